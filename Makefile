@@ -1,0 +1,40 @@
+# Every verb of the project; CI calls the same ones.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help:  ## list the verbs
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+run: $(READY)  ## 336,776 flights, from raw CSV to two live hosts with a proven model
+	@$(BIN)/slipway run flights
+
+test: $(READY)  ## the tests; those that lack a part of this machine say which
+	@$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types and the direction of imports
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: $(READY)  ## write requirements.lock from what .venv holds
+	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > requirements.lock
+
+clean:  ## stop the hosts, remove all that was made here, their memory of serials too
+	@if [ -x $(BIN)/slipway ]; then $(BIN)/slipway fleet down local || true; fi
+	@rm -rf .slipway .venv .dvc/cache .dvc/tmp models dist
+	@find data -mindepth 2 -maxdepth 2 ! -name sources.lock -exec rm -rf {} +
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# torch first and alone: its exact pin takes a CPU build where the machine provides one
+$(READY): requirements.lock pyproject.toml
+	@echo "setting up .venv (a few minutes the first time)" >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "slipway needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+
+.PHONY: help run test check lock clean

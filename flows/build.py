@@ -1,0 +1,214 @@
+"""Run the stale stages of a pipeline, each as a Prefect task that starts DVC under the supervisor.
+
+Prefect orders, logs and shows; DVC still decides: a stage whose inputs turn out the same is
+left alone, and one that has run on these inputs before comes from the run-cache.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import task
+from prefect.concurrency.sync import concurrency
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from prefect.states import Failed, State
+
+from flows import environment, stages
+from flows.record import now
+from flows.stages import Stage
+from flows.talk import StageTalk, Talk
+from flows.tree import Tree
+from slipway.errors import SlipwayError
+
+RESTORED = "is cached - skipping run"
+UNCHANGED = "didn't change, skipping"
+"""DVC 3.67's own words; tests/system/test_deliver.py notices if they change."""
+
+TAIL_LINES = 20
+"""Shown of a stage that ended without a message of its own."""
+
+StageState = Literal["ran", "skipped", "failed", "stopped", "running", "not run"]
+
+
+@dataclass
+class Outcome:
+    """What became of one stage."""
+
+    stage: str
+    state: StageState
+    why: list[str] = field(default_factory=list)
+    """What made it stale."""
+    from_cache: bool = False
+    """Skipped, as DVC's run-cache held the result of these inputs."""
+    started_at: str | None = None
+    seconds: float = 0.0
+    error: str | None = None
+    """The stage's own message."""
+
+
+class Build:
+    """One run of the stale stages; `stop` ends all that is running."""
+
+    def __init__(
+        self, root: Path, logs: Path, talk: Talk, note: Callable[[list[dict[str, Any]]], None]
+    ) -> None:
+        """Take the project's root, the folder for logs, and who is told of every change."""
+        self.outcomes: dict[str, Outcome] = {}
+        self._root, self._logs, self._talk, self._note = root, logs, talk, note
+        self._trees: set[Tree] = set()
+        self._stopping = False
+        self._lock = threading.Lock()
+
+    def run(self, pipeline: str) -> None:
+        """Bring a pipeline up to date; raise SlipwayError with the failed stage's message."""
+        everything = stages.read_stages(self._root, pipeline)
+        stale = stages.to_run(everything)
+        fresh = [stage for stage in everything if stage not in stale]
+        self.outcomes = {
+            stage.address: Outcome(
+                stage.address, "not run" if stage in stale else "skipped", [*stage.stale]
+            )
+            for stage in everything
+        }
+        self._talk.unchanged([stage.title for stage in fresh])
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._note(self.entries())
+        try:
+            self._submit(stale)
+        finally:
+            self.stop()
+            if stale:
+                stages.put_in_order(self._root)
+        for stage in stale:
+            if (outcome := self.outcomes[stage.address]).error:
+                raise SlipwayError(outcome.error)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the outcomes in the DAG's order, in the form of run.json."""
+        return [
+            {key: value for key, value in vars(outcome).items() if value not in (None, [], False)}
+            for outcome in self.outcomes.values()
+        ]
+
+    def stop(self) -> None:
+        """End every stage that runs, with all of its processes, and start no other."""
+        with self._lock:
+            self._stopping = True
+            running = list(self._trees)
+        for tree in running:
+            tree.stop()
+        for tree in running:
+            tree.wait()
+
+    def _submit(self, stale: list[Stage]) -> None:
+        """Hand the stages to Prefect in order, and wait for all of them."""
+        futures: dict[str, PrefectFuture[Any]] = {}
+        before = stages.wait_for(stale)
+        while waiting := [stage for stage in stale if stage.address not in futures]:
+            for stage in waiting:
+                if before[stage.address] <= futures.keys():
+                    named = run_stage.with_options(name=stage.address, task_run_name=stage.address)
+                    upstream = [futures[address] for address in before[stage.address]]
+                    futures[stage.address] = named.submit(self, stage, wait_for=upstream)
+        for stage in stale:
+            futures[stage.address].wait()
+            if self.outcomes[stage.address].state == "not run":
+                with self._talk.stage(stage.title) as talk:
+                    talk.done("not run")
+
+    def stage(self, stage: Stage, log: Any) -> Outcome:
+        """Run one stage; called by its Prefect task."""
+        outcome = self.outcomes[stage.address]
+        outcome.state, outcome.started_at = "running", now()
+        self._note(self.entries())
+        with self._talk.stage(stage.title) as talk:
+            code, lines = self._supervise(stage, talk, log)
+            outcome.seconds = round(talk.seconds, 2)
+            outcome.state = self._judge(code, lines)
+            outcome.from_cache = any(RESTORED in line for line in lines)
+            if outcome.state == "failed":
+                outcome.error = message_of(stage.title, lines, self._log_of(stage))
+            talk.done("restored" if outcome.from_cache else outcome.state)
+        self._note(self.entries())
+        return outcome
+
+    def _supervise(self, stage: Stage, talk: StageTalk, log: Any) -> tuple[int, list[str]]:
+        """Start DVC on one stage and pass on what it says; return its exit code and lines."""
+        lines: list[str] = []
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
+        with self._tree([*command, stage.address]) as tree, open(self._log_of(stage), "w") as file:
+            for line in tree.lines():
+                if not talk.heard(line):
+                    lines.append(line)
+                    log.info("%s", line)
+                print(line, file=file, flush=True)
+            return tree.wait(), lines
+
+    @contextmanager
+    def _tree(self, command: list[str]) -> Iterator[Tree]:
+        with self._lock:
+            if self._stopping:
+                raise SlipwayError("the run is stopping")
+            tree = Tree(command, self._root, environment.of_stage(self._root))
+            self._trees.add(tree)
+        try:
+            yield tree
+        finally:
+            tree.stop()
+            tree.wait()
+            with self._lock:
+                self._trees.discard(tree)
+
+    def _judge(self, code: int, lines: list[str]) -> StageState:
+        if code:
+            return "stopped" if self._stopping else "failed"
+        left_alone = any(UNCHANGED in line or RESTORED in line for line in lines)
+        return "skipped" if left_alone else "ran"
+
+    def _log_of(self, stage: Stage) -> Path:
+        return self._logs / f"{stage.address}.log"
+
+
+@task(persist_result=False)
+def run_stage(build: Build, stage: Stage) -> "Outcome | State[Any]":
+    """Run one stage of the DAG; a failure carries the stage's own message."""
+    log = get_run_logger()
+    for reason in stage.stale:
+        log.info("stale: %s", reason)
+    slot = concurrency(gpu_slot(), occupy=1) if stage.gpu and has_gpu() else nullcontext()
+    with slot:
+        outcome = build.stage(stage, log)
+    if outcome.state in ("failed", "stopped"):
+        return Failed(message=outcome.error or "stopped")
+    return outcome
+
+
+def message_of(title: str, lines: list[str], log: Path) -> str:
+    """Find what a failed stage said about its failure.
+
+    Stages print `slipway: ...`, perhaps over several lines, and end; DVC then adds its own
+    `ERROR: failed to reproduce`. One that crashed is quoted by its last lines.
+    """
+    ended = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), len(lines))
+    said = [i for i, line in enumerate(lines[:ended]) if line.startswith("slipway: ")]
+    if said:
+        message = "\n".join(lines[said[-1] : ended]).removeprefix("slipway: ").rstrip()
+        return f"{message}\n  ({title}; its log: {log})"
+    last = "\n  ".join(line for line in lines[-TAIL_LINES:] if line.strip())
+    return f"{title} failed; its log ({log}) ends with:\n  {last}"
+
+
+def has_gpu() -> bool:
+    """Tell whether this machine has an NVIDIA device."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def gpu_slot() -> str:
+    """Name this machine's limit: one GPU stage at a time, whichever checkout it is from."""
+    return f"slipway-gpu-{os.uname().nodename}"

@@ -1,0 +1,263 @@
+"""Work out where the marks of the report's charts stand.
+
+Geometry only, as text that goes into SVG attributes: colours live in the style sheet (so
+that dark mode and paper need no second picture), and the template writes the elements (so
+that everything is escaped in one place). A chart is drawn about as wide as a phone, since
+its letters shrink with it; wider screens put two side by side.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any
+
+from flows.wording import number
+
+BUCKETS = 120
+"""Points drawn of a long curve; each stands for the mean and the range of its steps."""
+
+NORMAL_95 = 1.96
+"""Half-width of a 95 % interval in standard deviations."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One labelled position along an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear map from values to positions, with round ticks."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """Give the position of a value; one outside the range stays at the edge."""
+        part = (value - self.low) / ((self.high - self.low) or 1)
+        return round(self.start + min(max(part, 0.0), 1.0) * (self.end - self.start), 2)
+
+    def ticks(self, wanted: int = 5) -> list[Tick]:
+        """Give round values inside the range, with as few digits as tell them apart."""
+        step = round_step((self.high - self.low) / wanted)
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        if round(step, digits) != step:
+            digits += 1  # 0.25 and 2.5 need one more
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [
+            Tick(self.at(i * step), f"{i * step:,.{digits}f}".replace("-", "\N{MINUS SIGN}"))
+            for i in range(first, last + 1)
+        ]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point with its 95 % interval and the words that a pointer brings up."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn plot: ticks, curves by CSS class, marks by CSS class, and one note line."""
+
+    label: str
+    x_name: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    width: float = 440
+    height: float = 280
+    left: float = 48
+    right: float = 428
+    top: float = 14
+    bottom: float = 236
+    curves: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, list[Mark]] = field(default_factory=dict)
+    y_name: str = ""
+    note_x: float | None = None
+    note_y: float = 24
+    note: str = ""
+
+
+def round_step(rough: float) -> float:
+    """Round a tick distance up to 1, 2, 2.5 or 5 times a power of ten."""
+    if not rough > 0 or not math.isfinite(rough):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9))
+
+
+def span(values: Iterable[float], pad: float = 0.06) -> tuple[float, float]:
+    """Give a range that leaves some air around the values."""
+    known = list(values)
+    low, high = min(known), max(known)
+    air = (high - low) * pad or abs(high) * pad or 1.0
+    return low - air, high + air
+
+
+def buckets(
+    points: Sequence[Point], most: int = BUCKETS
+) -> list[tuple[float, float, float, float]]:
+    """Thin a curve out to (x, mean, lowest, highest) of runs of neighbouring points."""
+    width = math.ceil(len(points) / most) or 1
+    runs = [points[i : i + width] for i in range(0, len(points), width)]
+    return [
+        (fmean(x for x, _ in run), fmean(ys := [y for _, y in run]), min(ys), max(ys))
+        for run in runs
+    ]
+
+
+def wilson(hits: float, rows: float) -> tuple[float, float]:
+    """Give the 95 % interval of a share (Wilson 1927); honest where few rows hit."""
+    if rows <= 0:
+        return 0.0, 1.0
+    z2, seen = NORMAL_95**2, hits / rows
+    middle = (seen + z2 / (2 * rows)) / (1 + z2 / rows)
+    half = math.sqrt(max(seen * (1 - seen) / rows + z2 / (4 * rows**2), 0.0))
+    return (
+        max(0.0, middle - NORMAL_95 * half / (1 + z2 / rows)),
+        min(1.0, middle + NORMAL_95 * half / (1 + z2 / rows)),
+    )
+
+
+def auc_interval(auc: float, positives: float, rows: float) -> tuple[float, float] | None:
+    """Give the 95 % interval of an AUC (Hanley and McNeil 1982), None with one class only."""
+    negatives = rows - positives
+    if positives < 1 or negatives < 1:
+        return None
+    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = (
+        auc * (1 - auc)
+        + (positives - 1) * (both_positive - auc**2)
+        + (negatives - 1) * (both_negative - auc**2)
+    ) / (positives * negatives)
+    half = NORMAL_95 * math.sqrt(max(variance, 0.0))
+    return max(0.0, auc - half), min(1.0, auc + half)
+
+
+def path(points: Iterable[Point]) -> str:
+    """Write points as an SVG path."""
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
+
+
+def pairs(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> list[Point]:
+    """Take the (x, y) of the rows that hold both as numbers."""
+    read = ((number(row.get(x)), number(row.get(y))) for row in rows)
+    return [(a, b) for a, b in read if a is not None and b is not None]
+
+
+def loss_chart(history: Mapping[str, Any]) -> Chart | None:
+    """Draw the training loss (mean and range of neighbouring steps) and the validation loss."""
+    steps = pairs(history.get("steps") or [], "step", "train_loss")
+    judged = pairs(history.get("evaluations") or [], "step", "log_loss")
+    if len(steps) < 2 and len(judged) < 2:
+        return None
+    trained = buckets(steps)
+    # The first steps start from chance and would flatten all that follows.
+    settled = [mean for _, mean, _, _ in trained[min(3, len(trained) // 4) :]]
+    x, y = _axes(steps + judged, settled + [value for _, value in judged])
+    curves = {}
+    if trained:
+        upper = [(x.at(at), y.at(high)) for at, _, _, high in trained]
+        lower = [(x.at(at), y.at(low)) for at, _, low, _ in reversed(trained)]
+        curves["band"] = path(upper + lower) + "Z"
+        curves["faint"] = path((x.at(at), y.at(mean)) for at, mean, _, _ in trained)
+    return _training_chart("Log loss by training step", history, judged, x, y, curves)
+
+
+def auc_chart(history: Mapping[str, Any]) -> Chart | None:
+    """Draw the validation AUC over the steps of training."""
+    judged = pairs(history.get("evaluations") or [], "step", "auc")
+    if len(judged) < 2:
+        return None
+    steps = pairs(history.get("steps") or [], "step", "train_loss")
+    x, y = _axes(steps + judged, [value for _, value in judged])
+    chart = _training_chart("Validation AUC by training step", history, judged, x, y, {})
+    return replace(chart, note_y=chart.bottom - 8)  # the kept point is at the top
+
+
+def _axes(along: Sequence[Point], values: Sequence[float]) -> tuple[Axis, Axis]:
+    low, high = span(values)
+    x = Axis(min(0.0, *(at for at, _ in along)), max(at for at, _ in along), 48, 428)
+    return x, Axis(low, high, 236, 14)
+
+
+def _training_chart(
+    label: str,
+    history: Mapping[str, Any],
+    judged: Sequence[Point],
+    x: Axis,
+    y: Axis,
+    curves: dict[str, str],
+) -> Chart:
+    """Add what both training charts share: the judged curve, its points and the best step."""
+    if judged:
+        curves["model"] = path((x.at(at), y.at(value)) for at, value in judged)
+    best = number(history.get("best_step"))
+    dots = [
+        Mark(x.at(at), y.at(value), 0, 0, f"step {at:,.0f}: {value:.4f}") for at, value in judged
+    ]
+    kept = [dot for dot, (at, _) in zip(dots, judged, strict=True) if at == best]
+    return Chart(
+        label=label,
+        x_name="step",
+        x_ticks=x.ticks(4),
+        y_ticks=y.ticks(),
+        curves=curves,
+        marks={"dot": dots if len(dots) <= BUCKETS // 2 else [], "kept": kept},
+        note_x=x.at(best) if best is not None else None,
+        note=f"kept: step {best:,.0f}" if best is not None else "",
+    )
+
+
+def calibration_chart(
+    model: Iterable[Mapping[str, Any]], tree: Iterable[Mapping[str, Any]]
+) -> Chart | None:
+    """Draw observed against predicted shares, with intervals, beside the line of truth."""
+    drawn = {"model": list(_bins(model)), "tree": list(_bins(tree))}
+    known = [value for bins in drawn.values() for p, o, _ in bins for value in (p, o)]
+    if not known:
+        return None
+    high = min(1.0, max(known) * 1.12)
+    x, y = Axis(0, high, 48, 428), Axis(0, high, 306, 26)
+    return Chart(
+        label="Observed against predicted share of positives",
+        x_name="predicted",
+        y_name="observed",
+        height=350,
+        top=26,
+        bottom=306,
+        x_ticks=x.ticks(),
+        y_ticks=y.ticks(),
+        curves={"truth": path([(x.at(0), y.at(0)), (x.at(high), y.at(high))])}
+        | {
+            who: path((x.at(p), y.at(o)) for p, o, _ in bins) for who, bins in drawn.items() if bins
+        },
+        marks={who: [_calibration_mark(x, y, *one) for one in bins] for who, bins in drawn.items()},
+    )
+
+
+def _bins(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, float, float]]:
+    for row in rows:
+        predicted, observed = number(row.get("predicted")), number(row.get("observed"))
+        if predicted is not None and observed is not None:
+            yield predicted, observed, number(row.get("rows")) or 0.0
+
+
+def _calibration_mark(x: Axis, y: Axis, predicted: float, observed: float, rows: float) -> Mark:
+    low, high = wilson(observed * rows, rows) if rows else (observed, observed)
+    words = f"predicted {predicted:.3f}, observed {observed:.3f} of {rows:,.0f} rows"
+    return Mark(x.at(predicted), y.at(observed), y.at(low), y.at(high), words)

@@ -1,0 +1,79 @@
+"""The command `python -m flows.deliver`: settings first, then the flow, then an exit code."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from flows import environment
+from flows.server import prefect_api
+from flows.talk import fail
+from slipway.config import load_config
+from slipway.errors import ConfigError, SlipwayError
+from slipway.fleet.inventory import load_fleet
+
+INTERRUPTED = 128 + signal.SIGINT
+
+LAST_WORDS_S = 5.0
+"""How long telling Prefect of a Ctrl-C may take; what the run started is gone before that."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the flow once; return 0, 1 for a failed run, 2 for wrong usage, 130 for Ctrl-C."""
+    options = _parse(argv)
+    root = Path.cwd()
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        _check(root, options)
+        environment.apply(root)
+        with prefect_api(root) as server:
+            from flows.deliver import deliver
+
+            if server is not None:
+                server.wait_until_ready()
+            state = deliver(options.pipeline, options.fleet, options.build_only, return_state=True)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SlipwayError as error:
+        fail(str(error))
+        return error.exit_code
+    if state.is_completed():
+        return 0
+    fail(state.message or f"the run ended as {state.name}")
+    return state.data.exit_code if isinstance(state.data, SlipwayError) else 1
+
+
+def _check(root: Path, options: argparse.Namespace) -> None:
+    """Refuse wrong usage before anything starts."""
+    if not (root / "dvc.yaml").is_file():
+        raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
+    load_config(root, options.pipeline)
+    if not options.build_only:
+        load_fleet(root, options.fleet)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the run at the first Ctrl-C, and this process at once at the second.
+
+    Supervised stages end either way: with this process gone, their control pipes are closed.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    print("slipway: stopping; the next run goes on from here", file=sys.stderr, flush=True)
+    last = threading.Timer(LAST_WORDS_S, os._exit, [INTERRUPTED])
+    last.daemon = True
+    last.start()
+    raise KeyboardInterrupt
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.deliver",
+        description="Build what is stale, publish the bundle, release it on a fleet.",
+    )
+    parser.add_argument("pipeline", help="configs/PIPELINE.yaml")
+    parser.add_argument("--fleet", default="local", help="configs/fleets/FLEET.yaml")
+    parser.add_argument("--build-only", action="store_true", help="stop before publishing")
+    return parser.parse_args(argv)

@@ -1,0 +1,63 @@
+"""What Prefect, DVC and their libraries are told by way of the environment.
+
+Prefect reads its settings when it is imported, so a command applies these before that. What
+the user has set stays: a Prefect server of one's own is `PREFECT_API_URL` and nothing else.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+PREFECT_DEFAULTS = {
+    # the default of 20 s is too short for a small machine under load
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # people read our lines on the terminal; Prefect's own log keeps everything
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+    # a log line from outside a run is no reason for a warning
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+WORKSPACE = "SLIPWAY_WORKSPACE"
+"""Set in every supervised process: how a later run knows what an earlier one left behind."""
+
+
+def apply(root: Path, env: MutableMapping[str, str] = os.environ) -> None:
+    """Turn telemetry off and keep Prefect's state inside the checkout."""
+    env.update(TELEMETRY_OFF)
+    for name, value in PREFECT_DEFAULTS.items():
+        env.setdefault(name, value)
+    home = Path(env.setdefault("PREFECT_HOME", str(root / ".slipway/prefect")))
+    home.mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder only
+    for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach the API server on this machine
+        env[name] = ",".join(filter(None, [env.get(name), "127.0.0.1", "localhost"]))
+
+
+def of_stage(root: Path, env: MutableMapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a stage: this interpreter first on PATH, progress as JSON.
+
+    `python` in dvc.yaml must mean the interpreter that runs the flow, also where its
+    environment is not activated.
+    """
+    stage = {name: value for name, value in env.items() if not name.startswith("PREFECT_")}
+    bin_folder = str(Path(sys.executable).parent)
+    path = env.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] != bin_folder:
+        path = bin_folder + os.pathsep + path
+    ours = {
+        "PATH": path,
+        "PYTHONUNBUFFERED": "1",
+        "SLIPWAY_PROGRESS": "json",
+        WORKSPACE: str(root.resolve()),
+    }
+    return stage | TELEMETRY_OFF | ours

@@ -1,0 +1,75 @@
+"""Ask git which commit this checkout is at, and what differs from it.
+
+dvc.lock is told apart: a run that trained anew always changes it, and it is exactly what
+the run made. Anything else that changed means that the commit alone does not give the run.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from flows.wording import scrub
+
+GIT_TIMEOUT_S = 60
+CHANGED_SHOWN = 50
+"""Names kept of the files that changed; a longer list says no more."""
+
+DVC_LOCK = "dvc.lock"
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Describe the checkout: commit, whether anything but dvc.lock changed, remote.
+
+    A checkout that git knows no commit of counts as dirty: nothing leads back to its code.
+    """
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    changed = _changed(root)
+    others = [path for path in changed if path != DVC_LOCK]
+    return {
+        "commit": commit,
+        "dirty": commit is None or bool(others),
+        "changed": others[:CHANGED_SHOWN],
+        "changed_count": len(others),
+        "dvc_lock_changed": DVC_LOCK in changed,
+        "remote": _remote(root),
+    }
+
+
+def _changed(root: Path) -> list[str]:
+    """List what differs from the commit, new files too: Python may import them."""
+    told = _git(
+        root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "."
+    )
+    prefix = _git(root, "rev-parse", "--show-prefix") or ""
+    entries = [entry[3:] for entry in (told or "").split("\0") if entry]
+    return sorted(path.removeprefix(prefix) for path in entries)
+
+
+def _remote(root: Path) -> str | None:
+    """Give the remote's URL (origin before others) without its credentials.
+
+    From the configuration: `git remote get-url` would apply `insteadOf`, where tokens hide.
+    """
+    told = _git(root, "config", "--get-regexp", r"^remote\..*\.url$") or ""
+    urls = dict(line.partition(" ")[::2] for line in told.splitlines())
+    url = urls.get("remote.origin.url") or next(iter(urls.values()), None)
+    if url is None:
+        return None
+    if Path(url).is_absolute() or url.startswith("file:"):
+        return Path(url).name  # where a disk has it is nobody else's business
+    return scrub(url)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Run git without touching anything; None where it fails or there is none."""
+    # inside a hook, git's own variables point at another repository
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, env=env, timeout=GIT_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace").rstrip("\n")

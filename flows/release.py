@@ -1,0 +1,39 @@
+"""Release a published version on a fleet, by way of a canary.
+
+    python -m flows.release PIPELINE --fleet FLEET [--version V] [--dry-run] [--json]
+
+The last step of `deliver` on its own: for a version that was built before, for another
+fleet, or from a trigger. The decisions are in `slipway.fleet`.
+"""
+
+import sys
+
+if __name__ == "__main__":  # Prefect is imported there, when its settings are in place
+    from flows.release_command import main
+
+    sys.exit(main(sys.argv[1:]))
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.states import Failed, State
+
+from flows.release_command import run
+from slipway.errors import SlipwayError
+
+
+@flow(flow_run_name="release {pipeline} on {fleet}", persist_result=False)
+def release(
+    pipeline: str, fleet: str = "local", version: str | None = None
+) -> "dict[str, Any] | State[Any]":
+    """Bring a published version to stable; without a version, the one built last."""
+    try:
+        done = run(Path.cwd(), pipeline, fleet, version, run_id=flow_run.id)
+    except SlipwayError as error:
+        # a state, not an exception: its message is what people are to see, not a traceback
+        return Failed(message=str(error), data=error)
+    if not done.ok:
+        return Failed(message=f"not released: {done.reason}", data=done.to_dict())
+    return done.to_dict()

@@ -1,0 +1,196 @@
+"""List what a version was made with: a CycloneDX 1.6 document with a machine-learning model.
+
+    the bundle ─ the model (with its model card) ─┬─ every installed distribution
+                                                  └─ every source of its data
+
+The library knows no model cards, so that part is added to its output; then its strict
+validator reads the whole. A document that it refuses is not signed: a version's papers are
+kept for ever as they were published first.
+"""
+
+import importlib.metadata
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageMetadata
+from pathlib import Path
+from typing import Any
+
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.license import License
+from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.spdx import is_expression, is_supported_id
+from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
+
+from flows.card import limits
+from flows.facts import Facts, Json
+from flows.wording import number
+from slipway import __version__
+from slipway.bundle.contract import Contract, read_contract
+from slipway.bundle.format import file_digest
+from slipway.errors import SlipwayError
+
+MODEL_REF = "model"
+"""The model's name inside the document."""
+
+QUALITY = ("auc", "log_loss", "brier", "ece")
+
+
+def sbom(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], facts: Facts) -> Json:
+    """Describe a payload, its packages and its data as a valid CycloneDX document."""
+    contract = read_contract(payload / "contract.json")
+    model = _model(payload, contract, lineage["version"])
+    packages = [_package(each) for each in _installed()]
+    sources = [_source(name, pin) for name, pin in lineage["sources"].items()]
+    bundle = Component(
+        name=f"{contract.model}-bundle",
+        version=lineage["version"],
+        type=ComponentType.APPLICATION,
+        bom_ref="bundle",
+    )
+    bom = Bom(
+        serial_number=uuid.uuid5(
+            uuid.NAMESPACE_URL, f"{lineage['version']} {proof['measured_at']}"
+        ),
+        metadata=BomMetaData(
+            component=bundle,
+            timestamp=datetime.fromisoformat(proof["measured_at"]),
+            tools=[],
+        ),
+        components=[model, *packages, *sources],
+    )
+    bom.register_dependency(bundle, [model])
+    bom.register_dependency(model, [*packages, *sources])
+    document: Json = json.loads(JsonV1Dot6(bom).output_as_string())
+    document["metadata"]["tools"] = {
+        "components": [{"type": "application", "name": "slipway-ml", "version": __version__}]
+    }
+    [described] = [each for each in document["components"] if each["bom-ref"] == MODEL_REF]
+    described["modelCard"] = model_card(contract, lineage, facts)
+    validate(document)
+    return document
+
+
+def validate(document: Mapping[str, Any]) -> None:
+    """Refuse a document that CycloneDX 1.6 does not allow, unknown keys included."""
+    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document))
+    if problem is not None:
+        where = ".".join(map(str, problem.data.absolute_path)) or "the document"
+        raise SlipwayError(f"sbom.cdx.json: {where}: {problem.data.message}; nothing was published")
+
+
+def model_card(contract: Contract, lineage: Mapping[str, Any], facts: Facts) -> Json:
+    """Give the model card in CycloneDX's own terms; values are texts there."""
+    return {
+        "bom-ref": f"{MODEL_REF}-card",
+        "modelParameters": {
+            "approach": {"type": "supervised"},
+            "task": "binary classification",
+            "architectureFamily": "residual neural network",
+            "modelArchitecture": "embeddings and normalised numbers into a residual MLP",
+            "datasets": [{"ref": _source_ref(name)} for name in lineage["sources"]],
+            "inputs": [{"format": f"{one.name}: {one.datatype}"} for one in contract.inputs],
+            "outputs": [{"format": f"{one.name}: {one.datatype}"} for one in contract.outputs],
+        },
+        "quantitativeAnalysis": {"performanceMetrics": _measures(facts)},
+        "considerations": {
+            "useCases": [one.meaning for one in contract.outputs],
+            "technicalLimitations": limits(facts),
+        },
+    }
+
+
+def _measures(facts: Facts) -> list[Json]:
+    """List the quality on test, overall and of every slice large enough to mean something."""
+    test = facts.metrics.get("test") or {}
+    found = [
+        {"type": measure, "value": str(test[measure]), "slice": "test"}
+        for measure in QUALITY
+        if number(test.get(measure)) is not None
+    ]
+    for column, values in (facts.metrics.get("slices") or {}).items():
+        for value, measured in values.items():
+            large = (number(measured.get("rows")) or 0) >= facts.slice_rows_min
+            if large and number(measured.get("auc")) is not None:
+                found.append(
+                    {
+                        "type": "auc",
+                        "value": str(measured["auc"]),
+                        "slice": f"test, {column} = {value}",
+                    }
+                )
+    return found
+
+
+def _model(payload: Path, contract: Contract, version: str) -> Component:
+    return Component(
+        name=contract.model,
+        version=version,
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        bom_ref=MODEL_REF,
+        description=f"{contract.outputs[0].meaning} ({contract.precision})",
+        hashes=[_sha256(file_digest(payload / "model.onnx"))],
+    )
+
+
+def _installed() -> list[PackageMetadata]:
+    """List what is installed, each name once: the first on the path is the one imported."""
+    found: dict[str, PackageMetadata] = {}
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata  # parsed anew each time it is asked for
+        if name := metadata["Name"]:
+            found.setdefault(_normal(name), metadata)
+    return [found[name] for name in sorted(found)]
+
+
+def _package(metadata: PackageMetadata) -> Component:
+    name, version = _normal(metadata["Name"]), metadata["Version"]
+    purl = PackageURL(type="pypi", name=name, version=version)
+    return Component(
+        name=name,
+        version=version,
+        type=ComponentType.LIBRARY,
+        bom_ref=purl.to_string(),
+        purl=purl,
+        licenses=_licenses(metadata),
+    )
+
+
+def _licenses(metadata: PackageMetadata) -> list[License]:
+    """Take the licence where the package states it in SPDX's terms, and guess nothing."""
+    for field in ("License-Expression", "License"):
+        stated = metadata[field] if field in metadata else ""
+        if stated and (is_supported_id(stated) or is_expression(stated)):
+            return [LicenseFactory().make_from_string(stated)]
+    return []
+
+
+def _source(name: str, pin: Mapping[str, Any]) -> Component:
+    where = ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(pin["url"]))
+    return Component(
+        name=name,
+        type=ComponentType.DATA,
+        bom_ref=_source_ref(name),
+        hashes=[_sha256(pin["sha256"])],
+        external_references=[where],
+    )
+
+
+def _source_ref(name: str) -> str:
+    return f"data:{name}"
+
+
+def _sha256(digest: str) -> HashType:
+    return HashType(alg=HashAlgorithm.SHA_256, content=digest)
+
+
+def _normal(name: str) -> str:
+    """Write a package's name as PyPI compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,163 @@
+"""Read the DAG of dvc.yaml through DVC: a pipeline's stages, their order, and which are stale.
+
+DVC decides whether a stage runs; this only asks it, once per run, so that the flow knows what
+to start side by side and what to report as unchanged.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.errors import ConfigError, SlipwayError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline, as dvc.yaml and dvc.lock have it now."""
+
+    address: str
+    """DVC's name for it: `quantize@flights-int8-static`."""
+    title: str
+    """The name for people, who know which pipeline they run: `quantize int8-static`."""
+    upstream: tuple[str, ...]
+    """The addresses of the stages whose outputs it reads."""
+    gpu: bool
+    """`meta: {gpu: true}`: takes a GPU's slot where there is one."""
+    alone: bool
+    """`meta: {alone: true}`: measures time, so nothing may run beside it."""
+    stale: tuple[str, ...]
+    """What changed since it ran last; empty when nothing did."""
+
+
+def read_stages(root: Path, pipeline: str) -> list[Stage]:
+    """List a pipeline's stages, inputs first, with what makes each stale."""
+    with _repo(root) as repo:
+        graph = repo.index.graph
+        ordered = [stage for stage in _in_order(repo) if stage in _of_pipeline(graph, pipeline)]
+        if not ordered:
+            raise ConfigError("dvc.yaml", [f"no stage of pipeline {pipeline!r}; add it to `vars`"])
+        with repo.lock:
+            return [_describe(graph, stage, pipeline, stage.status()) for stage in ordered]
+
+
+def to_run(stages: list[Stage]) -> list[Stage]:
+    """Return the stale stages and all that read from them, in order."""
+    chosen: set[str] = set()
+    for stage in stages:
+        if stage.stale or chosen.intersection(stage.upstream):
+            chosen.add(stage.address)
+    return [stage for stage in stages if stage.address in chosen]
+
+
+def wait_for(stages: list[Stage]) -> dict[str, set[str]]:
+    """Say which of these stages each one has to wait for.
+
+    Its inputs; and a stage that measures time also waits for every stage that does not read
+    from it, and these never start beside it.
+    """
+    before = {stage.address: set(stage.upstream) for stage in stages}
+    for address, upstream in before.items():
+        before[address] = upstream & before.keys()
+    for stage in stages:
+        if stage.alone:
+            after = _downstream(stage.address, before) | {stage.address}
+            before[stage.address] = before.keys() - after
+    return before
+
+
+def put_in_order(root: Path) -> None:
+    """Order the entries of dvc.lock as `dvc repro` would have written them.
+
+    DVC appends a stage when it is done, so stages that ran side by side would otherwise
+    leave another file than a bare `dvc repro` does.
+    """
+    from dvc.utils.serialize import dump_yaml, load_yaml
+
+    path, aside = root / "dvc.lock", root / ".slipway/dvc.lock.new"
+    with _repo(root) as repo, repo.lock:
+        if not path.is_file():
+            return
+        content = load_yaml(str(path))
+        entries = content["stages"]
+        order = [stage.name for stage in _in_order(repo) if stage.name in entries]
+        order += [name for name in entries if name not in order]
+        if order == list(entries):
+            return
+        content["stages"] = {name: entries[name] for name in order}
+        dump_yaml(str(aside), content)
+        os.replace(aside, path)
+
+
+@contextmanager
+def _repo(root: Path) -> Iterator["Repo"]:
+    """Open the project with DVC; turn its errors into ours."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(root) as repo:
+            yield repo
+    except DvcException as error:
+        raise SlipwayError(f"DVC cannot read this project: {error}") from None
+
+
+def _in_order(repo: "Repo") -> list["PipelineStage"]:
+    """List all stages in the order in which `dvc repro` visits them."""
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+
+    graph = get_active_graph(repo.index.graph)
+    return [stage for stage in plan_repro(graph) if getattr(stage, "name", None)]
+
+
+def _of_pipeline(graph: Any, pipeline: str) -> set["PipelineStage"]:
+    """Collect the stages `*@pipeline` and all that they read from.
+
+    A branch of a matrix (`quantize@flights-int8-static`) could by its name as well belong to
+    a pipeline `flights-int8`; that it is read by a stage of this one leaves no doubt.
+    """
+    import networkx as nx
+
+    named = {s for s in graph if getattr(s, "name", "").partition("@")[2] == pipeline}
+    return named.union(*(nx.descendants(graph, stage) for stage in named))
+
+
+def _describe(
+    graph: Any, stage: "PipelineStage", pipeline: str, status: Mapping[str, Any]
+) -> Stage:
+    meta = stage.meta or {}
+    name, _, rest = stage.addressing.partition("@")
+    return Stage(
+        address=stage.addressing,
+        title=f"{name} {rest.removeprefix(pipeline).removeprefix('-')}".strip(),
+        upstream=tuple(sorted(read.addressing for read in graph.successors(stage))),
+        gpu=bool(meta.get("gpu")),
+        alone=bool(meta.get("alone")),
+        stale=tuple(_reasons(status.get(stage.addressing, []))),
+    )
+
+
+def _reasons(status: list[Any]) -> Iterator[str]:
+    """Put DVC's status into words: `train.epochs modified`, `data/flights/raw deleted`."""
+    for entry in status:
+        if isinstance(entry, str):  # "changed command", "always changed"
+            yield entry
+            continue
+        for changes in entry.values():
+            for path, change in changes.items():
+                details = change if isinstance(change, dict) else {path: change}
+                for name, how in details.items():
+                    yield f"{name} {how}"
+
+
+def _downstream(address: str, before: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    while more := {a for a, wanted in before.items() if wanted & (found | {address})} - found:
+        found |= more
+    return found

@@ -1,0 +1,86 @@
+"""Tell on stdout what a run came to: gates, version, hosts, and an answer fetched just now."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flows.record import Record
+from flows.wording import compact
+from slipway.bundle.contract import read_contract
+from slipway.bundle.golden import read_golden
+from slipway.errors import SlipwayError
+from slipway.fleet.traffic import make_questions
+
+ANSWER_TIMEOUT_S = 10
+
+SIGNS = {"max": "≤", "min": "≥"}
+
+
+def summary(record: Record, payload: Path) -> str:
+    """Write the summary of a completed run; asks the first host one golden row over HTTP."""
+    assert record.version is not None
+    parts = [gate_table(record.gates), f"version  {record.version}  ({record.precision})"]
+    if record.release is not None:
+        parts.append(f"release  {record.release['decision']}: {record.release['reason']}")
+    parts += [f"host {host['name']}   {host['url']}" for host in record.hosts]
+    if record.hosts:
+        url = f"{record.hosts[0]['url']}/v2/models/{record.pipeline}/infer"
+        body = golden_request(payload)
+        parts += ["", curl(url, body), f"  -> {answer(url, body)}", ""]
+    parts.append(f"report   {record.report}")
+    if record.hosts:
+        parts.append(f"stop the hosts with: slipway fleet down {record.fleet}")
+    return "\n".join(parts)
+
+
+def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out every gate: precision, what was measured, its limit, the verdict."""
+    rows = [("precision", "gate", "measured", "limit", "verdict")]
+    rows += [
+        (
+            str(gate["precision"]),
+            str(gate["gate"]).replace("_", " "),
+            _with_unit(gate, "measured"),
+            f"{SIGNS.get(gate.get('bound', ''), '')} {_with_unit(gate, 'limit')}".strip(),
+            str(gate["verdict"]),
+        )
+        for gate in gates
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:], ""])
+
+
+def golden_request(payload: Path) -> bytes:
+    """Write the V2 request that asks for the first golden row."""
+    golden = read_golden(payload / "golden.arrow")
+    contract = read_contract(payload / "contract.json")
+    return make_questions(golden, contract, requests=1, rows_per_request=1).bodies[0]
+
+
+def curl(url: str, body: bytes) -> str:
+    """Spell the request out for a shell."""
+    header = "'Content-Type: application/json'"
+    return f"curl -s {shlex.quote(url)} -H {header} -d {shlex.quote(body.decode())}"
+
+
+def answer(url: str, body: bytes) -> str:
+    """Send the request now and return the answer on one line."""
+    headers = {"Content-Type": "application/json"}
+    try:
+        # a proxy in the environment must not see a request to this machine
+        reply = httpx.post(
+            url, content=body, headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=False
+        )
+        return json.dumps(reply.raise_for_status().json())
+    except (httpx.HTTPError, ValueError) as error:
+        raise SlipwayError(f"the released host did not answer {url}: {error}") from None
+
+
+def _with_unit(gate: Mapping[str, Any], key: str) -> str:
+    unit = f" {gate['unit']}" if gate.get("unit") and gate.get(key) is not None else ""
+    return compact(gate.get(key)) + unit

@@ -1,0 +1,148 @@
+"""Run a command so that nothing of it outlives whoever started it.
+
+Prefect's cancellation reaches the flow's process only, and SIGTERM to DVC orphans the stage
+that it started: torchrun ranks, each in a session of its own, would train on for hours. This
+process stands between: it is the reaper of every descendant (also of those that were orphaned
+or left the session) and stops all of them when it is told to, or when the control pipe from
+the flow's process ends, which it does even after `kill -9`.
+
+    python -m flows.supervise [--control-fd N] [--grace SECONDS] -- COMMAND...
+
+Standard library only: it starts in 30 ms and stays small beside a training run.
+"""
+
+import argparse
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+GRACE_S = 1.0
+"""Between SIGTERM and SIGKILL. Ranks must be gone within 2 s: a GPU may be waited for."""
+
+TICK_S = 0.02
+"""How often a dying tree is looked at."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+Tree = Callable[[], list[int]]
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; return its exit code, or 128 + the signal that ended it."""
+    options = _parse(argv)
+    become_reaper()
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (*STOP_SIGNALS, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    try:
+        child = subprocess.Popen(options.command, start_new_session=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        print(f"slipway: cannot start {options.command[0]}: {error}", file=sys.stderr)
+        return 127
+    status = _wait(child.pid, woken, options.control_fd)
+    stop_tree(lambda: descendants(os.getpid()), options.grace, reap)
+    child.returncode = status  # reaped here, so Popen must not wait for it again
+    return status
+
+
+def become_reaper() -> None:
+    """Let orphaned descendants become children of this process instead of init's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def stop_tree(tree: Tree, grace_s: float, reaped: Callable[[], object] = lambda: None) -> None:
+    """Send SIGTERM to a tree, then SIGKILL until nothing of it is left.
+
+    `tree` is asked until it is empty twice in a row: a dying process may still start others,
+    and /proc is not read in one instant.
+    """
+    _signal_each(tree(), signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    found_empty = 0
+    while found_empty < 2:
+        left = tree()
+        found_empty = 0 if left else found_empty + 1
+        if left and time.monotonic() > deadline:
+            _signal_each(left, signal.SIGKILL)
+        if left:
+            time.sleep(TICK_S)
+        reaped()
+
+
+def descendants(ancestor: int) -> list[int]:
+    """List the living processes below one, whatever their session."""
+    children: dict[int, list[tuple[int, bool]]] = {}
+    for pid, parent, alive in _processes():
+        children.setdefault(parent, []).append((pid, alive))
+    found, unseen = [], [ancestor]
+    while unseen:
+        below = children.get(unseen.pop(), [])
+        found += [pid for pid, alive in below if alive]
+        unseen += [pid for pid, _ in below]
+    return found
+
+
+def reap() -> dict[int, int]:
+    """Collect every child that ended; return exit codes by pid."""
+    codes = {}
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            code = os.waitstatus_to_exitcode(ended[1])
+            codes[ended[0]] = code if code >= 0 else 128 - code
+    return codes
+
+
+def _wait(pid: int, woken: int, control_fd: int | None) -> int:
+    """Wait until the command ends, a stop signal comes or the control pipe ends."""
+    watched = [woken] if control_fd is None else [woken, control_fd]
+    while True:
+        ready, _, _ = select.select(watched, [], [])
+        if control_fd in ready and not os.read(control_fd, 1):
+            return 128 + signal.SIGTERM
+        if woken in ready:
+            numbers = os.read(woken, 4096)
+            if (code := reap().get(pid)) is not None:
+                return code
+            for number in numbers:
+                if number in STOP_SIGNALS:
+                    return 128 + number
+
+
+def _processes() -> Iterator[tuple[int, int, bool]]:
+    """Yield pid, parent and whether it is alive (not a zombie) of every process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                # the name may hold spaces and brackets, so what follows its last bracket counts
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                yield int(entry.name), int(parent), state not in "ZX"
+
+
+def _signal_each(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="flows.supervise", description=__doc__)
+    parser.add_argument("--control-fd", type=int, help="stop when this pipe's other end closes")
+    parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds before SIGKILL")
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

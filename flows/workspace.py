@@ -1,0 +1,200 @@
+"""Keep a checkout usable after whatever happened to the run before.
+
+One run works in a checkout at a time. Before it starts, what a killed one left is cleared:
+processes whose supervisor was killed too, DVC's lock table when it was cut off in the middle
+of being written, a dvc.lock likewise. Nothing that a living process owns is touched.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from flows.environment import WORKSPACE
+from flows.supervise import GRACE_S, stop_tree
+from slipway.errors import SlipwayError
+
+Say = Callable[[str], None]
+
+GUARD_TIMEOUT_S = 10
+"""DVC holds the guard of its lock table for milliseconds."""
+
+
+@contextmanager
+def only_run(root: Path, say: Say) -> Iterator[None]:
+    """Hold the checkout for one run; wait for another one that is at work.
+
+    The kernel drops this lock with its process, so a killed run never blocks the next.
+    """
+    path = root / ".slipway/run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            say(f"waiting for another run in this checkout (process {file.read().strip()})")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def recover(root: Path, say: Say) -> None:
+    """Clear what a killed run left behind; to be called while holding `only_run`."""
+    end_leftovers(root, say)
+    heal_lock_table(root, say)
+    heal_lock_file(root, say)
+
+
+def end_leftovers(root: Path, say: Say) -> None:
+    """End stage processes of an earlier run whose supervisor was killed as well.
+
+    They carry the checkout's path in their environment, which only the supervised stages of
+    a flow are given; with `only_run` held, no living flow owns them.
+    """
+    if left := leftovers(root):
+        say(f"ending {len(left)} processes that a killed run left behind")
+        stop_tree(lambda: leftovers(root), GRACE_S)
+
+
+def leftovers(root: Path) -> list[int]:
+    """List the processes that were started for a stage in this checkout."""
+    mark = f"{WORKSPACE}={root.resolve()}".encode()
+    return [pid for pid in _pids() if mark in _read(pid, "environ").split(b"\0")]
+
+
+def heal_lock_table(root: Path, say: Say) -> None:
+    """Repair `.dvc/tmp/rwlock`, which DVC cannot read after it was cut off while written.
+
+    DVC writes it in place and then fails every command with "JSON structure is corrupted".
+    It also takes any process that happens to have a dead owner's id for the owner: common
+    after a container's restart. A process younger than the file cannot stand in it.
+    """
+    table = root / ".dvc/tmp/rwlock"
+    with _guard(root):
+        if not table.is_file():
+            return
+        try:
+            entries = json.loads(table.read_text("utf-8"))
+            kept = _without_the_dead(entries, table.stat().st_mtime)
+        except (ValueError, TypeError, AttributeError, KeyError):
+            if owners := dvc_commands(root):
+                raise SlipwayError(
+                    f"{table} is damaged, and DVC is at work here (process"
+                    f" {', '.join(map(str, owners))}); wait for it or stop it, then run again"
+                ) from None
+            table.unlink()
+            say("DVC's lock table was cut off by a killed process: cleared")
+            return
+        if kept != entries:
+            aside = table.with_name("rwlock.new")
+            aside.write_text(json.dumps(kept), "utf-8")
+            aside.replace(table)
+            say("DVC's lock table named processes that are gone: cleared")
+
+
+def heal_lock_file(root: Path, say: Say) -> None:
+    """Set a dvc.lock aside that was cut off while DVC wrote it.
+
+    DVC's run-cache remembers every stage's result by its inputs, so nothing is computed
+    again: the stages are looked up there and dvc.lock is written anew.
+    """
+    from dvc.dvcfile import Lockfile
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    path = root / "dvc.lock"
+    if not path.is_file():
+        return
+    try:
+        Lockfile(Repo(root), str(path)).load()
+    except DvcException as error:
+        aside = path.with_name("dvc.lock.damaged")
+        path.replace(aside)
+        say(f"{path.name} was not readable ({_one_line(error)}): set aside as {aside.name}")
+
+
+def dvc_commands(root: Path) -> list[int]:
+    """List the DVC commands at work in this checkout."""
+    here = str(root.resolve())
+    return [
+        pid
+        for pid in _pids()
+        if _cwd(pid) == here
+        and any(Path(os.fsdecode(arg)).name == "dvc" for arg in _read(pid, "cmdline").split(b"\0"))
+    ]
+
+
+def _without_the_dead(entries: dict[str, dict[str, object]], written_at: float) -> object:
+    """Drop the entries of processes that are gone or began after the file was written."""
+
+    def alive(owner: dict[str, object]) -> bool:
+        began_at = _began_at(int(str(owner["pid"])))
+        return began_at is not None and began_at <= written_at + 1
+
+    kept: dict[str, dict[str, object]] = {}
+    for mode, paths in entries.items():
+        for path, owners in paths.items():
+            if isinstance(owners, list):
+                left: object = [owner for owner in owners if alive(owner)]
+            else:
+                left = owners if isinstance(owners, dict) and alive(owners) else None
+            if left:
+                kept.setdefault(mode, {})[path] = left
+    return kept if kept or any(entries.values()) else entries
+
+
+@contextmanager
+def _guard(root: Path) -> Iterator[None]:
+    """Hold the lock under which DVC itself reads and writes its lock table."""
+    folder = root / ".dvc/tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + GUARD_TIMEOUT_S
+    with open(folder / "rwlock.lock", "a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SlipwayError(
+                        f"{file.name} has been held for {GUARD_TIMEOUT_S} s by another process"
+                    ) from None
+                time.sleep(0.05)
+        yield
+
+
+def _began_at(pid: int) -> float | None:
+    """Return when a process began (seconds since 1970), None when it is gone."""
+    stat = _read(pid, "stat")
+    if not stat or stat.rpartition(b")")[2].split()[0] in (b"Z", b"X"):
+        return None
+    ticks = int(stat.rpartition(b")")[2].split()[19])  # field 22 of proc(5): starttime
+    up_s = float(Path("/proc/uptime").read_text().split()[0])
+    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _pids() -> list[int]:
+    everyone = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in everyone if pid != os.getpid()]
+
+
+def _read(pid: int, what: str) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/{what}").read_bytes()
+    return b""
+
+
+def _cwd(pid: int) -> str | None:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd")
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,187 @@
+"""Say what this machine can do, by trying it rather than by asking what is installed."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slipway.cli.project import find_root, json_option, show_json
+from slipway.errors import ConfigError, SlipwayError
+
+PACKAGES = (
+    "slipway-ml",
+    "numpy",
+    "pyarrow",
+    "fsspec",
+    "model-signing",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "torch",
+    "duckdb",
+    "dvc",
+    "prefect",
+    "great-expectations",
+)
+"""What decides whether a stage or a host can run here."""
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""int8 kernels differ by these; without a VNNI flavour int8 can be slow or saturate."""
+
+TINY_MODEL = bytes.fromhex(
+    "080a3a350a0e0a01780a017812017922034164641201675a0f0a0178120a0a08080112040a02080162"
+    "0f0a0179120a0a08080112040a02080142040a001014"
+)
+"""y = x + x on one float (opset 20): the least that a provider must be able to run."""
+
+GPU_QUERY = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+GPU_TIMEOUT_S = 20.0
+"""A driver in trouble makes nvidia-smi hang."""
+
+ORT_SILENT = 4
+"""ONNX Runtime's severity "fatal": what fails here is told in our words."""
+
+Facts = dict[str, Any]
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Show what this machine can do: providers that really run, GPUs, ports, disk, versions.
+
+    \b
+      slipway doctor
+    """
+    facts = examine()
+    if as_json:
+        show_json(facts)
+        return
+    for topic, found in facts.items():
+        click.echo(topic)
+        for name, value in found.items():
+            click.echo(f"  {name:20} {value}")
+
+
+def examine() -> Facts:
+    """Gather everything; a check that fails is an answer too."""
+    checks: dict[str, Callable[[], Facts]] = {
+        "python": _python,
+        "packages": _packages,
+        "cpu": _cpu,
+        "memory": _memory,
+        "disk": _disk,
+        "gpus": _gpus,
+        "providers": _providers,
+        "ports": _ports,
+    }
+    return {topic: check() for topic, check in checks.items()}
+
+
+def _python() -> Facts:
+    return {"version": platform.python_version(), "platform": platform.platform()}
+
+
+def _packages() -> Facts:
+    found = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _cpu() -> Facts:
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    pairs = [(key.strip(), value.strip()) for key, _, value in (x.partition(":") for x in lines)]
+    flags = {flag for key, value in pairs if key in ("flags", "Features") for flag in value.split()}
+    return {
+        "model": next((value for key, value in pairs if key == "model name"), platform.machine()),
+        "cores usable": len(os.sched_getaffinity(0)),
+        "flags for int8": ", ".join(f for f in CPU_FLAGS if f in flags) or "none",
+    }
+
+
+def _memory() -> Facts:
+    table = Path("/proc/meminfo").read_text("ascii").splitlines()
+    kib = {name: int(rest.split()[0]) for name, _, rest in (row.partition(":") for row in table)}
+    facts = {"total": _gib(kib["MemTotal"] * 1024), "available": _gib(kib["MemAvailable"] * 1024)}
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text("ascii").strip()) != "max":
+        facts["limit of this container"] = _gib(int(text))
+    return facts
+
+
+def _disk() -> Facts:
+    usage = shutil.disk_usage(Path.cwd())
+    return {"free here": _gib(usage.free), "total": _gib(usage.total)}
+
+
+def _gpus() -> Facts:
+    if shutil.which(GPU_QUERY[0]) is None:
+        return {"none": "nvidia-smi is not installed"}
+    try:
+        done = subprocess.run(
+            GPU_QUERY, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"unknown": f"nvidia-smi does not work: {error}"}
+    if done.returncode:
+        return {"unknown": f"nvidia-smi says: {(done.stderr or done.stdout).strip()}"}
+    return {f"gpu {i}": row.strip() for i, row in enumerate(done.stdout.splitlines())}
+
+
+def _providers() -> Facts:
+    """Open and run a tiny session on each provider that ONNX Runtime claims to have.
+
+    It lists CUDA and TensorRT wherever they were compiled in, and falls back to the CPU in
+    silence where they do not work.
+    """
+    try:
+        import numpy as np
+        import onnxruntime as ort
+
+        from slipway.bundle.session import open_session
+    except ImportError as error:
+        return {"none": f"cannot be imported: {error}; pip install 'slipway-ml[host]'"}
+    ort.set_default_logger_severity(ORT_SILENT)
+    facts: Facts = {}
+    for provider in ort.get_available_providers():
+        try:
+            session = open_session(TINY_MODEL, provider, threads=1)
+            answer = session.run({"x": np.array([1.5], dtype=np.float32)})
+            facts[provider] = "runs" if answer["y"].tolist() == [3.0] else f"wrong: {answer}"
+        except SlipwayError as error:
+            reason = str(error).removeprefix("model.onnx: ")
+            facts[provider] = f"does not run: {reason}"
+        except Exception as error:
+            facts[provider] = f"does not run: {type(error).__name__}: {error}"
+    return facts
+
+
+def _ports() -> Facts:
+    """Look at the ports of the local fleet."""
+    from slipway.fleet.inventory import load_fleet
+    from slipway.fleet.launch import port_is_free, read_process
+    from slipway.fleet.processes import listener
+
+    try:
+        fleet = load_fleet(find_root(), "local")
+    except ConfigError as error:
+        return {"unknown": str(error)}
+    facts = {}
+    for host in fleet.hosts:
+        ours = read_process(fleet, host.name)
+        for address, port in host.listeners:
+            used = f"host {host.name} runs" if ours else f"in use by {listener(port)}"
+            facts[str(port)] = "free" if port_is_free(address, port) else used
+    return facts
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,132 @@
+"""Commands that look at one bundle: verify, trace."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slipway.bundle.format import short
+from slipway.cli.project import find_root, fleet_option, json_option, show_json
+
+if TYPE_CHECKING:
+    from slipway.fleet.trace import Trace
+
+INDENT = "  "
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--trusted-keys",
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with builder/*.pub; those of the local fleet if left out.",
+)
+@click.option("--threads", default=1, show_default=True, help="CPU threads of the session.")
+@json_option
+def verify(path: Path, trusted_keys: Path | None, threads: int, as_json: bool) -> None:
+    """Check a bundle as a host would: files, signature, proof, golden set on this machine.
+
+    \b
+      slipway verify .slipway/store/bundles/flights/3f9a...
+      slipway verify ./bundle --trusted-keys ./trusted_keys
+    """
+    from slipway.bundle.session import open_session
+    from slipway.bundle.signing import TrustedKeys
+    from slipway.bundle.verify import check_here, verify_bundle
+    from slipway.fleet.inventory import load_fleet
+
+    folder = trusted_keys or load_fleet(find_root(), "local").trusted_keys
+    bundle = verify_bundle(path, TrustedKeys.load(folder))
+    provider = bundle.contract.requires.provider
+    session = open_session(bundle.model, provider, threads)
+    result = check_here(bundle, session)
+    if as_json:
+        show_json(
+            {
+                "model": bundle.manifest.name,
+                "version": bundle.manifest.version,
+                "key_id": bundle.key_id,
+                "provider": provider,
+                "golden_rows": result.rows,
+                "largest": result.largest,
+                "tolerance": result.tolerance,
+            }
+        )
+        return
+    size = sum(file.bytes for file in bundle.manifest.files.values())
+    lines = [
+        f"files      {len(bundle.manifest.files)} listed, {size:,} bytes, nothing extra",
+        f"signature  by builder key {short(bundle.key_id)}, trusted in {folder}",
+        f"proof      pass, {bundle.contract.precision} on {provider}",
+        *(
+            f"golden     {result.rows} rows run here: {name} within {largest:.2g} of the proven"
+            f" answers, tolerance {result.tolerance[name]:.2g}"
+            for name, largest in result.largest.items()
+        ),
+        f"a host here would load v{short(bundle.manifest.version)} of {bundle.manifest.name}",
+    ]
+    click.echo("\n".join(lines))
+
+
+@click.command()
+@click.argument("version", metavar="ID|VERSION")
+@fleet_option
+@json_option
+def trace(version: str, fleet_name: str, as_json: bool) -> None:
+    """Lead from a version back to data, config, commit, numbers and release decisions.
+
+    Every answer carries its version (model_version, and the Slipway-Version header); 12 hex
+    digits of it are enough.
+
+    \b
+      slipway trace 3f9a0c12d4e5
+    """
+    from slipway.fleet.inventory import load_fleet
+    from slipway.fleet.trace import trace as follow
+    from slipway.store.objects import Store
+
+    fleet = load_fleet(find_root(), fleet_name)
+    found = follow(fleet, Store(fleet.store), version)
+    if as_json:
+        show_json(found.to_dict())
+    else:
+        _show(found)
+
+
+def _show(found: "Trace") -> None:
+    click.echo(f"{found.model} {found.version}")
+    click.echo(f"signed by builder key {short(found.signed_by)}, checked just now")
+    _show_mapping(found.lineage, 1)
+    click.echo("gates")
+    for gate in found.proof.get("gates", []):
+        click.echo(
+            f"{INDENT}{gate.get('precision', ''):14} {gate.get('gate', ''):24}"
+            f" {gate.get('measured')} (limit {gate.get('limit')}) {gate.get('verdict')}"
+        )
+    click.echo("release decisions" if found.ledger else "release decisions: none on this fleet")
+    for entry in found.ledger:
+        click.echo(f"{INDENT}{entry['at']} {entry['decision']}: {entry['reason']}")
+
+
+def _show_mapping(value: Mapping[str, Any], depth: int) -> None:
+    """Write nested facts, one per line."""
+    for key, part in value.items():
+        if isinstance(part, Mapping) and part:
+            click.echo(f"{INDENT * depth}{key}")
+            _show_mapping(part, depth + 1)
+        elif isinstance(part, list) and part and isinstance(part[0], Mapping):
+            click.echo(f"{INDENT * depth}{key}")
+            for item in part:
+                click.echo(f"{INDENT * (depth + 1)}{_on_one_line(item)}")
+        else:
+            click.echo(f"{INDENT * depth}{key}: {_on_one_line(part)}")
+
+
+def _on_one_line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_on_one_line(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_on_one_line, value))
+    return str(value)

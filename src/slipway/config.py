@@ -1,0 +1,483 @@
+"""The pipeline's configuration: one section per stage, all of it checked before anything runs.
+
+The schema holds no defaults for what changes bytes: DVC follows the values in `configs/`,
+not defaults in Python. A stage gets its own section and never sees the others.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from slipway.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000
+"""A config is written by people; a larger file is a mistake or an attack."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""Pipelines, fleets and hosts: they become file names, URLs and model names."""
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""Tables and columns: they stand in SQL."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+ColumnType = Literal["string", "int64", "float64", "bool", "timestamp", "datetime"]
+
+
+class Section(BaseModel):
+    """A frozen part of a config that knows all of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+T = TypeVar("T", bound=Section)
+
+
+class Source(Section):
+    """One table, named by URL."""
+
+    url: str
+    """Any fsspec URL, or `pkg://DISTRIBUTION/PATH` for a file of an installed package.
+    The name's ending says the format: .csv .parquet .jsonl, packed as .zip or .gz."""
+    columns: Annotated[dict[Identifier, ColumnType], Field(min_length=1)]
+    """The columns to read and their types; a file that lacks one is refused.
+    `timestamp` carries an offset and becomes UTC; `datetime` carries none and stays as it is."""
+    known_later: list[str]
+    """Columns known only after the moment of prediction. They may decide the label and which
+    rows count; a feature that changes when they change is a leak, under whatever name."""
+
+    @model_validator(mode="after")
+    def _later_columns_are_read(self) -> Self:
+        if strangers := sorted(set(self.known_later) - set(self.columns)):
+            raise ValueError(f"known_later names columns that are not read: {', '.join(strangers)}")
+        return self
+
+
+class IngestConfig(Section):
+    """What table is made from which sources."""
+
+    sources: Annotated[dict[Identifier, Source], Field(min_length=1)]
+    """The tables that the query may name."""
+    query: str
+    """One DuckDB SELECT. Only what is known at the moment of prediction may go in."""
+    key: Annotated[list[Identifier], Field(min_length=1)]
+    """The columns that name a row; unique over the table."""
+    time: Identifier
+    """The column (timestamp) that places a row in time."""
+    label: Identifier
+    """The column (0 or 1) to be predicted."""
+
+
+class ValidateConfig(Section):
+    """What the table must look like; the rules themselves are in `configs/expectations/`."""
+
+    rows_min: Positive
+    """Fewer rows than this stop the line."""
+    rows_max: Positive
+    """More rows than this stop the line."""
+    quarantine_share_max: Share
+    """The largest share of rows that may break a row-level rule and be set aside."""
+    timeout_s: Positive
+    """Great Expectations can spin for ever when a metric keeps failing."""
+
+
+class GoldenConfig(Section):
+    """Which days are set aside, and how many of their rows form the golden set."""
+
+    start: date
+    """First day of the window that golden days come from."""
+    end: date
+    """The day after the window's last day."""
+    share_of_days: Annotated[float, Field(gt=0, le=1)]
+    """Share of days set aside; a hash of the day decides, so new data cannot move it."""
+    rows: Annotated[int, Field(ge=200)]
+    """Rows of those days, those with the smallest hash of the key."""
+
+
+class Period(Section):
+    """Days from `start` up to, not including, `end`."""
+
+    start: date
+    """The first day."""
+    end: date
+    """The day after the last day."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} must be after start {self.start}")
+        return self
+
+
+class PrepareConfig(Section):
+    """Which columns the model sees, and which days train, stop and test it."""
+
+    categories: dict[Identifier, str]
+    """Columns that hold one of few values, with their meaning (for the contract)."""
+    numbers: dict[Identifier, str]
+    """Columns that hold a number, with their meaning and unit (for the contract)."""
+    min_category_rows: Positive
+    """A value seen in fewer training rows than this counts as unknown."""
+    train: Period
+    """Days that the model learns from (golden days are taken out)."""
+    validation: Period
+    """Days that early stopping looks at; after the training days."""
+    test: Period
+    """Days that the model is judged on; after the validation days."""
+    shard_rows: Positive
+    """Rows per Arrow file."""
+
+    @model_validator(mode="after")
+    def _in_time_order(self) -> Self:
+        if not self.train.end <= self.validation.start < self.validation.end <= self.test.start:
+            raise ValueError("train, validation and test must follow each other in time")
+        if not self.categories or not self.numbers:
+            raise ValueError("at least one category and one number are needed")
+        if both := sorted(set(self.categories) & set(self.numbers)):
+            raise ValueError(f"both a category and a number: {', '.join(both)}")
+        return self
+
+
+class TrainConfig(Section):
+    """How the network is built and trained."""
+
+    processes: Positive
+    """torchrun processes: one per GPU, or how many share the CPU."""
+    threads: Positive
+    """CPU threads per process. Part of the bytes: sums differ between thread counts."""
+    seed: int
+    """Seed of weights, order of rows and dropout."""
+    epochs: Positive
+    """Passes over the training rows, at most."""
+    batch_rows: Positive
+    """Rows per process and step."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Peak of the cosine schedule."""
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """Steps of linear warm-up before the cosine."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Decoupled weight decay (AdamW), on matrices only."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Decay per step of the moving average of the weights, which is what is kept."""
+    patience: Positive
+    """Evaluations without a better validation log loss before training stops."""
+    evaluate_every_steps: Positive
+    """Steps between two evaluations on the validation rows."""
+    checkpoint_every_steps: Positive
+    """Steps between two checkpoints."""
+    hidden: Positive
+    """Width of the residual blocks."""
+    blocks: Positive
+    """Number of residual blocks."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Dropout inside the blocks."""
+    unknown_share: Annotated[float, Field(ge=0, lt=1)]
+    """Share of training categories shown as unknown, so that unknown is learned too."""
+
+
+class TreeConfig(Section):
+    """scikit-learn's HistGradientBoostingClassifier, the model to be measured against."""
+
+    max_iter: Positive
+    """Trees."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    """Shrinkage of each tree."""
+    max_leaf_nodes: Positive
+    """Leaves of each tree."""
+    seed: int
+    """Seed of its random numbers."""
+
+
+class EvaluateConfig(Section):
+    """How the model is measured on the test days."""
+
+    slices: list[str]
+    """Columns by whose values the measures are broken down."""
+    slice_rows_min: Positive
+    """Smaller slices are reported, never gated: their AUC is noise."""
+    calibration_bins: Positive
+    """Bins of equal count in the calibration plot."""
+    tree: TreeConfig
+    """The reference model, fitted on the same rows."""
+
+
+class ExportConfig(Section):
+    """How the ONNX graph is made and compared with torch."""
+
+    opset: Annotated[int, Field(ge=18)]
+    """ONNX opset of the default domain."""
+    parity_batches: Annotated[list[Positive], Field(min_length=1)]
+    """Batch sizes at which the graph must agree with torch."""
+    parity_max: Annotated[float, Field(gt=0)]
+    """Largest difference of a probability between the graph and torch."""
+
+
+class StaticInt8Config(Section):
+    """Static quantization: scales are fixed from calibration rows."""
+
+    calibration_rows: Positive
+    """Training rows whose activations set the scales."""
+    method: Literal["minmax", "entropy", "percentile"]
+    """How a scale is taken from the activations."""
+    per_channel: bool
+    """One weight scale per output channel rather than per matrix."""
+
+
+class DynamicInt8Config(Section):
+    """Dynamic quantization: scales are taken from each batch as it comes."""
+
+    per_channel: bool
+    """One weight scale per output channel rather than per matrix."""
+
+
+class QuantizeConfig(Section):
+    """One key per precision that dvc.yaml's matrix names."""
+
+    int8_static: StaticInt8Config = Field(alias="int8-static")
+    """QDQ int8 with calibrated scales."""
+    int8_dynamic: DynamicInt8Config = Field(alias="int8-dynamic")
+    """int8 weights, activations quantized on the fly."""
+    timeout_s: Positive
+    """Conversions have been seen to hang and to crash: each runs in a child under this limit."""
+
+
+class ProveConfig(Section):
+    """The limits that every precision is held to on the golden set."""
+
+    provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
+    """Where the model will run; timed there and required there."""
+    threads: Positive
+    """CPU threads of the inference session."""
+    parity_max: Annotated[float, Field(gt=0)]
+    """Largest difference of a probability from fp32 on any golden row."""
+    parity_mean_max: Annotated[float, Field(gt=0)]
+    """Mean difference of a probability from fp32 over the golden rows."""
+    tolerance: Annotated[float, Field(gt=0)]
+    """Largest difference that a host may find when it re-runs the golden set."""
+    invariance_max: Annotated[float, Field(ge=0)]
+    """Largest change of a row's probability with its neighbours in a batch."""
+    auc_drop_max: Annotated[float, Field(ge=0)]
+    """Largest loss of golden AUC against fp32."""
+    log_loss_rise_max: Annotated[float, Field(ge=0)]
+    """Largest rise of golden log loss against fp32."""
+    auc_floor: Share
+    """The golden AUC that no model may fall below, whatever the reference says."""
+    log_loss_ceiling: Annotated[float, Field(gt=0)]
+    """The golden log loss that no model may exceed, whatever the reference says."""
+    cheaper_by_min: Share
+    """A cheaper precision must save this share of fp32's p50 time in every round."""
+    latency_rows: Positive
+    """Rows per timed call."""
+    latency_rounds: Annotated[int, Field(ge=3)]
+    """Rounds in which the precisions take turns, so that a noisy minute hits all alike."""
+    latency_calls: Annotated[int, Field(ge=20)]
+    """Timed calls per round and precision."""
+
+
+class PayloadConfig(Section):
+    """What the contract says about the answer."""
+
+    output_meaning: str
+    """What the probability is the probability of."""
+    max_rows: Positive
+    """The most rows that one request may carry."""
+
+
+class ReleaseLimits(Section):
+    """How much worse than the stable version a candidate may look."""
+
+    error_share_rise_max: Share
+    """Share of failed requests above that of stable."""
+    auc_drop_max: Share
+    """AUC below that of stable on the same golden rows."""
+    log_loss_rise_max: Annotated[float, Field(ge=0)]
+    """Log loss above that of stable on the same golden rows."""
+    p99_ratio_max: Annotated[float, Field(gt=1)]
+    """p99 latency as a multiple of that of stable in the same window."""
+    p99_slack_ms: Annotated[float, Field(ge=0)]
+    """A p99 difference below this is never held against a candidate."""
+
+
+class ReleaseConfig(Section):
+    """How a version takes over from the one that serves."""
+
+    percent: Annotated[int, Field(ge=1, le=100)]
+    """Share of callers that the candidate answers during the canary."""
+    lease_s: Annotated[float, Field(gt=0)]
+    """Hosts drop the candidate by themselves when no beat came for this long."""
+    requests: Annotated[int, Field(ge=50)]
+    """Golden requests sent to each side and host before judging."""
+    rows_per_request: Positive
+    """Golden rows in each of those requests."""
+    wait_s: Annotated[float, Field(gt=0)]
+    """The longest wait for hosts to take up a channel."""
+    limits: ReleaseLimits
+    """How much worse a candidate may look."""
+
+
+class Config(Section):
+    """One complete pipeline."""
+
+    ingest: IngestConfig
+    """Sources and the query that joins them."""
+    validate_: ValidateConfig = Field(alias="validate")
+    """Limits beside the expectation suite."""
+    golden: GoldenConfig
+    """The golden set's rule."""
+    prepare: PrepareConfig
+    """Features and the split in time."""
+    train: TrainConfig
+    """The network and its training."""
+    evaluate: EvaluateConfig
+    """Measures on the test days."""
+    export: ExportConfig
+    """ONNX export."""
+    quantize: QuantizeConfig
+    """The cheaper precisions."""
+    prove: ProveConfig
+    """The gates."""
+    payload: PayloadConfig
+    """The contract's words."""
+    release: ReleaseConfig
+    """The canary."""
+
+    @model_validator(mode="after")
+    def _golden_days_are_never_trained_on(self) -> Self:
+        if self.golden.start < self.prepare.test.start or self.golden.end > self.prepare.test.end:
+            raise ValueError(
+                f"golden window {self.golden.start}..{self.golden.end} must lie inside the test"
+                f" days {self.prepare.test.start}..{self.prepare.test.end}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_known_later_is_a_feature(self) -> Self:
+        features = {*self.prepare.categories, *self.prepare.numbers}
+        later = {c for source in self.ingest.sources.values() for c in source.known_later}
+        later.add(self.ingest.label)
+        if leaks := sorted(features & later):
+            raise ValueError(f"features known only later: {', '.join(leaks)}")
+        return self
+
+    def section(self, stage: str) -> Section:
+        """Return the section that belongs to a stage."""
+        part = getattr(self, "validate_" if stage == "validate" else stage)
+        assert isinstance(part, Section)
+        return part
+
+
+def pipelines(root: Path) -> list[str]:
+    """Name the pipelines that a project holds."""
+    return sorted(path.stem for path in (root / "configs").glob("*.yaml"))
+
+
+def load_config(root: Path, pipeline: str) -> Config:
+    """Read `configs/<pipeline>.yaml` under `root`; raise ConfigError with every problem."""
+    if pipeline not in (known := pipelines(root)) or not NAME.fullmatch(pipeline):
+        raise ConfigError(
+            "the command line",
+            [f"unknown pipeline {pipeline!r}{suggest(pipeline, known)}; there is: {_list(known)}"],
+        )
+    return parse(Config, root / "configs" / f"{pipeline}.yaml", root)
+
+
+def parse(model: type[T], path: Path, root: Path) -> T:
+    """Read one YAML file into its model; raise ConfigError with every problem."""
+    where = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    try:
+        return model.model_validate(read_yaml(path, where))
+    except ValidationError as error:
+        raise ConfigError(where, [_explain(model, e) for e in error.errors()]) from None
+
+
+def read_yaml(path: Path, where: str) -> dict[str, Any]:
+    """Read a YAML mapping without tags, aliases or keys given twice."""
+    if not path.is_file():
+        raise ConfigError(where, ["no such file"])
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ConfigError(where, [f"larger than {MAX_CONFIG_BYTES:,} bytes"])
+    try:
+        value = yaml.load(path.read_text("utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(where, [f"not readable as YAML: {_one_line(error)}"]) from None
+    if not isinstance(value, dict):
+        raise ConfigError(where, [f"must be a mapping, got {type(value).__name__}"])
+    return value
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return `; did you mean 'x'?` when a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses keys given twice and aliases (which can explode)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, "aliases are not used", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if node.tag == "tag:yaml.org,2002:timestamp":
+            raise yaml.MarkedYAMLError(
+                None, None, f'write dates in quotes, "{node.value}" (DVC needs it)', node.start_mark
+            )
+        return super().construct_object(node, deep)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = str(self.construct_object(key_node, deep=True))
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    """Turn one pydantic error into `where: what, got x`."""
+    loc = [str(part) for part in error["loc"] if part != "[key]"]
+    where = ".".join(loc) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(model, loc[:-1])
+        return f"{where}: unknown key{suggest(loc[-1], known) or f'; known: {_list(known)}'}"
+    if error["type"] == "missing":
+        return f"{where}: missing"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    return f"{where}: {message}{got}"
+
+
+def _keys_at(model: type[BaseModel], loc: list[str]) -> list[str]:
+    """List the keys that the section at `loc` knows."""
+    for part in loc:
+        fields = {f.alias or name: f for name, f in model.model_fields.items()}
+        if part not in fields:
+            continue  # a key of a mapping, such as a source's name
+        candidates = [fields[part].annotation, *getattr(fields[part].annotation, "__args__", ())]
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return sorted(f.alias or name for name, f in model.model_fields.items())
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

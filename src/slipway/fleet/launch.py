@@ -1,0 +1,208 @@
+"""Start and stop the hosts of a local fleet as processes of their own.
+
+A host is started in a session of its own and with its own log, so that it outlives the
+command or flow that started it, and no Ctrl-C there reaches it.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from slipway.errors import SlipwayError
+from slipway.fleet.client import HostClient
+from slipway.fleet.inventory import Fleet, Host
+from slipway.fleet.processes import Process, alive, identify, listener, stop
+
+LIVE_WAIT_S = 60.0
+"""Start-up is import and bind, under 2 s; the rest is for a machine that is busy."""
+
+STOP_WAIT_S = 30.0
+"""A host finishes what it accepted, then exits; after this it is killed."""
+
+POLL_S = 0.05
+"""How often a starting host is asked whether it is live."""
+
+LOG_TAIL_LINES = 8
+"""How much of its log is shown when a host did not come up."""
+
+Say = Callable[[str], None]
+
+
+def up(fleet: Fleet, client: HostClient, say: Say, wait_s: float = LIVE_WAIT_S) -> list[str]:
+    """Start every host that does not run yet and wait until all are live; return those started.
+
+    All ports are looked at before anything starts, and what was started is stopped again
+    when one host does not come up: a fleet runs as a whole or says why not.
+    """
+    with _only_one(fleet):
+        missing = [host for host in fleet.hosts if not _runs(fleet, host)]
+        _refuse_ports_in_use(missing)
+        started: dict[str, Process] = {}
+        try:
+            for host in missing:
+                started[host.name] = _start(fleet, host)
+                say(f"host {host.name}: started as process {started[host.name].pid}, {host.url}")
+            _wait_until_live(fleet, client, wait_s)
+        except BaseException:
+            stop(list(started.values()), STOP_WAIT_S)
+            for name in started:
+                _pid_file(fleet, name).unlink(missing_ok=True)
+            raise
+    return list(started)
+
+
+def down(fleet: Fleet, say: Say, grace_s: float = STOP_WAIT_S) -> list[str]:
+    """Stop every host of the fleet that `up` started; return those that ran."""
+    with _only_one(fleet):
+        files = sorted(fleet.state.glob("*.pid"))  # also of hosts that left the inventory
+        running = {f.stem: p for f in files if (p := read_process(fleet, f.stem)) is not None}
+        killed = stop(list(running.values()), grace_s)
+        for name, process in running.items():
+            how = f"killed after {grace_s:.0f} s" if process in killed else "stopped"
+            say(f"host {name}: {how}")
+        for file in files:
+            file.unlink(missing_ok=True)
+    return list(running)
+
+
+def read_process(fleet: Fleet, name: str) -> Process | None:
+    """Return a host's process when it runs; a recycled pid is not taken for it."""
+    try:
+        process = Process.model_validate_json(_pid_file(fleet, name).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return process if alive(process) else None
+
+
+def log_file(fleet: Fleet, name: str) -> Path:
+    """Name the file that a host's output goes to."""
+    return fleet.state / f"{name}.log"
+
+
+def port_is_free(address: str, port: int) -> bool:
+    """Tell whether a host could listen there now."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: connections that linger in TIME_WAIT are no reason to refuse.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _command(fleet: Fleet, host: Host) -> list[str]:
+    """Spell out one host's command line; -P keeps the current folder off its import path."""
+    options = {
+        "--name": host.name,
+        "--fleet": fleet.name,
+        "--address": host.address,
+        "--port": host.port,
+        "--admin-port": host.admin_port,
+        "--store": fleet.store,
+        "--trusted-keys": fleet.trusted_keys,
+        "--state": fleet.state / host.name,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    return [sys.executable, "-P", "-m", "slipway.cli", "host", *words]
+
+
+def _runs(fleet: Fleet, host: Host) -> bool:
+    """Tell whether the host runs, with the settings that the inventory gives it now."""
+    process = read_process(fleet, host.name)
+    if process is not None and process.command != _command(fleet, host):
+        raise SlipwayError(
+            f"host {host.name} runs as process {process.pid} with other settings than"
+            f" configs/fleets/{fleet.name}.yaml gives; stop it first: slipway fleet down"
+            f" {fleet.name}"
+        )
+    return process is not None
+
+
+def _refuse_ports_in_use(hosts: list[Host]) -> None:
+    problems = [
+        f"port {port} of host {host.name} is in use by {listener(port)}"
+        for host in hosts
+        for address, port in host.listeners
+        if not port_is_free(address, port)
+    ]
+    if problems:
+        raise SlipwayError(
+            "; ".join(problems) + "; no host was started. Stop that process or give the host"
+            " another port in configs/fleets/"
+        )
+
+
+def _start(fleet: Fleet, host: Host) -> Process:
+    """Start one host in its own session and note down who it is."""
+    command = _command(fleet, host)
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = os.posix_spawn(
+        sys.executable,
+        command,
+        _environment(),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_file(fleet, host.name)), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    process = identify(pid, command)
+    if process is None:
+        raise _did_not_come_up(fleet, host, "ended at once")
+    _write(_pid_file(fleet, host.name), process.model_dump_json().encode())
+    return process
+
+
+def _environment() -> dict[str, str]:
+    """Leave out what belongs to the flow that happens to start the host."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SLIPWAY_"))}
+
+
+def _wait_until_live(fleet: Fleet, client: HostClient, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    waiting = list(fleet.hosts)
+    while waiting:
+        for host in list(waiting):
+            status = client.status(host)
+            if status is not None and (status.name, status.fleet) == (host.name, fleet.name):
+                waiting.remove(host)
+            elif read_process(fleet, host.name) is None:
+                raise _did_not_come_up(fleet, host, "ended while starting")
+        if waiting and time.monotonic() > deadline:
+            raise _did_not_come_up(fleet, waiting[0], f"was not live after {wait_s:.0f} s")
+        if waiting:
+            time.sleep(POLL_S)
+
+
+def _did_not_come_up(fleet: Fleet, host: Host, what: str) -> SlipwayError:
+    log = log_file(fleet, host.name)
+    lines = log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
+    tail = "\n  ".join(["", *lines[-LOG_TAIL_LINES:]])
+    return SlipwayError(f"host {host.name} {what}; the end of {log}:{tail}")
+
+
+@contextlib.contextmanager
+def _only_one(fleet: Fleet) -> Iterator[None]:
+    """Let one command at a time start or stop this fleet's hosts."""
+    fleet.state.mkdir(parents=True, exist_ok=True)
+    with (fleet.state / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _pid_file(fleet: Fleet, name: str) -> Path:
+    return fleet.state / f"{name}.pid"
+
+
+def _write(path: Path, data: bytes) -> None:
+    aside = path.with_suffix(".tmp")
+    aside.write_bytes(data)
+    aside.replace(path)

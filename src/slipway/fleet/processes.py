@@ -1,0 +1,128 @@
+"""Name a process so that no other is ever taken for it.
+
+A pid alone is recycled. The pid together with the time it started (in clock ticks since
+boot, from /proc) and the boot itself is not, and a pidfd opened before both are compared
+cannot move to another process afterwards.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+START_TIME_FIELD = 22
+"""proc(5): `starttime` is the 22nd field of /proc/PID/stat."""
+
+
+class Process(BaseModel):
+    """One process of this machine, as a pid file holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pid: int
+    started: int
+    boot: str
+    command: list[str]
+
+
+def identify(pid: int, command: list[str]) -> Process | None:
+    """Describe a process that runs now; None when it has ended."""
+    started = _start_time(pid)
+    if started is None:
+        return None
+    return Process(pid=pid, started=started, boot=_boot(), command=command)
+
+
+def alive(process: Process) -> bool:
+    """Tell whether exactly this process still runs; a zombie does not."""
+    return process.boot == _boot() and _start_time(process.pid) == process.started
+
+
+def stop(processes: list[Process], grace_s: float) -> list[Process]:
+    """Send SIGTERM to all, wait, SIGKILL what is left; return those that had to be killed."""
+    with contextlib.ExitStack() as stack:
+        handles = {}
+        for process in processes:
+            if (handle := _open(process)) is not None:
+                stack.callback(os.close, handle)
+                handles[handle] = process
+        _signal(handles, signal.SIGTERM)
+        stubborn = _wait(handles, grace_s)
+        _signal(stubborn, signal.SIGKILL)
+        _wait(stubborn, grace_s)
+    for process in processes:  # those that this very process started stay zombies otherwise
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, os.WNOHANG)
+    return list(stubborn.values())
+
+
+def listener(port: int) -> str:
+    """Say which process listens on a TCP port, as far as this user may see it."""
+    inodes = _listening_inodes(port)
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            for link in (folder / "fd").iterdir():
+                if os.readlink(link) in inodes:
+                    name = (folder / "comm").read_text("utf-8").strip()
+                    return f"process {folder.name} ({name})"
+    return "another process"
+
+
+def _open(process: Process) -> int | None:
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if alive(process):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _signal(handles: dict[int, Process], number: signal.Signals) -> None:
+    for handle in handles:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+
+
+def _wait(handles: dict[int, Process], timeout_s: float) -> dict[int, Process]:
+    """Wait until all have ended; return those that have not."""
+    left = dict(handles)
+    poll = select.poll()
+    for handle in left:
+        poll.register(handle, select.POLLIN)  # a pidfd is readable once its process ended
+    deadline = time.monotonic() + timeout_s
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for handle, _ in poll.poll(remaining * 1000):
+            poll.unregister(handle)
+            left.pop(handle)
+    return left
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name may itself hold spaces and brackets
+    state, started = fields[0], fields[START_TIME_FIELD - 3]
+    return None if state in "ZX" else int(started)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for row in Path(table).read_text("ascii").splitlines()[1:]:
+                fields = row.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{fields[9]}]")
+    return found

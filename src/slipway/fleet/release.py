@@ -1,0 +1,167 @@
+"""Release one version on one fleet: plan, carry out, judge, and tell what happened.
+
+Stable never stops: all that changes before the verdict is that some callers are answered by
+the candidate. A release may be killed at any moment: its lease runs out, the hosts drop the
+candidate by themselves, and the next release goes on from what the channel says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from slipway.bundle.format import short
+from slipway.config import ReleaseConfig
+from slipway.errors import SlipwayError
+from slipway.fleet.controller import Controller
+from slipway.fleet.rollout import (
+    AlreadyServes,
+    Canary,
+    DropLeftover,
+    FirstRelease,
+    NoteDown,
+    Refuse,
+    Step,
+    describe,
+    plan,
+    previous_stable,
+)
+from slipway.fleet.takeover import (
+    RELEASED,
+    Decision,
+    Outcome,
+    already_serves,
+    canary,
+    first_release,
+)
+from slipway.store.channel import Candidate, Channel
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release did, with every number behind it."""
+
+    model: str
+    fleet: str
+    version: str
+    previous: str | None
+    """The stable version before."""
+    decision: Decision
+    reason: str
+    serial: int | None
+    """The channel that carries the decision."""
+    started_at: str
+    seconds: float
+    hosts: tuple[Mapping[str, str], ...]
+    """Name and URL of each host."""
+    steps: tuple[str, ...]
+    """What was planned, in words."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """`lines`: every measure with its limit and verdict; `candidate` and `stable`: each side."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the version now serves, or would."""
+        return self.decision in (*RELEASED, "already serves", "planned")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def release(
+    controller: Controller, version: str, config: ReleaseConfig, *, dry_run: bool = False
+) -> Release:
+    """Bring a version of the store to stable, or say why it may not.
+
+    The outcome is returned, a rejection too; SlipwayError is for what says nothing about
+    the version: a host that is down, a store that cannot be written, a lost race.
+    """
+    started, started_at = controller.clock.monotonic(), controller.clock.now()
+    channel = controller.channel()
+    before = channel.stable if channel is not None else None
+    steps = _plan(controller, channel, version)
+    words = tuple(describe(step, controller.fleet.name, config.percent) for step in steps)
+    if dry_run:
+        planned: Decision = "refused" if isinstance(steps[-1], Refuse) else "planned"
+        outcome = Outcome(planned, "; then ".join(words))
+    else:
+        outcome = _execute(controller, channel, steps, words, config)
+    return Release(
+        model=controller.model,
+        fleet=controller.fleet.name,
+        version=version,
+        previous=before if before != version else None,
+        decision=outcome.decision,
+        reason=outcome.reason,
+        serial=outcome.serial,
+        started_at=started_at,
+        seconds=round(controller.clock.monotonic() - started, 2),
+        hosts=tuple({"name": host.name, "url": host.url} for host in controller.fleet.hosts),
+        steps=words,
+        numbers=outcome.numbers,
+    )
+
+
+def _plan(controller: Controller, channel: Channel | None, version: str) -> list[Step]:
+    stable = channel.stable if channel is not None else None
+    settled = any(
+        entry["version"] == stable and entry["decision"] in RELEASED
+        for entry in controller.ledger()
+    )
+    previous = None if settled else previous_stable(controller.newest_first())
+    return plan(channel, version, settled=settled, previous=previous)
+
+
+def _execute(
+    controller: Controller,
+    channel: Channel | None,
+    steps: list[Step],
+    words: tuple[str, ...],
+    config: ReleaseConfig,
+) -> Outcome:
+    """Carry out the steps in order; the last one ends the release."""
+    if channel is not None and channel.candidate is not None:
+        _refuse_if_a_release_runs(controller, channel.candidate)
+    for step, told in zip(steps, words, strict=True):
+        controller.say(told)
+        match step:
+            case Refuse():
+                return Outcome("refused", _why_rejected(controller, step.version))
+            case DropLeftover():
+                assert channel is not None
+                channel = controller.write(channel, stable=channel.stable, reason=told)
+            case NoteDown():
+                assert channel is not None
+                controller.record("promoted", step.version, step.previous, channel.serial, told)
+            case AlreadyServes():
+                assert channel is not None
+                return already_serves(controller, channel, step, config)
+            case FirstRelease():
+                return first_release(controller, channel, step, config)
+            case Canary():
+                assert channel is not None
+                return canary(controller, channel, step, config)
+    raise AssertionError("a plan ends with a step that ends the release")
+
+
+def _refuse_if_a_release_runs(controller: Controller, candidate: Candidate) -> None:
+    """Tell a candidate whose release runs elsewhere from one whose release was killed."""
+    controller.say(
+        f"candidate v{short(candidate.version)} is still in the channel; watching whether a"
+        " release renews its lease"
+    )
+    if controller.lease_moves(candidate.lease_s):
+        raise SlipwayError(
+            f"another release of {controller.model} on {controller.fleet.name} is running (its"
+            f" candidate is v{short(candidate.version)}); wait for its end, then run again"
+        )
+
+
+def _why_rejected(controller: Controller, version: str) -> str:
+    past = [e for e in controller.ledger() if e["version"] == version]
+    entry = next((e for e in reversed(past) if e["decision"] in ("rejected", "rolled back")), None)
+    why = f" at {entry['at']}: {entry['reason']}" if entry else ""
+    return (
+        f"v{short(version)} was rejected on {controller.fleet.name}{why}. A rejected version does"
+        " not come back; change the data, config or code so that a new version is built"
+    )

@@ -1,0 +1,101 @@
+"""Take back the last release: one signed channel, no flow, no build.
+
+What is taken back is rejected, so that the next nightly run does not bring it again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from slipway.bundle.format import short
+from slipway.errors import SlipwayError
+from slipway.fleet.controller import Controller
+from slipway.fleet.rollout import GoBack, plan_rollback, previous_stable
+from slipway.store.channel import Channel
+
+WAIT_S = 30.0
+"""Hosts keep the stable version before this one in their cache, so a few polls are enough."""
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What a rollback did."""
+
+    model: str
+    fleet: str
+    rejected: str
+    """The version taken back."""
+    stable: str
+    """The version that serves."""
+    reason: str
+    serial: int | None
+    """The channel that says so; None when only planned."""
+    hosts: Mapping[str, str]
+    """Per host, what it does about it."""
+    ok: bool
+    """Whether every host that answers serves the version."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def rollback(
+    controller: Controller, *, dry_run: bool = False, wait_s: float = WAIT_S, why: str = ""
+) -> Rollback:
+    """Go back to the stable version before this one, or drop the candidate that answers now.
+
+    Written at once, whatever hosts are down: they read the channel when they come back.
+    """
+    past = controller.newest_first()
+    channel = controller.channel()
+    step = plan_rollback(
+        channel, previous_stable(past), candidate_answers=_candidate_answers(controller, channel)
+    )
+    if isinstance(step, str):
+        raise SlipwayError(
+            f"cannot roll back {controller.model} on {controller.fleet.name}: {step}"
+        )
+    reason = _reason(step) + (f": {why}" if why else "")
+    done = Rollback(
+        model=controller.model,
+        fleet=controller.fleet.name,
+        rejected=step.bad,
+        stable=step.stable,
+        reason=reason,
+        serial=None,
+        hosts={},
+        ok=True,
+    )
+    if dry_run:
+        return done
+    channel = controller.write(channel, stable=step.stable, rejected=(step.bad,), reason=reason)
+    decision = "rolled back" if step.was_stable else "rejected"
+    controller.record(decision, step.bad, step.stable, channel.serial, reason)
+    return _watch(controller, replace(done, serial=channel.serial), channel.serial, wait_s)
+
+
+def _candidate_answers(controller: Controller, channel: Channel | None) -> bool:
+    if channel is None or channel.candidate is None:
+        return False
+    statuses = [controller.client.status(host) for host in controller.fleet.hosts]
+    told = [s.models.get(controller.model) for s in statuses if s is not None]
+    return any(t is not None and t.candidate == channel.candidate.version for t in told)
+
+
+def _watch(controller: Controller, done: Rollback, serial: int, wait_s: float) -> Rollback:
+    """Wait for the hosts that answer; the others take it up when they come back."""
+    up = tuple(h for h in controller.fleet.hosts if controller.client.status(h) is not None)
+    hosts = {h.name: "down; takes it up when it starts" for h in controller.fleet.hosts}
+    if not up:
+        return replace(done, hosts=hosts)
+    reachable = replace(controller, fleet=replace(controller.fleet, hosts=up))
+    seen = reachable.wait(done.stable, "stable", serial, wait_s)
+    hosts |= dict.fromkeys(seen.running, "serves it") | {**seen.refused, **seen.missing}
+    return replace(done, hosts=hosts, ok=seen.complete)
+
+
+def _reason(step: GoBack) -> str:
+    what = "stable" if step.was_stable else "candidate"
+    again = "serves again" if step.was_stable else "goes on serving"
+    return f"{what} v{short(step.bad)} was taken back and rejected; v{short(step.stable)} {again}"

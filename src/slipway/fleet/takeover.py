@@ -1,0 +1,228 @@
+"""Carry out one step of a release: publish a first version, or run a canary beside stable."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from slipway.bundle.format import short
+from slipway.bundle.verify import Verified, verify_bundle
+from slipway.config import ReleaseConfig
+from slipway.errors import BundleRefused, SlipwayError
+from slipway.fleet.controller import Controller
+from slipway.fleet.judge import Line, Traffic, Verdict, check_answers, conclude, error_free, judge
+from slipway.fleet.numbers import numbers
+from slipway.fleet.rollout import AlreadyServes, Canary, FirstRelease
+from slipway.fleet.traffic import Questions, make_questions, one_side, send, two_sides
+from slipway.fleet.watch import Role
+from slipway.store.bundles import download_bundle
+from slipway.store.channel import Candidate, Channel
+
+Decision = Literal[
+    "first release", "promoted", "rejected", "undecided", "refused", "already serves", "planned"
+]
+
+STILL_WAIT_S = 5.0
+"""A host that ran the version a moment ago is given this long to say so again."""
+
+RELEASED = ("first release", "promoted")
+"""Decisions of the ledger that settle a version as released."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step ended the release."""
+
+    decision: Decision
+    reason: str
+    serial: int | None = None
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def already_serves(
+    controller: Controller, channel: Channel, step: AlreadyServes, config: ReleaseConfig
+) -> Outcome:
+    """Make sure of what the channel says; a host that was just started may still be loading."""
+    _all_hosts(controller, step.version, "stable", channel.serial, config.wait_s)
+    reason = f"{controller.fleet.name} already serves v{short(step.version)}"
+    controller.record("already serves", step.version, None, channel.serial, reason)
+    return Outcome("already serves", reason, channel.serial)
+
+
+def first_release(
+    controller: Controller, channel: Channel | None, step: FirstRelease, config: ReleaseConfig
+) -> Outcome:
+    """Publish a version with nothing to compare it with, and check what the hosts answer."""
+    bundle = _fetch(controller, step.version)
+    if step.publish or channel is None:
+        channel = controller.write(channel, stable=step.version, reason="first release")
+    with _taken_back_on_failure(controller, channel, stable=None):
+        seen = controller.wait(step.version, "stable", channel.serial, config.wait_s)
+        if seen.refused:
+            verdict, told = Verdict("reject", (str(seen),), ()), numbers()
+        else:
+            _all_hosts(controller, step.version, "stable", channel.serial, STILL_WAIT_S)
+            asked = _questions(bundle, config)
+            side = one_side(step.version)
+            (traffic,) = send(
+                controller.client, controller.fleet.hosts, controller.model, [side], [asked]
+            )
+            _all_hosts(controller, step.version, "stable", channel.serial, STILL_WAIT_S)
+            lines = (error_free(traffic), _as_proven(bundle, asked, traffic))
+            verdict, told = conclude(lines), numbers(lines, candidate=traffic)
+        if verdict.decision != "promote":
+            return _reject(controller, channel, step.version, None, verdict.reason, told)
+    reason = (
+        f"there was no stable version of {controller.model} on {controller.fleet.name} to"
+        " compare it with; its answers on every host are those that were proven"
+    )
+    controller.record("first release", step.version, None, channel.serial, reason, told)
+    return Outcome("first release", reason, channel.serial, told)
+
+
+def canary(
+    controller: Controller, channel: Channel, step: Canary, config: ReleaseConfig
+) -> Outcome:
+    """Let the candidate answer beside stable, judge both, and promote or reject."""
+    bundle = _fetch(controller, step.version)
+    asked = _questions(bundle, config)
+    asked_of_stable = _questions_for_stable(controller, step, bundle, asked, config)
+    _all_hosts(controller, step.stable, "stable", channel.serial, config.wait_s)
+    candidate = Candidate(
+        version=step.version, mode="canary", percent=config.percent, lease_s=config.lease_s
+    )
+    name = f"v{short(step.version)}"
+    reason = f"canary of {name} beside v{short(step.stable)}"
+    channel = controller.write(channel, stable=step.stable, candidate=candidate, reason=reason)
+    with (
+        _taken_back_on_failure(controller, channel, stable=step.stable),
+        controller.beating(channel.serial, config.lease_s),
+    ):
+        controller.record("canary started", step.version, step.stable, channel.serial, reason)
+        seen = controller.wait(step.version, "candidate", channel.serial, config.wait_s)
+        if seen.refused:
+            verdict, told = Verdict("reject", (str(seen),), ()), numbers()
+        else:
+            questions = (asked, asked_of_stable)
+            verdict, told = _compare(controller, channel, step, bundle, questions, config)
+        if verdict.decision == "reject":
+            return _reject(controller, channel, step.version, step.stable, verdict.reason, told)
+        if verdict.decision == "wait":
+            why = f"{name} was neither promoted nor rejected: {verdict.reason}"
+            channel = controller.write(channel, stable=step.stable, reason=why)
+            return Outcome("undecided", verdict.reason, channel.serial, told)
+        why = f"{name} was promoted: {verdict.reason}"
+        channel = controller.write(channel, stable=step.version, reason=why)
+        controller.record(
+            "promoted", step.version, step.stable, channel.serial, verdict.reason, told
+        )
+    _all_hosts(controller, step.version, "stable", channel.serial, config.wait_s)
+    return Outcome("promoted", verdict.reason, channel.serial, told)
+
+
+def _compare(
+    controller: Controller,
+    channel: Channel,
+    step: Canary,
+    bundle: Verified,
+    questions: tuple[Questions, Questions],
+    config: ReleaseConfig,
+) -> tuple[Verdict, dict[str, Any]]:
+    """Ask both sides the golden rows and judge; a host that left in between ends the release."""
+    _all_hosts(controller, step.version, "candidate", channel.serial, STILL_WAIT_S)
+    sides = two_sides(step.version, step.stable, config.percent)
+    hosts = controller.fleet.hosts
+    controller.say(
+        f"asking {len(hosts)} hosts {config.requests} requests of golden rows for either version"
+    )
+    mine, theirs = send(controller.client, hosts, controller.model, sides, questions)
+    _all_hosts(controller, step.version, "candidate", channel.serial, STILL_WAIT_S)
+    compared = judge(mine, theirs, config.limits)
+    proven = _as_proven(bundle, questions[0], mine)
+    verdict = conclude((*compared.lines, proven), compared.too_little)
+    return verdict, numbers(verdict.lines, candidate=mine, stable=theirs)
+
+
+def _reject(
+    controller: Controller,
+    channel: Channel,
+    version: str,
+    stable: str | None,
+    reason: str,
+    told: dict[str, Any],
+) -> Outcome:
+    """Take a version back for cause: it does not come back with the next run."""
+    why = f"v{short(version)} was rejected: {reason}"
+    channel = controller.write(channel, stable=stable, rejected=(version,), reason=why)
+    controller.record("rejected", version, stable, channel.serial, reason, told)
+    return Outcome("rejected", reason, channel.serial, told)
+
+
+@contextmanager
+def _taken_back_on_failure(
+    controller: Controller, channel: Channel, stable: str | None
+) -> Iterator[None]:
+    """Write the channel without the new version when the block does not end by itself.
+
+    Ctrl-C and a host that went down say nothing about the version, so it is not rejected.
+    If the channel was changed meanwhile, that change stands.
+    """
+    try:
+        yield
+    except BaseException as error:
+        why = str(error) or type(error).__name__
+        try:
+            controller.write(channel, stable=stable, reason=f"the release was broken off: {why}")
+        except SlipwayError as second:
+            controller.say(f"could not take the candidate back, its lease ends by itself: {second}")
+        raise
+
+
+def _all_hosts(
+    controller: Controller, version: str, role: Role, serial: int, wait_s: float
+) -> None:
+    """Wait until every host runs the version; raise SlipwayError with what keeps the others."""
+    seen = controller.wait(version, role, serial, wait_s)
+    if not seen.complete:
+        raise SlipwayError(
+            f"v{short(version)} of {controller.model} is {role} on {controller.fleet.name}, but"
+            f" not every host runs it: {seen}. The hosts' logs are in {controller.fleet.state};"
+            f" see also: slipway status --fleet {controller.fleet.name}"
+        )
+
+
+def _fetch(controller: Controller, version: str) -> Verified:
+    """Read a bundle from the store and check it before any host is asked to."""
+    with tempfile.TemporaryDirectory(prefix="slipway-release-") as folder:
+        into = Path(folder) / version
+        download_bundle(controller.store, controller.model, version, into)
+        return verify_bundle(into, controller.trusted)
+
+
+def _questions(bundle: Verified, config: ReleaseConfig) -> Questions:
+    return make_questions(bundle.golden, bundle.contract, config.requests, config.rows_per_request)
+
+
+def _questions_for_stable(
+    controller: Controller, step: Canary, bundle: Verified, asked: Questions, config: ReleaseConfig
+) -> Questions:
+    """Ask stable the same rows, or its own golden set when it takes other inputs."""
+    try:
+        stable = _fetch(controller, step.stable)
+    except BundleRefused:  # pruned from the store, or its key was: hosts have it all the same
+        return asked
+    mine = {(t.name, t.datatype) for t in bundle.contract.inputs}
+    theirs = {(t.name, t.datatype) for t in stable.contract.inputs}
+    if mine == theirs:
+        return asked
+    controller.say(
+        "the candidate takes other inputs than stable: each is asked its own golden rows"
+    )
+    return _questions(stable, config)
+
+
+def _as_proven(bundle: Verified, asked: Questions, traffic: Traffic) -> Line:
+    expected = bundle.golden.expected[asked.output].astype("float64")
+    return check_answers(traffic, expected, bundle.golden.tolerance[asked.output], asked.output)

@@ -1,0 +1,96 @@
+"""Watch hosts take up a channel; they pull, so all that a release can do is look."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from slipway.fleet.client import HostClient, HostStatus
+from slipway.fleet.inventory import Fleet
+
+POLL_S = 0.1
+"""A status answer costs the host well under a millisecond."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time as a release sees it; tests pass their own."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    time_ns: Callable[[], int] = time.time_ns
+
+    def now(self) -> str:
+        """Return the time of day in UTC, ISO 8601."""
+        return datetime.fromtimestamp(self.time_ns() / 1e9, UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Uptake:
+    """Which hosts run a version in a role, which refused it, which are still missing."""
+
+    running: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """All hosts run it."""
+        return not self.refused and not self.missing
+
+    def __str__(self) -> str:
+        """Say per host why it does not run the version."""
+        problems = {**self.refused, **self.missing}
+        return "; ".join(f"host {name}: {why}" for name, why in sorted(problems.items()))
+
+
+Role = Literal["stable", "candidate"]
+
+
+def uptake(
+    statuses: Mapping[str, HostStatus | None], model: str, version: str, role: Role, serial: int
+) -> Uptake:
+    """Read from what the hosts say how far they took up a version.
+
+    A refusal counts only from a host that has seen this serial: an older one may be about
+    a download that has since been repaired.
+    """
+    running: list[str] = []
+    refused: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for name, status in statuses.items():
+        told = status.models.get(model) if status is not None else None
+        if status is None:
+            missing[name] = "does not answer on its admin port"
+        elif told is None or told.serial != serial:
+            alarm = f" ({told.alarms[-1]})" if told is not None and told.alarms else ""
+            missing[name] = f"has not taken up channel serial {serial}{alarm}"
+        elif version in told.refused:
+            refused[name] = told.refused[version]
+        elif (told.stable if role == "stable" else told.candidate) == version:
+            running.append(name)
+        else:
+            missing[name] = f"has not loaded it as {role} ({told.reason})"
+    return Uptake(tuple(running), refused, missing)
+
+
+def wait_for(
+    fleet: Fleet,
+    model: str,
+    version: str,
+    role: Role,
+    serial: int,
+    *,
+    client: HostClient,
+    clock: Clock,
+    wait_s: float,
+) -> Uptake:
+    """Wait until all hosts run the version, one refuses it, or the time is up."""
+    deadline = clock.monotonic() + wait_s
+    while True:
+        statuses = {host.name: client.status(host) for host in fleet.hosts}
+        seen = uptake(statuses, model, version, role, serial)
+        if seen.complete or seen.refused or clock.monotonic() >= deadline:
+            return seen
+        clock.sleep(POLL_S)

@@ -1,0 +1,439 @@
+"""Speak HTTP/1.1 on one connection: bytes in, requests to a handler, responses out in order.
+
+Knows no model and no path. llhttp (through httptools, in its strict mode) refuses what two
+parsers could read in two ways: conflicting lengths, bare line feeds, folded headers. What is
+limited here is what a parser leaves open: sizes, counts and time. The body of a request that
+is refused is read away for a moment, because a reset would destroy the response on its way.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Protocol, cast
+
+import httptools
+
+from slipway.host.refusal import RETRY_AFTER_S, RequestRefused, bad_request
+from slipway.host.v2 import render_refusal
+
+log = logging.getLogger(__name__)
+
+SLICE: Final = 16_384
+"""Bytes given to the parser at once, so that no limit is overshot by more than this."""
+
+READ_HEADERS: Final = frozenset(
+    {
+        b"content-encoding", b"content-length", b"content-type", b"expect", b"host",
+        b"inference-header-content-length", b"origin", b"slipway-key", b"transfer-encoding",
+    }
+)  # fmt: skip
+"""The headers that mean something here; each may come once."""
+
+FAILED: Final = "the host failed on this request"
+
+FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one connection may take."""
+
+    body_bytes: int = 16 * 1024 * 1024
+    head_bytes: int = 16 * 1024
+    """Request line and headers together."""
+    headers: int = 100
+    chunks: int = 16_384
+    """Parts of a chunked body; a client that sends 16 MiB byte by byte has other plans."""
+    pipelined: int = 16
+    """Requests that may wait for an answer before reading stops."""
+    connections: int = 4096
+    head_s: float = 5
+    """For a whole head."""
+    body_s: float = 30
+    """For a whole body."""
+    idle_s: float = 60
+    """Between two requests."""
+    write_s: float = 30
+    """For a client that does not read its answers."""
+    linger_s: float = 3
+    """For reading away the rest of a refused request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One complete request."""
+
+    method: bytes
+    path: bytes
+    """As it was sent; nothing is decoded."""
+    headers: dict[bytes, bytes]
+    """Those of READ_HEADERS, their names in lower case."""
+    body: bytes | bytearray
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One complete response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    code: str = "ok"
+    """The error code, for counting."""
+
+
+class Work(Protocol):
+    """What a handler leaves running; cancelled when the client goes away."""
+
+    def cancel(self) -> bool:
+        """Give up if possible."""
+
+
+Respond = Callable[[Response], None]
+Handler = Callable[[Request, Respond], Work | None]
+"""Calls its second argument exactly once, at once or later; may raise RequestRefused at once."""
+
+
+@dataclass
+class Listener:
+    """What the connections of one port share."""
+
+    handler: Handler
+    limits: Limits
+    count: Callable[[str], None]
+    """Called with the error code of each refusal."""
+    connections: set["Connection"] = field(default_factory=set)
+    draining: bool = False
+    """Every response closes its connection."""
+
+    def expire(self, now: float) -> None:
+        """Let every connection look at its deadlines; called about once a second."""
+        for connection in list(self.connections):
+            connection.expire(now)
+
+
+@dataclass
+class _Slot:
+    """The place of one request in the order of responses."""
+
+    keep_alive: bool
+    head_only: bool = False
+    response: Response | None = None
+    linger: bool = False
+    work: Work | None = None
+
+
+def new_request_id() -> str:
+    """Name a request whose caller gave it no id."""
+    return secrets.token_hex(8)
+
+
+def refuse(
+    refusal: RequestRefused, request_id: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Response:
+    """Make the response of a refusal."""
+    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = (*headers, (b"Retry-After", b"%d" % RETRY_AFTER_S))
+    body = render_refusal(refusal, request_id)
+    return Response(refusal.status, body, headers=headers, code=refusal.code)
+
+
+class Connection(asyncio.Protocol):
+    """One client. The parser calls the `on_` methods while it is fed."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._limits = listener.limits
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._slots: deque[_Slot] = deque()
+        self._unfed = b""
+        self._reading = True
+        self._finished = False  # nothing that still comes in is a request
+        self._ended = False  # the client has closed its side
+        self._deadline = FOREVER
+        self._write_deadline = FOREVER
+        self._body = bytearray()
+        self._begin()
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take up a client, unless there are too many."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, no subclass
+        self._deadline = self._loop.time() + self._limits.head_s
+        if len(self._listener.connections) >= self._limits.connections:
+            self._refuse(RequestRefused("queue_full", "too many connections; try again"))
+        self._listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up what nobody waits for any more."""
+        self._finished = True
+        self._listener.connections.discard(self)
+        while self._slots:
+            if work := self._slots.popleft().work:
+                work.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, slice by slice, as long as there is room for requests."""
+        if self._finished:
+            return
+        data, self._unfed = self._unfed + data, b""
+        for start in range(0, len(data), SLICE):
+            if self._finished:
+                return
+            if len(self._slots) >= self._limits.pipelined:
+                self._unfed = data[start:]
+                self._pause(True)
+                return
+            self._feed(data[start : start + SLICE])
+        self._close_if_ended()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked before the client closed its side; True keeps ours open."""
+        self._ended = True
+        return bool(self._slots or self._unfed)
+
+    def pause_writing(self) -> None:
+        """Start waiting for a client that reads slowly, and hear no more of it meanwhile."""
+        self._write_deadline = self._loop.time() + self._limits.write_s
+        self._pause(True)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._write_deadline = FOREVER
+        self._resume()
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed."""
+        if now > self._write_deadline or (self._finished and now > self._deadline):
+            self._transport.abort()
+        elif now > self._deadline and self._begun:
+            self._refuse(RequestRefused("client_too_slow", "the request took too long to arrive"))
+        elif now > self._deadline:
+            self._transport.close()
+
+    # --- the parser's side
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._begin()
+        self._begun = True
+        self._deadline = self._loop.time() + self._limits.head_s
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the path, which may come in parts."""
+        self._path += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header that means something; count all of them, trailers too."""
+        self._header_count += 1
+        self._count_head(len(name) + len(value) + 4)
+        key = name.lower()
+        if self._in_body or key not in READ_HEADERS:
+            return
+        if key in self._headers:
+            self._refuse(bad_request("a header is given twice that may come once"))
+        self._headers[key] = value
+
+    def on_headers_complete(self) -> None:
+        """Judge the head before any of the body is taken."""
+        if self._finished:
+            return
+        self._in_body = True
+        self._deadline = self._loop.time() + self._limits.body_s
+        try:
+            self._check_head()
+        except RequestRefused as refusal:
+            self._refuse(refusal)
+
+    def on_chunk_header(self) -> None:
+        """Count the parts of a chunked body."""
+        self._chunks += 1
+        if self._chunks > self._limits.chunks:
+            self._refuse(RequestRefused("too_large", "the body comes in too many chunks"))
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body up to the limit."""
+        if self._finished:
+            return
+        self._body += body
+        if len(self._body) > self._limits.body_bytes:
+            self._refuse(self._too_large())
+
+    def on_message_complete(self) -> None:
+        """Hand the request over."""
+        if self._finished:
+            return
+        self._begun = False
+        self._deadline = FOREVER
+        method = self._parser.get_method()
+        keep = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
+        slot = _Slot(keep, head_only=method == b"HEAD")
+        self._slots.append(slot)
+        request = Request(method, self._path, self._headers, self._body)
+        self._body = bytearray()
+        self._raw_bytes = 0
+        self._handle(request, slot)
+
+    # --- in between
+
+    def _begin(self) -> None:
+        self._begun = False
+        self._in_body = False
+        self._path = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body = bytearray()
+        self._header_count = 0
+        self._head_bytes = 0
+        self._chunks = 0
+        self._raw_bytes = 0
+
+    def _feed(self, part: bytes) -> None:
+        """Parse some bytes; a message that does not end must not grow inside the parser."""
+        self._raw_bytes += len(part)
+        try:
+            self._parser.feed_data(part)
+        except httptools.HttpParserUpgrade:
+            pass  # refused when its head was complete
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(RequestRefused("method_not_allowed", "use GET or POST"))
+        except httptools.HttpParserCallbackError:
+            log.exception("a request could not be handled")
+            self._refuse(RequestRefused("model_failed", FAILED))
+        except httptools.HttpParserError:
+            self._refuse(bad_request("not a proper HTTP/1.1 request"))
+        # Headers, trailers and chunk extensions that do not end; 32 is for a chunk's own header.
+        unfinished = self._raw_bytes - len(self._body) - 32 * self._chunks
+        if unfinished > self._limits.head_bytes + SLICE:
+            self._refuse(self._head_too_large())
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        too_many = self._header_count > self._limits.headers
+        if too_many or self._head_bytes > self._limits.head_bytes:
+            self._refuse(self._head_too_large())
+
+    def _check_head(self) -> None:
+        """Refuse what llhttp lets through and this host does not do."""
+        parser, headers = self._parser, self._headers
+        version = parser.get_http_version()
+        if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
+            raise bad_request("use HTTP/1.1 with a Host header")
+        if parser.should_upgrade():
+            raise RequestRefused("upgrade_refused", "only HTTP/1.1 is spoken here")
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and (version, coding.lower()) != ("1.1", b"chunked"):
+            raise bad_request("the only Transfer-Encoding is chunked, in HTTP/1.1")
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RequestRefused("unsupported_media_type", "send the body uncompressed")
+        length = headers.get(b"content-length", b"0")
+        if int(length) > self._limits.body_bytes:
+            raise self._too_large()
+        expected = headers.get(b"expect")
+        if expected is not None and expected.lower() != b"100-continue":
+            raise RequestRefused("expectation_failed", "the only expectation is 100-continue")
+        if expected is not None and not self._slots:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _handle(self, request: Request, slot: _Slot) -> None:
+        def respond(response: Response) -> None:
+            slot.response = response
+            slot.work = None
+            self._flush()
+
+        try:
+            slot.work = self._listener.handler(request, respond)
+        except RequestRefused as refusal:
+            respond(refuse(refusal, new_request_id()))
+        except Exception:
+            log.exception("a request could not be handled")
+            respond(refuse(RequestRefused("model_failed", FAILED), new_request_id()))
+        if slot.response is not None:
+            slot.work = None
+
+    def _refuse(self, refusal: RequestRefused) -> None:
+        """Answer what cannot be read as a request, after the answers before it, and close."""
+        if self._finished:
+            return
+        self._finished = True
+        self._unfed = b""
+        self._body = bytearray()
+        response = refuse(refusal, new_request_id())
+        self._slots.append(_Slot(keep_alive=False, response=response, linger=True))
+        self._deadline = FOREVER
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write the responses that are ready and whose turn it is."""
+        while self._slots and (response := self._slots[0].response) is not None:
+            slot = self._slots.popleft()
+            last = self._listener.draining and not self._slots
+            keep = slot.keep_alive and not last
+            self._write(response, keep, slot.head_only)
+            if response.code != "ok":
+                self._listener.count(response.code)
+            if not keep:
+                self._close(slot.linger)
+                return
+        if not self._slots and not self._begun:
+            self._deadline = self._loop.time() + self._limits.idle_s
+        self._resume()
+        self._close_if_ended()
+
+    def _write(self, response: Response, keep: bool, head_only: bool) -> None:
+        if self._transport.is_closing():
+            return
+        reason = HTTPStatus(response.status).phrase.encode()
+        lines = [
+            b"HTTP/1.1 %d %b" % (response.status, reason),
+            b"Content-Type: " + response.content_type,
+            b"Content-Length: %d" % len(response.body),
+            *(b"%b: %b" % header for header in response.headers),
+        ]
+        if not keep:
+            lines.append(b"Connection: close")
+        body = b"" if head_only else response.body
+        self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+
+    def _close(self, linger: bool) -> None:
+        """Close; of a request that was not read to its end, read away the rest first."""
+        self._finished = True
+        self._slots.clear()
+        if not linger or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._deadline = self._loop.time() + self._limits.linger_s
+        self._pause(False)
+
+    def _close_if_ended(self) -> None:
+        """Close when the client has closed its side and has all of its answers."""
+        if self._ended and not self._slots and not self._unfed and not self._finished:
+            self._close(linger=False)
+
+    def _pause(self, pause: bool) -> None:
+        if pause == self._reading and not self._transport.is_closing():
+            self._reading = not pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+
+    def _resume(self) -> None:
+        """Read on, beginning with what has not been parsed yet."""
+        if self._write_deadline == FOREVER and len(self._slots) < self._limits.pipelined:
+            self._pause(False)
+            if self._unfed:
+                self._loop.call_soon(self.data_received, b"")
+
+    def _too_large(self) -> RequestRefused:
+        return RequestRefused(
+            "too_large", f"the body has more than {self._limits.body_bytes} bytes"
+        )
+
+    def _head_too_large(self) -> RequestRefused:
+        return RequestRefused("headers_too_large", "too many or too large headers")

@@ -1,0 +1,118 @@
+"""Run one stage: `python -m tasks STAGE PIPELINE [PRECISION]`, from the project's root.
+
+DVC decides whether a stage runs and calls this; paths stand only in dvc.yaml. Outputs get a
+`SHA256SUMS` when they are complete, and inputs are checked against theirs before they are
+read: DVC itself hands out a damaged cache object without a word.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from slipway.config import load_config
+from slipway.errors import ConfigError, SlipwayError
+from tasks import sums
+
+STATE = Path(".slipway")
+
+
+def main(argv: list[str]) -> int:
+    """Run the stage that the command line names; return the exit code."""
+    if not 2 <= len(argv) <= 3:
+        print(f"slipway: {__doc__.splitlines()[0]}", file=sys.stderr)
+        return 2
+    # PyTorch and OpenMP libraries disagree about sums when their thread counts differ
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        run_stage(Path.cwd(), *argv)
+    except SlipwayError as error:
+        print(f"slipway: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = None) -> None:
+    """Check the inputs, call the stage's run(), seal the outputs."""
+    section = load_config(root, pipeline).section(stage)
+    address = f"{stage}@{pipeline}" + (f"-{precision}" if precision else "")
+    deps, outs = declared_paths(root, address, precision)
+    run = importlib.import_module(f"tasks.{stage}").run
+    extras = _extras(run, pipeline, precision)
+    check_signature(run, address, {*deps, *outs, *extras})
+    for path in deps.values():
+        if path.is_dir():
+            sums.check(path)
+    for path in outs.values():
+        path.mkdir(parents=True)
+    run(section, **deps, **outs, **extras)
+    for path in outs.values():
+        sums.write(path)
+
+
+def declared_paths(
+    root: Path, address: str, precision: str | None
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return what dvc.yaml declares for a stage, by the keyword that its run() takes."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        stage = Repo(root).stage.load_one(path="dvc.yaml", name=address)
+    except DvcException as error:
+        raise ConfigError("dvc.yaml", [f"no stage {address!r}: {error}"]) from None
+    deps = [Path(dep.def_path) for dep in stage.deps]
+    outs = [Path(out.def_path) for out in stage.outs]
+    bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
+    bound.pop("", None)
+    return bound, {keyword(p, precision): p for p in outs}
+
+
+def keyword(path: Path, precision: str | None) -> str:
+    """Name the keyword that a declared path is bound to."""
+    match path.parts:
+        case ("configs", kind, _):
+            return kind
+        case ("configs", _):
+            return ""  # the pipeline's config: its values arrive as the section
+        case ("models", _, name) if name == precision:
+            return "out"
+        case _:
+            return path.stem.replace("-", "_")
+
+
+def check_signature(run: Callable[..., None], address: str, bound: set[str]) -> None:
+    """Refuse a run() that does not take exactly what dvc.yaml declares."""
+    parameters = inspect.signature(run).parameters.values()
+    wanted = {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    problems = [
+        f"{address} declares {name!r}, which run() does not take" for name in bound - wanted
+    ]
+    problems += [
+        f"run() takes {name!r}, which {address} does not declare" for name in wanted - bound
+    ]
+    if problems:
+        raise ConfigError("dvc.yaml", sorted(problems))
+
+
+def _extras(run: Callable[..., None], pipeline: str, precision: str | None) -> dict[str, Any]:
+    """Offer what is not an output: where time-bearing reports and checkpoints go."""
+    offered: dict[str, Any] = {
+        "reports": STATE / "reports" / pipeline,
+        "checkpoints": STATE / "checkpoints",
+    }
+    if precision:
+        offered["precision"] = precision
+    wanted = inspect.signature(run).parameters
+    taken = {name: value for name, value in offered.items() if name in wanted}
+    for value in taken.values():
+        if isinstance(value, Path):
+            value.mkdir(parents=True, exist_ok=True)
+    return taken
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

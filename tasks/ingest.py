@@ -1,0 +1,240 @@
+"""Join the sources into one typed table with a single SQL query, run by DuckDB over Arrow.
+
+The query runs twice: the second time every value that is known only later has been changed.
+A column that differs then depends on the future, whatever it is called; `validate` stops it.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from slipway.errors import SlipwayError
+from tasks.sources import DAMAGED, Pin, open_pinned, read_pins, unpacked
+from tasks.tables import TABLE, Facts, write_facts
+
+if TYPE_CHECKING:
+    from slipway.config import IngestConfig, Source
+
+ARROW_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "datetime": pa.timestamp("us"),
+}
+NULLS = ["", "NA", "NaN", "NULL", "null"]
+BATCH_ROWS = 1 << 16
+
+
+def run(config: "IngestConfig", *, sources: Path, raw: Path) -> None:
+    """Write the joined table and the facts about it."""
+    pins = read_pins(sources)
+    with duckdb.connect() as database:
+        counts = {
+            name: _load(database, name, source, pins.get(name))
+            for name, source in config.sources.items()
+        }
+        # the sources are in: from here on the query reads nothing but them
+        database.execute("SET enable_external_access = false").fetchall()
+        result = _select(database, config)
+        rows = _write(result, raw / TABLE)
+        if rows == 0:
+            raise SlipwayError(
+                "ingest.query gave no rows; try it on the sources, a join or filter drops all"
+            )
+        leaks = _leaks(database, config)
+    table = pq.ParquetFile(raw / TABLE)
+    write_facts(raw, _facts(config, table, counts, pins, leaks))
+
+
+def _load(database: duckdb.DuckDBPyConnection, name: str, source: "Source", pin: Pin | None) -> int:
+    """Stream one source into a DuckDB table, which may be larger than memory."""
+    schema = pa.schema([(column, ARROW_TYPES[kind]) for column, kind in source.columns.items()])
+    with (
+        open_pinned(name, source.url, pin) as packed,
+        unpacked(name, source.url, packed) as (file, suffix),
+    ):
+        failures: list[Exception] = []
+        try:
+            batches = _remember(_without_zone(_read(file, suffix, schema), schema), failures)
+            reader = pa.RecordBatchReader.from_batches(_naive(schema), batches)
+            database.register("incoming", reader)
+            created = database.execute(f'CREATE TEMP TABLE "{name}" AS SELECT * FROM incoming')
+            [(count,)] = created.fetchall()
+            database.unregister("incoming")
+        except (pa.ArrowException, KeyError, duckdb.Error) as error:
+            cause = failures[0] if failures else error
+            if isinstance(cause, DAMAGED):
+                raise cause from None  # `unpacked` says what that means
+            raise SlipwayError(f"source {name!r} ({source.url}): {_one_line(cause)}") from None
+    return int(count)
+
+
+def _remember(
+    batches: Iterator[pa.RecordBatch], failures: list[Exception]
+) -> Iterator[pa.RecordBatch]:
+    """Keep what really went wrong: DuckDB reports it as text, with a traceback inside."""
+    try:
+        yield from batches
+    except Exception as error:
+        failures.append(error)
+        raise
+
+
+def _read(file: BinaryIO, suffix: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Read a table of a known format as typed batches; a missing column is an error."""
+    match suffix:
+        case ".csv":
+            yield from pyarrow.csv.open_csv(
+                file,
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict(zip(schema.names, schema.types, strict=True)),
+                    include_columns=schema.names,
+                    null_values=NULLS,
+                    strings_can_be_null=True,
+                ),
+            )
+        case ".parquet":
+            table = pq.ParquetFile(file)
+            if missing := sorted(set(schema.names) - set(table.schema_arrow.names)):
+                raise KeyError(f"no column {', '.join(missing)}")
+            for batch in table.iter_batches(BATCH_ROWS, columns=schema.names):
+                yield batch.select(schema.names).cast(schema)
+        case ".jsonl":
+            yield from _read_json_lines(file, schema)
+        case _:
+            raise KeyError(f"unknown format {suffix!r}; known: .csv .parquet .jsonl")
+
+
+def _read_json_lines(file: BinaryIO, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Read JSON lines; a key that no line has is a missing column, not a column of nulls."""
+    options = pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    empty = set(schema.names)
+    for batch in pyarrow.json.open_json(file, parse_options=options):
+        empty -= {name for name in empty if batch[name].null_count < batch.num_rows}
+        yield batch.select(schema.names)
+    if empty:
+        raise KeyError(f"no line has a value for {', '.join(sorted(empty))}")
+
+
+def _naive(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        [(f.name, pa.timestamp("us") if pa.types.is_timestamp(f.type) else f.type) for f in schema]
+    )
+
+
+def _without_zone(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Turn timestamps into plain UTC: DuckDB's zoned arithmetic depends on the session."""
+    for batch in batches:
+        yield batch.cast(_naive(schema))
+
+
+def _select(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> duckdb.DuckDBPyRelation:
+    """Run the query, in an order that does not depend on threads."""
+    try:
+        result = database.sql(config.query)
+    except duckdb.Error as error:
+        raise SlipwayError(f"ingest.query: {_one_line(error)}") from None
+    if result is None:
+        raise SlipwayError("ingest.query must be one SELECT")
+    first = [config.time, *config.key]
+    if missing := [c for c in (*first, config.label) if c not in result.columns]:
+        raise SlipwayError(
+            f"ingest.query gives no column {', '.join(missing)}; it gives:"
+            f" {', '.join(result.columns)}"
+        )
+    rest = [column for column in result.columns if column not in first]
+    return result.order(", ".join(f'"{column}"' for column in [*first, *rest]))
+
+
+def _write(result: duckdb.DuckDBPyRelation, path: Path) -> int:
+    """Write a result in record batches; return how many rows it had."""
+    rows = 0
+    try:
+        reader = result.to_arrow_reader(BATCH_ROWS)
+        with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+            for batch in reader:
+                rows += batch.num_rows
+                writer.write_batch(batch)
+    except duckdb.Error as error:
+        raise SlipwayError(f"ingest.query: {_one_line(error)}") from None
+    return rows
+
+
+def _leaks(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> list[str]:
+    """Name the columns whose values change when what is known later changes."""
+    later = {name: s.known_later for name, s in config.sources.items() if s.known_later}
+    if not later:
+        return []
+    before = _fingerprints(_select(database, config), config)
+    for name, columns in later.items():
+        changes = ", ".join(
+            f'"{c}" = {_another_value(c, config.sources[name].columns[c])}' for c in columns
+        )
+        database.execute(f'UPDATE "{name}" SET {changes}').fetchall()
+    after = _fingerprints(_select(database, config), config)
+    return sorted(column for column in before if before[column] != after[column])
+
+
+def _another_value(column: str, kind: str) -> str:
+    """Change a value but not whether there is one: rows may be chosen by that."""
+    match kind:
+        case "string":
+            return f"\"{column}\" || '~'"
+        case "bool":
+            return f'NOT "{column}"'
+        case "timestamp" | "datetime":
+            return f'"{column}" + INTERVAL 17 MINUTE'
+        case _:
+            return f'"{column}" + 17'
+
+
+def _fingerprints(result: duckdb.DuckDBPyRelation, config: "IngestConfig") -> dict[str, Any]:
+    """Hash every column but the label together with the row's key, regardless of order."""
+    key = ", ".join(f'"{column}"' for column in config.key)
+    columns = [column for column in result.columns if column != config.label]
+    # xor is blind to order; the key inside the hash makes it blind to nothing else
+    sums = ", ".join(f'bit_xor(hash({key}, "{c}"))' for c in columns)
+    [row] = result.aggregate(sums).fetchall()
+    return dict(zip(columns, row, strict=True))
+
+
+def _facts(
+    config: "IngestConfig",
+    table: pq.ParquetFile,
+    counts: Mapping[str, int],
+    pins: Mapping[str, Pin],
+    leaks: list[str],
+) -> Facts:
+    times = pc.min_max(table.read([config.time])[config.time])
+    return Facts(
+        key=config.key,
+        time=config.time,
+        label=config.label,
+        rows=table.metadata.num_rows,
+        schema={field.name: str(field.type) for field in table.schema_arrow},
+        time_range=[times[end].as_py().isoformat() for end in ("min", "max")],
+        sources={
+            name: {
+                "url": pins[name].url,
+                "sha256": pins[name].sha256,
+                "size_bytes": pins[name].size_bytes,
+                "rows": count,
+            }
+            for name, count in counts.items()
+        },
+        known_later=sorted({c for s in config.sources.values() for c in s.known_later}),
+        leaks=leaks,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

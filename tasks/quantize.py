@@ -1,0 +1,162 @@
+"""Make a cheaper precision from the fp32 core, in a child process, and say how it went.
+
+Only matrix products are quantized: embeddings, missing numbers and normalisation stay float,
+and the raw columns are attached afterwards. A precision that cannot be made is a result like
+any other: `result.json` says why, and prove carries on without it.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from slipway.bundle.format import canonical_json
+from slipway.bundle.session import open_session
+from slipway.errors import SlipwayError
+from tasks import columns, graph
+from tasks.child import attempt
+from tasks.shards import read_shards
+
+if TYPE_CHECKING:
+    from slipway.config import QuantizeConfig
+
+RESULT = "result.json"
+
+OPERATORS = ["Gemm", "MatMul"]
+"""What is quantized: nearly all of the time is spent there, and nothing there sees a NaN."""
+
+WEIGHTS: dict[str, Any] = {
+    "weight_type": QuantType.QInt8,
+    # x86 without VNNI multiplies by VPMADDUBSW, which adds two u8 * s8 products in 16 bits and
+    # saturates: answers would differ between CPUs. With weights of 7 bits it cannot:
+    # 2 * 255 * 64 = 32,640 < 32,767. s8 activations are no way out; ONNX Runtime makes them u8.
+    "reduce_range": True,
+}
+
+METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+
+CALIBRATION_BATCH_ROWS = 256
+CHECK_ROWS = 64
+"""Golden rows that a fresh model must answer before it counts as made."""
+
+
+def run(
+    config: "QuantizeConfig",
+    *,
+    precision: str,
+    fp32: Path,
+    prepared: Path,
+    golden: Path,
+    out: Path,
+) -> None:
+    """Convert and check in a child; record what came of it."""
+    key = precision.replace("-", "_")
+    if key not in CONVERSIONS:
+        known = ", ".join(name.replace("_", "-") for name in CONVERSIONS)
+        raise SlipwayError(f"no conversion to precision {precision!r}; known: {known}")
+    settings = getattr(config, key).model_dump()
+    # what the child leaves behind counts only if it came to its end
+    with tempfile.TemporaryDirectory(prefix="slipway-quantize-") as folder:
+        made = Path(folder) / graph.MODEL
+        reason = attempt(
+            convert, key, settings, fp32, prepared, golden, made, timeout_s=config.timeout_s
+        )
+        if reason is None:
+            (out / graph.MODEL).write_bytes(made.read_bytes())
+    result = {
+        "precision": precision,
+        "made": reason is None,
+        "reason": reason,
+        "size_bytes": None if reason else (out / graph.MODEL).stat().st_size,
+    }
+    (out / RESULT).write_bytes(canonical_json(result))
+
+
+def convert(
+    key: str, settings: dict[str, Any], fp32: Path, prepared: Path, golden: Path, made: Path
+) -> None:
+    """Quantize the core, attach the raw columns, and let the model answer golden rows."""
+    with tempfile.TemporaryDirectory(prefix="slipway-core-") as folder:
+        ready, core = Path(folder) / "ready.onnx", Path(folder) / "core.onnx"
+        quant_pre_process(fp32 / graph.CORE, ready, skip_symbolic_shape=True)
+        CONVERSIONS[key](settings, ready, core, prepared)
+        reduced = graph.reduce(onnx.load(core))
+    raw = columns.read_columns(fp32)
+    model = graph.to_bytes(graph.attach_columns(reduced, raw.inputs))
+    rows, _ = columns.read_golden_rows(golden, raw)
+    session = open_session(model, "CPUExecutionProvider", 1)
+    answers = session.run(columns.as_arrays(rows.slice(0, CHECK_ROWS)))[graph.PROBABILITY]
+    if not np.all((answers >= 0) & (answers <= 1)):
+        raise ValueError("answers are not probabilities")
+    made.write_bytes(model)
+
+
+def quantize_statically(settings: dict[str, Any], ready: Path, core: Path, prepared: Path) -> None:
+    """Fix every scale beforehand, from training rows."""
+    quantize_static(
+        ready,
+        core,
+        CalibrationRows(prepared, settings["calibration_rows"]),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=OPERATORS,
+        per_channel=settings["per_channel"],
+        activation_type=QuantType.QUInt8,
+        calibrate_method=METHODS[settings["method"]],
+        extra_options={"OpTypesToExcludeOutputQuantization": OPERATORS},
+        **WEIGHTS,
+    )
+
+
+def quantize_dynamically(settings: dict[str, Any], ready: Path, core: Path, prepared: Path) -> None:
+    """Fix the weights' scales only; those of activations come from each batch."""
+    quantize_dynamic(
+        ready,
+        core,
+        op_types_to_quantize=OPERATORS,
+        per_channel=settings["per_channel"],
+        **WEIGHTS,
+    )
+
+
+CONVERSIONS: dict[str, Callable[[dict[str, Any], Path, Path, Path], None]] = {
+    "int8_static": quantize_statically,
+    "int8_dynamic": quantize_dynamically,
+}
+
+
+class CalibrationRows(CalibrationDataReader):  # type: ignore[misc]
+    """Training rows at equal distances, so that every part of the period is among them."""
+
+    def __init__(self, prepared: Path, count: int) -> None:
+        shards = read_shards(prepared)
+        count = min(count, len(shards))
+        rows = shards.take(np.arange(count) * len(shards) // count)
+        self._batches = iter(
+            {
+                graph.CATEGORIES: rows.categories[start : start + CALIBRATION_BATCH_ROWS].astype(
+                    np.int64
+                ),
+                graph.NUMBERS: rows.numbers[start : start + CALIBRATION_BATCH_ROWS],
+            }
+            for start in range(0, count, CALIBRATION_BATCH_ROWS)
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Give the next batch, or None at the end."""
+        return next(self._batches, None)

@@ -1,0 +1,295 @@
+"""One rank: `torchrun -m tasks.train.worker JOB`. It knows nothing of DVC or the flow.
+
+Every random number depends on (seed, step, rank) alone, never on what ran before, so a
+resumed training draws what an undisturbed one would have drawn and ends in the same bits.
+"""
+
+import json
+import math
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as log_loss
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from slipway.config import TrainConfig
+from tasks.network import Network, save_network
+from tasks.progress import track
+from tasks.shards import Rows, Shards, read_features, read_shards, read_split
+from tasks.train import checkpoint
+from tasks.train.checkpoint import State
+
+LOSS_EVERY_STEPS = 10
+"""Steps between two points of the training curve; the loss is averaged over the ranks there."""
+
+
+def main(job_path: str) -> None:
+    """Train as the job says; rank 0 writes the results."""
+    job = json.loads(Path(job_path).read_text("utf-8"))
+    config = TrainConfig.model_validate(job["config"])
+    device = join_group(config.threads)
+    try:
+        trainer = Trainer(config, Path(job["prepared"]), Path(job["checkpoints"]), device)
+        finished = trainer.train()
+        if dist.get_rank() == 0:
+            trainer.write(Path(job["weights"]), Path(job["report"]), finished)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def join_group(threads: int) -> torch.device:
+    """Join the other ranks: NCCL with a GPU per rank, else gloo (GPUs are shared, or none)."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    gpus = torch.cuda.device_count()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    one_each = gpus >= int(os.environ["LOCAL_WORLD_SIZE"])
+    device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
+    if gpus:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if one_each and gpus else "gloo")
+    if dist.get_rank() == 0:
+        where = f"{min(gpus, dist.get_world_size())} GPU" if gpus else "CPU"
+        print(f"{dist.get_world_size()} ranks, {dist.get_backend()}, {where}", file=sys.stderr)
+    return device
+
+
+class Trainer:
+    """The loop, with everything that it carries from step to step."""
+
+    def __init__(
+        self, config: TrainConfig, prepared: Path, checkpoints: Path, device: torch.device
+    ) -> None:
+        self.config, self.device, self.checkpoints = config, device, checkpoints
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.rows: Shards = read_shards(prepared)
+        self.validation: Rows = read_split(prepared, "validation")
+        self.steps_per_epoch = max(1, len(self.rows) // (config.batch_rows * self.world))
+        self.total_steps = config.epochs * self.steps_per_epoch
+        torch.manual_seed(config.seed)
+        self.network = new_network(config, read_features(prepared)).to(device)
+        self.optimizer = new_optimizer(self.network, config)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate(step, config.warmup_steps, self.total_steps)
+        )
+        # a moving average of the weights is what is judged and kept: it is less a matter of luck
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay)
+        )
+        self.state = State()
+        self.best = weights_of(self.average.module)
+        self._resume()
+        self.model = DistributedDataParallel(
+            self.network, device_ids=[device] if device.type == "cuda" else None
+        )
+
+    def train(self) -> str:
+        """Run to the end; return why it ended."""
+        shown = track(self.total_steps, "training") if self.rank == 0 else nullcontext(_silent)
+        with shown as update:
+            for step in range(self.state.step + 1, self.total_steps + 1):
+                loss = self._step(step)
+                self.state.step = step
+                if step % LOSS_EVERY_STEPS == 0 or step == self.total_steps:
+                    mean = self._record_loss(loss)
+                    if not math.isfinite(mean):
+                        return "diverged"
+                    if self.state.evaluations:
+                        last = self.state.evaluations[-1]
+                        update(step, loss=mean, log_loss=last["log_loss"], auc=last["auc"])
+                    else:
+                        update(step, loss=mean)
+                if step % self.config.evaluate_every_steps == 0 or step == self.total_steps:
+                    if not self._evaluate():
+                        return "diverged"
+                    if self.state.worse_in_a_row >= self.config.patience:
+                        return f"no better for {self.config.patience} evaluations"
+                if step % self.config.checkpoint_every_steps == 0:
+                    self._checkpoint()
+        return "all epochs done"
+
+    def write(self, weights: Path, report: Path, ended: str) -> None:
+        """Write the best weights and the curves."""
+        history = {
+            "steps": self.state.steps,
+            "evaluations": self.state.evaluations,
+            "best_step": self.state.best_step,
+            "stopped": ended,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "processes": self.world,
+        }
+        if ended == "diverged":
+            history = {"diverged_at": self.state.step}
+        else:
+            self.network.load_state_dict(self.best)
+            save_network(self.network, weights)
+        (report / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
+
+    def _step(self, step: int) -> Tensor:
+        config = self.config
+        torch.manual_seed((config.seed * 1_000_003 + step) * 4_099 + self.rank)
+        batch = self.rows.take(self._indices(step))
+        categories = torch.from_numpy(batch.categories).long()
+        # rows of an unknown airport or carrier come; what they look like is learned here
+        hidden = torch.rand(categories.shape) < config.unknown_share
+        categories = categories.masked_fill(hidden, 0).to(self.device)
+        numbers = torch.from_numpy(batch.numbers).to(self.device)
+        labels = torch.from_numpy(batch.labels).to(self.device)
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = log_loss(self.model(categories, numbers).float(), labels)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.network)
+        return loss.detach()
+
+    def _indices(self, step: int) -> np.ndarray:
+        """Choose this rank's rows: each epoch is one permutation, cut into steps, then ranks."""
+        epoch, place = divmod(step - 1, self.steps_per_epoch)
+        order = self._order(epoch)
+        size = self.config.batch_rows
+        start = (place * self.world + self.rank) * size
+        chosen: np.ndarray = order[start : start + size]
+        return chosen
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_order_epoch", None) != epoch:
+            generator = np.random.default_rng([self.config.seed, epoch])
+            self._permutation = generator.permutation(len(self.rows))
+            self._order_epoch = epoch
+        return self._permutation
+
+    def _record_loss(self, loss: Tensor) -> float:
+        dist.all_reduce(loss)
+        mean = loss.item() / self.world
+        self.state.steps.append(
+            {
+                "step": self.state.step,
+                "epoch": self.state.step / self.steps_per_epoch,
+                "train_loss": mean,
+                "learning_rate": self.schedule.get_last_lr()[0],
+            }
+        )
+        return mean
+
+    def _evaluate(self) -> bool:
+        """Measure on the validation rows and keep the best; return whether it was finite."""
+        logits = self._validation_logits()
+        labels = torch.from_numpy(np.array(self.validation.labels))
+        loss = log_loss(logits, labels).item()
+        if not math.isfinite(loss):
+            return False
+        state = self.state
+        state.evaluations.append(
+            {
+                "step": state.step,
+                "epoch": state.step / self.steps_per_epoch,
+                "log_loss": loss,
+                "auc": float(roc_auc_score(labels.numpy(), logits.numpy())),
+            }
+        )
+        if loss < state.best_log_loss:
+            state.best_log_loss, state.best_step, state.worse_in_a_row = loss, state.step, 0
+            self.best = weights_of(self.average.module)
+        else:
+            state.worse_in_a_row += 1
+        return True
+
+    def _validation_logits(self) -> Tensor:
+        """Share the validation rows among the ranks; every rank gets all logits, in order."""
+        rows = len(self.validation)
+        share = -(-rows // self.world)
+        mine = np.minimum(np.arange(self.rank * share, (self.rank + 1) * share), rows - 1)
+        part = self.validation.take(mine)
+        self.average.eval()
+        with torch.inference_mode():
+            categories = torch.from_numpy(part.categories).long().to(self.device)
+            logits = self.average(categories, torch.from_numpy(part.numbers).to(self.device))
+        gathered = [torch.empty_like(logits) for _ in range(self.world)]
+        dist.all_gather(gathered, logits.contiguous())
+        return torch.cat(gathered)[:rows].float().cpu()
+
+    def _checkpoint(self) -> None:
+        if self.rank == 0:
+            tensors = {
+                "model": weights_of(self.network),
+                "average": weights_of(self.average),
+                "best": self.best,
+                "optimizer": checkpoint.optimizer_tensors(self.optimizer),
+            }
+            checkpoint.save(self.checkpoints, self.state, tensors)
+
+    def _resume(self) -> None:
+        """Go on from the newest complete checkpoint; every rank takes rank 0's choice."""
+        found = checkpoint.newest(self.checkpoints) if self.rank == 0 else None
+        step = torch.tensor([int(found.name.removeprefix("step-")) if found else 0])
+        step = step.to(self.device)
+        dist.broadcast(step, 0)
+        if not step.item():
+            return
+        path = self.checkpoints / f"step-{step.item():08}"
+        self.state, tensors = checkpoint.load(path)
+        self.network.load_state_dict(tensors["model"])
+        self.average.load_state_dict(tensors["average"])
+        self.best = tensors["best"]
+        checkpoint.restore_optimizer(self.optimizer, tensors["optimizer"])
+        self.schedule.last_epoch = self.state.step - 1
+        self.schedule.step()
+        if self.rank == 0:
+            print(f"resumed from step {self.state.step}", file=sys.stderr)
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Copy a module's parameters and buffers to the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def _silent(done: int, **numbers: float) -> None:
+    """Leave the bar to rank 0."""
+
+
+def new_network(config: TrainConfig, features: dict[str, Any]) -> Network:
+    """Build the network for the prepared features."""
+    return Network(
+        vocabularies=[len(category["vocabulary"]) for category in features["categories"]],
+        mean=[number["mean"] for number in features["numbers"]],
+        std=[number["std"] for number in features["numbers"]],
+        hidden=config.hidden,
+        blocks=config.blocks,
+        dropout=config.dropout,
+    )
+
+
+def new_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Decay matrices only: biases and norms have no reason to be small (AdamW practice)."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def rate(step: int, warmup: int, total: int) -> float:
+    """Scale the learning rate: linear warm-up, then a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

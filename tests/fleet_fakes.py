@@ -1,0 +1,140 @@
+"""Hosts in memory: they follow the real store at once and answer with the real model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from slipway.bundle.session import Session, open_session
+from slipway.bundle.signing import TrustedKeys
+from slipway.bundle.verify import verify_bundle
+from slipway.fleet.client import Answer, HostStatus, ModelStatus
+from slipway.fleet.inventory import Fleet, Host
+from slipway.store.bundles import download_bundle
+from slipway.store.channel import Channel, models, read_channel
+from slipway.store.objects import Store
+from slipway.store.split import takes_candidate
+from tests.bundles import CPU
+
+
+@dataclass
+class FakeHosts:
+    """All hosts of a fleet as `HostClient` sees them; the fields are what goes wrong there."""
+
+    fleet: Fleet
+    store: Store
+    trusted: TrustedKeys
+    down: set[str] = field(default_factory=set)
+    refuses: dict[str, str] = field(default_factory=dict)
+    """Version: reason."""
+    deaf: set[str] = field(default_factory=set)
+    """Hosts that take up no channel."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Version: the error that all its answers are."""
+    slow_ms: dict[str, float] = field(default_factory=dict)
+    skewed: dict[str, float] = field(default_factory=dict)
+    """Version: what is added to its answers on the wire."""
+    before_answer: Callable[[int], None] = lambda number: None
+    """Called with the number of each request before it is answered."""
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Host, version that answered, version asked for by name."""
+    _sessions: dict[str, Session] = field(default_factory=dict)
+    _channels: dict[tuple[str, str], Channel | None] = field(default_factory=dict)
+
+    def status(self, host: Host) -> HostStatus | None:
+        if host.name in self.down:
+            return None
+        found = {
+            m: self._model(c) for m in models(self.store, self.fleet.name) if (c := self._read(m))
+        }
+        if host.name in self.deaf:
+            found = {}
+        ready = bool(found) and all(model.stable for model in found.values())
+        return HostStatus(name=host.name, fleet=self.fleet.name, ready=ready, models=found)
+
+    def infer(
+        self, host: Host, model: str, body: bytes, *, key: str, version: str | None
+    ) -> Answer:
+        self.before_answer(len(self.asked))
+        channel = self._read(model)
+        if host.name in self.down or channel is None:
+            return Answer(1.0, error="ConnectError: no host" if channel else "HTTP 404: no model")
+        chosen = self._route(channel, key, version)
+        self.asked.append((host.name, chosen or "", version))
+        if chosen is None:
+            return Answer(1.0, error="HTTP 404: version is not loaded")
+        latency_ms = self.slow_ms.get(chosen, 1.0)
+        if chosen in self.broken:
+            return Answer(latency_ms, error=self.broken[chosen])
+        inputs = {
+            tensor["name"]: _tensor(tensor["datatype"], tensor["data"])
+            for tensor in json.loads(body)["inputs"]
+        }
+        probability = self._session(model, chosen).run(inputs)["probability"].astype(np.float64)
+        skewed = probability + self.skewed.get(chosen, 0.0)
+        return Answer(latency_ms, chosen, {"probability": skewed})
+
+    def _read(self, model: str) -> Channel | None:
+        """Return the channel; a serial is read once, as it never changes."""
+        serials = self.store.names(f"channels/{self.fleet.name}/{model}")
+        newest = (model, serials[-1] if serials else "")
+        if newest not in self._channels:
+            signed = read_channel(self.store, self.fleet.name, model, self.trusted)
+            self._channels[newest] = signed.channel if signed else None
+        return self._channels[newest]
+
+    def _model(self, channel: Channel) -> ModelStatus:
+        stable, candidate = channel.stable, channel.candidate
+        wanted = [v for v in (stable, candidate and candidate.version) if v]
+        loaded = [v for v in wanted if v not in self.refuses]
+        answers = candidate is not None and candidate.version in loaded
+        return ModelStatus(
+            stable=stable if stable in loaded else None,
+            candidate=candidate.version if candidate and answers else None,
+            percent=candidate.percent if candidate and answers else 0,
+            serial=channel.serial,
+            reason=channel.reason,
+            refused={v: self.refuses[v] for v in wanted if v in self.refuses},
+        )
+
+    def _route(self, channel: Channel, key: str, version: str | None) -> str | None:
+        told = self._model(channel)
+        if version is not None:
+            loaded = [v for v in (told.stable, told.candidate) if v]
+            return next((v for v in loaded if v.startswith(version)), None)
+        if told.candidate and takes_candidate(told.candidate, key, told.percent or 0):
+            return told.candidate
+        return told.stable
+
+    def _session(self, model: str, version: str) -> Session:
+        if version not in self._sessions:
+            with TemporaryDirectory() as folder:
+                into = download_bundle(self.store, model, version, Path(folder) / version)
+                bundle = verify_bundle(into, self.trusted)
+            self._sessions[version] = open_session(bundle.model, CPU, threads=1)
+        return self._sessions[version]
+
+
+def _tensor(datatype: str, data: list) -> np.ndarray:
+    if datatype == "BYTES":
+        return np.array(["" if value is None else value for value in data], dtype=object)
+    return np.array([np.nan if value is None else value for value in data], dtype=np.float32)
+
+
+@dataclass
+class FakeTime:
+    """A clock that only moves when somebody sleeps."""
+
+    now_s: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def time_ns(self) -> int:
+        return int((1_800_000_000 + self.now_s) * 1e9)

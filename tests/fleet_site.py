@@ -1,0 +1,124 @@
+"""A project folder with a fleet of two hosts on free ports, for tests of the fleet."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.config import ReleaseConfig, ReleaseLimits
+from slipway.fleet import launch
+from slipway.fleet.client import HttpClient
+from slipway.fleet.controller import Controller
+from slipway.fleet.inventory import Fleet, load_fleet
+from slipway.fleet.keys import Keys, ensure_local_keys
+from slipway.fleet.release import Release, release
+from slipway.store.bundles import upload_bundle
+from slipway.store.objects import Store
+from tests.bundles import make_bundle
+
+PROJECT = Path(__file__).parents[1]
+MODEL = "flights"
+
+LIMITS = ReleaseLimits(
+    error_share_rise_max=0.0,
+    auc_drop_max=0.05,
+    log_loss_rise_max=0.2,
+    p99_ratio_max=100.0,
+    p99_slack_ms=500.0,  # tests share two cores; latency is not what they are about
+)
+CONFIG = ReleaseConfig(
+    percent=30, lease_s=3.0, requests=50, rows_per_request=16, wait_s=30.0, limits=LIMITS
+)
+"""Short leases and few requests, so that a release takes a few seconds."""
+
+
+@dataclass(frozen=True)
+class _Signer:
+    """What `make_bundle` needs of keys."""
+
+    builder: Path
+
+
+@dataclass
+class Site:
+    """One project with its fleet; `said` is what the release told meanwhile."""
+
+    root: Path
+    fleet: Fleet
+    keys: Keys
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.fleet.store)
+
+    def publish(self, **bundle: object) -> str:
+        """Make, sign and upload a bundle; return its version."""
+        folder = self.root / f"bundle-{len(list(self.root.glob('bundle-*')))}"
+        version = make_bundle(folder, MODEL, keys=_Signer(self.keys.builder), **bundle)
+        upload_bundle(self.store, folder, MODEL)
+        return version
+
+    def controller(self, say: Callable[[str], None] | None = None) -> Controller:
+        return Controller.open(
+            self.fleet, MODEL, self.keys.release, say or self.said.append, run="test"
+        )
+
+    def release(self, version: str, config: ReleaseConfig = CONFIG) -> Release:
+        return release(self.controller(), version, config)
+
+    def up(self) -> list[str]:
+        return launch.up(self.fleet, HttpClient(), self.said.append)
+
+    def down(self) -> list[str]:
+        return launch.down(self.fleet, self.said.append)
+
+
+def make_project(root: Path) -> Path:
+    """Make a folder that the command line takes for a project, with one pipeline."""
+    (root / "configs/fleets").mkdir(parents=True)
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "configs/flights.yaml").write_bytes((PROJECT / "configs/flights.yaml").read_bytes())
+    return root
+
+
+def make_site(root: Path) -> Site:
+    """Make a project with a fleet on free ports; nothing runs yet."""
+    ports = free_ports(4)
+    hosts = "".join(
+        f"  - {{name: {name}, address: 127.0.0.1, port: {ports[i]}, admin_port: {ports[i + 2]}}}\n"
+        for i, name in enumerate("ab")
+    )
+    (make_project(root) / "configs/fleets/local.yaml").write_text(
+        "store: .slipway/store\n"
+        "trusted_keys: .slipway/fleets/local/trusted_keys\n"
+        "state: .slipway/fleets/local/hosts\n"
+        "launch: local\n"
+        f"hosts:\n{hosts}"
+    )
+    fleet = load_fleet(root, "local")
+    return Site(root, fleet, ensure_local_keys(root, fleet))
+
+
+@contextmanager
+def running_site(root: Path) -> Iterator[Site]:
+    """Make a project and start its hosts; stop them in the end, whatever happened."""
+    site = make_site(root)
+    try:
+        site.up()
+        yield site
+    finally:
+        site.down()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

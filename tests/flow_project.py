@@ -1,0 +1,208 @@
+"""A small real project for the tests of the flows: real DVC, real Prefect, stages of a line.
+
+    ingest - train -+- evaluate
+                    +- export - prove - payload
+
+What a stage does is said in `knobs.json`, which no stage depends on; what makes it stale is
+`inputs/<stage>.txt`. The payload is a real bundle's, so it can be published and served.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+PIPELINE = "tiny"
+
+STAGES: dict[str, tuple[list[str], list[str]]] = {
+    "ingest": (["data/tiny/sources.lock"], ["data/tiny/raw"]),
+    "train": (["data/tiny/raw"], ["models/tiny/weights"]),
+    "evaluate": (["models/tiny/weights"], ["models/tiny/evaluation"]),
+    "export": (["models/tiny/weights"], ["models/tiny/fp32"]),
+    "prove": (["models/tiny/fp32"], ["models/tiny/gates"]),
+    "payload": (["models/tiny/fp32", "models/tiny/gates"], ["models/tiny/payload"]),
+}
+"""Name: what it reads, what it writes."""
+
+STAGE = """
+import json, os, pathlib, shutil, subprocess, sys, time
+sys.path.insert(0, {repository!r})
+from tasks import sums
+
+name = sys.argv[1]
+knob = json.loads(pathlib.Path("knobs.json").read_text()).get(name, {{}})
+outs = [pathlib.Path(path) for path in sys.argv[2:]]
+text = pathlib.Path("inputs", name + ".txt").read_text()
+for out in outs:
+    out.mkdir(parents=True)
+    out.joinpath("text.txt").write_text(knob.get("writes", text))
+print("this is", name, flush=True)
+for line in knob.get("says", []):
+    print(line, file=sys.stderr, flush=True)
+for done in range(knob.get("steps", 0)):
+    event = {{"label": name, "done": done + 1, "total": knob["steps"], "loss": 0.5}}
+    print(json.dumps({{"progress": event}}), file=sys.stderr, flush=True)
+if "ranks" in knob:
+    # as torchrun does: in sessions of their own, deaf to SIGTERM
+    deaf = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
+        for _ in range(knob["ranks"])
+    ]
+    pathlib.Path("ranks.json").write_text(json.dumps([os.getpid(), *(r.pid for r in ranks)]))
+time.sleep(knob.get("sleep", 0))
+if name == "export":
+    from tests.bundles import make_model
+    outs[0].joinpath("model.onnx").write_bytes(make_model(len(text) / 10000))
+if name == "prove":
+    from tests.bundles import make_payload
+    bias = len(pathlib.Path("inputs/export.txt").read_text()) / 10000
+    make_payload(pathlib.Path("scratch"), "tiny", bias)
+    for file in ("gates.json", "golden.arrow"):
+        shutil.copy(pathlib.Path("scratch", file), outs[0] / file)
+if name == "payload":
+    shutil.copytree("scratch", outs[0], dirs_exist_ok=True)
+    outs[0].joinpath("text.txt").unlink()
+if "fails" in knob:
+    print("slipway:", knob["fails"], file=sys.stderr, flush=True)
+    sys.exit(1)
+for out in outs:
+    sums.write(out)
+"""
+
+
+class Project:
+    """A project in a folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        """Write the project's files and make it a git and DVC repository."""
+        self.root = root
+        for folder in ("inputs", "configs/fleets", "data/tiny", "models"):
+            (root / folder).mkdir(parents=True)
+        (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY)))
+        for name in STAGES:
+            self.touch(name, name)
+        self.knobs({})
+        (root / "table.csv").write_text("a,b\n1,2\n")
+        (root / "dvc.yaml").write_text(yaml.safe_dump(_dag(), sort_keys=False))
+        (root / "configs/tiny.yaml").write_text(_config(root))
+        shutil.copy(REPOSITORY / ".dvcignore", root)
+        shutil.copy(REPOSITORY / "requirements.lock", root)
+        (root / ".gitignore").write_text(".slipway/\nmodels/\ndata/tiny/raw\n")
+        for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+            subprocess.run(command, cwd=root, check=True, env=self.environment())
+
+    def touch(self, stage: str, text: str) -> None:
+        """Make a stage stale by what it reads."""
+        (self.root / "inputs" / f"{stage}.txt").write_text(text)
+
+    def knobs(self, knobs: dict[str, Any]) -> None:
+        """Say what stages do: `sleep`, `says`, `steps`, `ranks`, `fails`, `writes`."""
+        (self.root / "knobs.json").write_text(json.dumps(knobs))
+
+    def fleet(self, ports: list[int]) -> None:
+        """Give the project a local fleet of two hosts on these four ports."""
+        fleet = {
+            "store": ".slipway/store",
+            "trusted_keys": ".slipway/fleets/local/trusted_keys",
+            "state": ".slipway/fleets/local/hosts",
+            "launch": "local",
+            "hosts": [
+                {"name": "a", "port": ports[0], "admin_port": ports[1]},
+                {"name": "b", "port": ports[2], "admin_port": ports[3]},
+            ],
+        }
+        (self.root / "configs/fleets/local.yaml").write_text(yaml.safe_dump(fleet))
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return what a shell in this project would have, with the repository importable."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "SLIPWAY"))}
+        ours = {
+            "PYTHONPATH": str(REPOSITORY),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        return kept | ours | more
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """Start the deliver command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.deliver", PIPELINE, *arguments],
+            cwd=self.root,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def deliver(self, *arguments: str, **environment: str) -> "Ended":
+        """Run the deliver command to its end."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=180)
+        return Ended(process.returncode, out, err)
+
+    def dvc(self, *arguments: str) -> "Ended":
+        """Run a DVC command."""
+        command = [sys.executable, "-m", "dvc", *arguments]
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def run_json(self) -> dict[str, Any]:
+        """Return the latest run's record."""
+        found: dict[str, Any] = json.loads(
+            (self.root / ".slipway/runs/latest/run.json").read_text()
+        )
+        return found
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+class Ended:
+    """How a command ended and what it said."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        """Keep all three."""
+        self.code, self.out, self.err = code, out, err
+
+
+def _dag() -> dict[str, Any]:
+    stages = {
+        name: {
+            "foreach": "${pipelines}",
+            "do": {
+                "cmd": f"python stage.py {name} {' '.join(outs)}",
+                "deps": [f"inputs/{name}.txt", *deps],
+                "outs": outs,
+            },
+        }
+        for name, (deps, outs) in STAGES.items()
+    }
+    return {"vars": [{"pipelines": [PIPELINE]}], "stages": stages}
+
+
+def _config(root: Path) -> str:
+    """Take the flights' config, with one small table of this machine as its source."""
+    config = yaml.safe_load((REPOSITORY / "configs/flights.yaml").read_text())
+    source = {
+        "url": f"file://{root}/table.csv",
+        "columns": {"a": "int64", "b": "int64"},
+        "known_later": [],
+    }
+    config["ingest"]["sources"] = {"table": source}
+    config["prove"] |= {"latency_rounds": 3, "latency_calls": 20}
+    return yaml.safe_dump(config, sort_keys=False)

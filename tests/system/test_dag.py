@@ -1,0 +1,191 @@
+"""dvc.yaml says what the stages really do: what they take, import, open and write."""
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.__main__ import check_signature, keyword
+from tests.project import REPOSITORY, environment, make_project, pin, run, stage
+
+OFFERED = {"reports", "checkpoints", "precision"}
+"""What the runner offers beside declared paths."""
+
+RUNNER = {"tasks/__main__.py", "tasks/sums.py", "tasks/progress.py", "src/slipway/config.py"}
+"""It binds, checks and shows how far a stage is, and decides no byte of an output."""
+
+
+def addresses() -> list[str]:
+    from dvc.repo import Repo
+
+    return sorted(s.addressing for s in Repo(REPOSITORY).index.stages)
+
+
+def declared(address: str) -> tuple[list[Path], list[Path]]:
+    from dvc.repo import Repo
+
+    loaded = Repo(REPOSITORY).stage.load_one(path="dvc.yaml", name=address)
+    deps, outs = ([Path(x.def_path) for x in part] for part in (loaded.deps, loaded.outs))
+    return deps, outs
+
+
+@pytest.mark.parametrize("address", addresses())
+def test_a_stage_takes_what_dvc_yaml_declares(address: str):
+    name, _, rest = address.partition("@")
+    precision = rest.partition("-")[2] or None
+    deps, outs = declared(address)
+    paths = [p for p in [*deps, *outs] if p.parts[0] in ("data", "models", "configs")]
+    bound = {keyword(p, precision) for p in paths} - {""}
+    run_ = importlib.import_module(f"tasks.{name}").run
+    import inspect
+
+    bound |= OFFERED & set(inspect.signature(run_).parameters)
+    check_signature(run_, address, bound)
+
+
+@pytest.mark.parametrize("address", addresses())
+def test_a_stage_declares_the_modules_that_it_imports(address: str):
+    name = address.partition("@")[0]
+    deps, _ = declared(address)
+    code = {p.as_posix() for p in deps if p.parts[0] in ("tasks", "src")}
+    assert code == imported_by(name)
+
+
+def imported_by(stage_name: str) -> set[str]:
+    """Import a stage alone and list the project's modules that came along."""
+    script = (
+        f"import sys, tasks.{stage_name}\n"
+        "import json; files = [getattr(m, '__file__', None) for m in list(sys.modules.values())]\n"
+        "print(json.dumps([f for f in files if f]))"
+    )
+    if stage_name == "train":  # its ranks are processes of their own
+        script = "import tasks.train.worker\n" + script
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY, env=environment(), text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    files = {Path(file) for file in json.loads(done.stdout)}
+    inside = {
+        f.relative_to(REPOSITORY)
+        for f in files
+        if f.is_relative_to(REPOSITORY / "src") or f.is_relative_to(REPOSITORY / "tasks")
+    }
+    own = {f.as_posix() for f in inside if not is_bare(REPOSITORY / f)}
+    return {collapse(name) for name in own - RUNNER}
+
+
+def collapse(name: str) -> str:
+    """Name a package that is a stage by its folder, as dvc.yaml does."""
+    return "tasks/train" if name.startswith("tasks/train/") else name
+
+
+def is_bare(path: Path) -> bool:
+    """Tell a package's __init__ that holds nothing but words and the version."""
+    text = re.sub(r'""".*?"""', "", path.read_text("utf-8"), flags=re.S)
+    return path.name == "__init__.py" and not re.sub(r"__version__ = .*", "", text).strip()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_project(tmp_path_factory.mktemp("dag") / "project")
+    pin(root)
+    done = stage(root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def test_a_second_run_changes_nothing(built: Path):
+    lock = (built / "dvc.lock").read_text()
+    done = stage(built)
+    assert done.returncode == 0
+    assert "Running stage" not in done.stdout
+    assert (built / "dvc.lock").read_text() == lock
+
+
+def test_every_stage_run_again_gives_the_same_bytes(built: Path, tmp_path: Path):
+    again = tmp_path / "again"
+    shutil.copytree(built, again, symlinks=True)
+    lock = yaml.safe_load((again / "dvc.lock").read_text())
+    shutil.rmtree(again / "models")
+    for out in (again / "data/flights").iterdir():
+        if out.is_dir():
+            shutil.rmtree(out)
+    shutil.rmtree(again / ".dvc/cache")
+    done = run(again, sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert yaml.safe_load((again / "dvc.lock").read_text()) == lock
+
+
+def test_one_training_parameter_reruns_training_and_what_follows(built: Path, tmp_path: Path):
+    changed = tmp_path / "changed"
+    shutil.copytree(built, changed, symlinks=True)
+    path = changed / "configs/flights.yaml"
+    path.write_text(path.read_text().replace("weight_decay: 0.05", "weight_decay: 0.06"))
+    status = run(changed, sys.executable, "-m", "dvc", "status", "--json")
+    stale = set(json.loads(status.stdout))
+    assert stale == {"train@flights"}
+    done = stage(changed)
+    assert done.returncode == 0, done.stderr
+    ran = set(re.findall(r"Running stage '(.*)@flights", done.stdout))
+    assert ran == {"train", "evaluate", "export", "quantize", "prove", "payload"}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
+def test_a_stage_opens_nothing_of_the_project_that_it_does_not_declare(built: Path, tmp_path: Path):
+    root = tmp_path / "traced"
+    shutil.copytree(built, root, symlinks=True)
+    problems = []
+    for address in addresses():
+        deps, outs = declared(address)
+        for out in outs:
+            shutil.rmtree(root / out)
+        name, _, rest = address.partition("@")
+        pipeline, _, precision = rest.partition("-")
+        log = tmp_path / f"{address}.strace"
+        command = ["strace", "-f", "-qq", "-e", "trace=openat,open,creat", "-o", str(log)]
+        command += [
+            sys.executable,
+            "-m",
+            "tasks",
+            name,
+            pipeline,
+            *([precision] if precision else []),
+        ]
+        done = run(root, *command, timeout_s=400)
+        assert done.returncode == 0, done.stderr
+        allowed = {p.as_posix() for p in [*deps, *outs]} | RUNNER
+        problems += [
+            f"{address} opens {path}"
+            for path in sorted(opened(log, root))
+            if not any(path == a or path.startswith(f"{a}/") for a in allowed)
+        ]
+    assert problems == []
+
+
+IGNORED = re.compile(
+    r"^(\.git/|\.dvc|\.slipway/(checkpoints|reports)/|dvc\.(yaml|lock)|\.git$|\.gitignore"
+    r"|configs/[a-z]+\.yaml$)|__pycache__|(^|/)__init__\.py$|^$"
+)
+"""Git and DVC read by the runner, the config whose section is a param, checkpoints, reports."""
+
+
+def opened(log: Path, root: Path) -> set[str]:
+    """List the project's files that were really opened, as strace saw it."""
+    found = set()
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.search(
+            r'(?:openat|open|creat)\((?:AT_FDCWD, )?"([^"]+)", ([A-Z_|]+).*= \d+', line
+        )
+        if match and "O_DIRECTORY" not in match[2]:
+            path = (root / match[1]).resolve()
+            if path.is_relative_to(root) and not path.is_dir():
+                name = path.relative_to(root).as_posix()
+                if not IGNORED.search(name):
+                    found.add(name)
+    return found

@@ -1,0 +1,778 @@
+"""Real host processes over real sockets, with real bundles in a file store."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slipway.bundle.format import EVIDENCE_FILES, MANIFEST, PAYLOAD_FILES, SIGNATURE
+from slipway.bundle.session import open_session
+from slipway.store.bundles import upload_bundle
+from slipway.store.split import takes_candidate
+from tests.bundles import CPU, make_bundle, make_keys, make_model
+from tests.hosts import FLEET, HostProcess, Site, environment, row
+
+BUNDLE_FILES = sorted((*PAYLOAD_FILES, *EVIDENCE_FILES, MANIFEST, SIGNATURE))
+LEAKS = re.compile(
+    r"(?i)/(?:tmp|home|root|usr|work|opt)|0x[0-9a-f]{4}|traceback|\.py|onnx|orjson|httptools|uvloop"
+    r"|numpy|asyncio|127\.0|localhost|site-packages|errno| at line"
+)
+"""Words that would tell a caller where and on what this host runs."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    """A host with one version, for tests that leave what it serves alone."""
+    site = Site(tmp_path_factory.mktemp("shared"))
+    version = site.publish()
+    site.point(version)
+    host = HostProcess(site).start()
+    host.wait_for(stable=version)
+    yield host
+    host.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[HostProcess]]:
+    """Hosts that a test starts; none outlives it."""
+    started: list[HostProcess] = []
+    yield started
+    for host in started:
+        if host.process:
+            host.stop(signal.SIGKILL)
+
+
+def run(hosts: list[HostProcess], site: Site, name: str = "a", **options: Any) -> HostProcess:
+    host = HostProcess(site, name, **options)
+    hosts.append(host)
+    return host.start()
+
+
+def serving(hosts: list[HostProcess], site: Site, **bundle: Any) -> tuple[HostProcess, str]:
+    """Publish a version, point at it, and start a host that serves it."""
+    version = site.publish(**bundle)
+    site.point(version)
+    host = run(hosts, site)
+    host.wait_for(stable=version)
+    return host, version
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def answers(bias: float) -> float:
+    """Return what the model with this bias says about the usual row."""
+    inputs = {"carrier": np.array(["AA"], object), "delay": np.array([12.0], np.float32)}
+    return float(open_session(make_model(bias), CPU, 1).run(inputs)["probability"][0])
+
+
+# --- what a caller sees
+
+
+def test_an_answer_is_the_models_own_and_says_who_gave_it(shared: HostProcess) -> None:
+    version = shared.status()["flights"]["stable"]
+    answer = shared.infer(row(id="mine"))
+    assert answer.status == 200
+    assert answer.headers["Slipway-Version"] == version
+    assert answer.json == {
+        "model_name": "flights",
+        "model_version": version,
+        "id": "mine",
+        "outputs": [
+            {
+                "name": "probability",
+                "datatype": "FP32",
+                "shape": [1],
+                "data": [pytest.approx(answers(0.0), abs=1e-7)],
+            }
+        ],
+    }
+
+
+def test_missing_and_unknown_values_are_answered_as_the_contract_says(shared: HostProcess) -> None:
+    assert (
+        shared.infer(row(None, None)).json["outputs"] == shared.infer(row("", 10.0)).json["outputs"]
+    )
+    assert (
+        shared.infer(row("ZZ", 10.0)).json["outputs"] == shared.infer(row("", None)).json["outputs"]
+    )
+
+
+def test_rows_are_answered_in_their_order_whatever_the_batch(shared: HostProcess) -> None:
+    delays = [float(n % 90 - 20) for n in range(256)]
+    one_by_one = [
+        shared.infer(row("DL", delay)).json["outputs"][0]["data"][0] for delay in delays[:20]
+    ]
+    for rows in (256, 2, 20):
+        document = {
+            "inputs": [
+                {"name": "carrier", "shape": [rows], "datatype": "BYTES", "data": ["DL"] * rows},
+                {"name": "delay", "shape": [rows], "datatype": "FP32", "data": delays[:rows]},
+            ]
+        }
+        got = shared.infer(document).json["outputs"][0]["data"]
+        assert len(got) == rows
+        assert got[:20] == pytest.approx(one_by_one[:rows], abs=1e-6)
+
+
+def test_health_metadata_and_metrics_are_there(shared: HostProcess) -> None:
+    for path in ("/v2", "/v2/", "/v2/health/live", "/v2/health/ready", "/v2/models/flights",
+                 "/v2/models/flights/ready", "/metrics"):  # fmt: skip
+        answer = shared.ask("GET", path)
+        assert answer.status == 200, path
+        assert not any(name.lower().startswith("access-control") for name in answer.headers)
+    assert shared.metric("slipway_requests_total", model="flights", code="ok") >= 1
+
+
+def test_the_admin_port_tells_loopback_alone(shared: HostProcess) -> None:
+    port = shared.admin_port
+    body = shared.ask("GET", "/status", port=port).json
+    assert set(body) == {"name", "fleet", "ready", "url", "models"}
+    assert (body["name"], body["fleet"], body["ready"]) == ("a", FLEET, True)
+    assert body["url"] == f"http://127.0.0.1:{shared.port}"
+    assert set(body["models"]["flights"]) == {
+        "stable", "candidate", "percent", "mode", "serial", "since", "reason", "refused", "alarms",
+    }  # fmt: skip
+    origin = {"Origin": "http://evil.example"}
+    assert shared.ask("GET", "/status", headers=origin, port=port).status == 403
+    rebound = {"Host": "evil.example"}
+    assert shared.ask("GET", "/status", headers=rebound, port=port).status == 403
+    assert shared.ask("DELETE", "/status", port=port).status == 405
+    assert shared.ask("GET", "/status").status == 404
+
+
+def corpus() -> dict[str, tuple[int, dict[str, Any]]]:
+    """Return what went wrong with other servers: name -> (status, keywords of `ask`)."""
+
+    def delay(**changes: Any) -> bytes:
+        document = row()
+        item = {**document["inputs"][1], **changes}
+        document["inputs"][1] = {key: value for key, value in item.items() if value is not ...}
+        return json.dumps(document).encode()
+
+    good = json.dumps(row()).encode()
+    binary = (
+        json.dumps(row())
+        .encode()
+        .replace(b'"data": [12.0]', b'"parameters": {"binary_data_size": 4}')
+    )
+    negative = binary.replace(b": 4}", b": -4}")
+    deep = good.replace(b"[12.0]", b"[" * 100_000 + b"1" + b"]" * 100_000)
+    octets = {"Content-Type": "application/octet-stream"}
+    length = "Inference-Header-Content-Length"
+    large = good.replace(b"[12.0]", b"[" + b"1," * 35_000_000 + b"1]")
+    bodies: dict[str, tuple[int, bytes]] = {
+        "shape and data differ": (400, delay(shape=[5])),
+        "negative dimension": (400, delay(shape=[-1])),
+        "overflowing dimensions": (400, delay(shape=[16, 2**60 + 2])),
+        "no rows": (400, delay(shape=[0], data=[])),
+        "unknown datatype": (400, delay(datatype="FP99")),
+        "text as a number": (400, delay(data=["a"])),
+        "NaN": (400, good.replace(b"12.0", b"NaN")),
+        "1e999": (400, good.replace(b"12.0", b"1e999")),
+        "ragged": (400, delay(data=[[1, 2], [3]])),
+        "no data": (400, delay(data=...)),
+        "no inputs": (400, b"{}"),
+        "empty inputs": (400, b'{"inputs":[]}'),
+        "inputs twice": (400, json.dumps({"inputs": row()["inputs"] * 2}).encode()),
+        "wrong input": (400, delay(name="ZZ")),
+        "unknown output": (400, json.dumps(row(outputs=[{"name": "nope"}])).encode()),
+        "outputs twice": (400, json.dumps(row(outputs=[{"name": "probability"}] * 2)).encode()),
+        "cut short": (400, b'{"inputs":['),
+        "a list": (400, b"[]"),
+        "empty": (400, b""),
+        "200 levels": (400, good.replace(b"[12.0]", b"[" * 200 + b"1" + b"]" * 200)),
+        "100,000 levels": (400, deep),
+        "too many rows": (400, delay(shape=[257], data=[1.0] * 257)),
+        "70 MB": (413, large),
+    }
+    cases = {name: (status, {"body": body}) for name, (status, body) in bodies.items()}
+    json_type = {"Content-Type": "application/json"}
+    infer = "/v2/models/flights/infer"
+    return cases | {
+        "header length too long": (400, {"body": good, "headers": {length: "99999999999"}}),
+        "header length negative": (400, {"body": good, "headers": {length: "-1"}}),
+        "header length no number": (400, {"body": good, "headers": {length: "abc"}}),
+        "binary": (415, {"body": binary + b"\0" * 4, "headers": octets | {length: "260"}}),
+        "binary as JSON": (400, {"body": binary, "headers": json_type}),
+        "binary size negative": (400, {"body": negative, "headers": json_type}),
+        "unknown model": (404, {"body": good, "path": "/v2/models/nope/infer"}),
+        "unknown version": (404, {"body": good, "path": "/v2/models/flights/versions/99/infer"}),
+        "traversal": (404, {"body": good, "path": "/v2/models/..%2f..%2fetc/infer"}),
+        "GET": (405, {"method": "GET", "path": infer}),
+        "unload": (404, {"body": b"", "path": "/v2/repository/models/flights/unload"}),
+        "pickle": (415, {"body": b"\x80\x04.", "headers": {"Content-Type": "application/pickle"}}),
+        "form": (415, {"body": b"a=b", "headers": {"Content-Type": "multipart/form-data"}}),
+        "gzip": (415, {"body": b"\x1f\x8b", "headers": {"Content-Encoding": "gzip"}}),
+    }  # fmt: skip
+
+
+CORPUS = corpus()
+
+
+@pytest.mark.parametrize("case", CORPUS)
+def test_a_malformed_request_gets_its_error_and_the_next_one_its_answer(
+    shared: HostProcess, case: str
+) -> None:
+    status, request = CORPUS[case]
+    asked = {"method": "POST", "path": "/v2/models/flights/infer", **request}
+    answer = shared.ask(**asked)
+    assert (answer.status, set(answer.json)) == (status, {"error", "code", "request_id"})
+    assert not LEAKS.search(answer.json["error"])
+    assert shared.infer().status == 200
+
+
+def test_a_malformed_body_does_not_cost_the_connection(shared: HostProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=10)
+    headers = {"Content-Type": "application/json"}
+    for body, status in ((b"{", 400), (json.dumps(row()).encode(), 200)) * 3:
+        connection.request("POST", "/v2/models/flights/infer", body, headers)
+        response = connection.getresponse()
+        assert (response.status, bool(response.read())) == (status, True)
+    connection.close()
+
+
+def talk(port: int, data: bytes, seconds: float = 10.0) -> bytes:
+    """Send raw bytes and return everything that comes until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while part := client.recv(65_536):
+            received += part
+    return received
+
+
+def test_pipelined_requests_are_answered_in_order(shared: HostProcess) -> None:
+    bodies = [json.dumps(row("UA", float(n), id=str(n))).encode() for n in range(100)]
+    head = b"POST /v2/models/flights/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
+    received = talk(shared.port, b"".join(head % (len(body), body) for body in bodies))
+    assert re.findall(rb'"id":"(\d+)"', received) == [b"%d" % n for n in range(100)]
+
+
+def test_a_smuggled_request_is_never_answered(shared: HostProcess) -> None:
+    smuggled = b"0\r\n\r\nGET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    received = talk(
+        shared.port,
+        b"POST /v2/models/flights/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n%b" % (len(smuggled), smuggled),
+    )
+    assert re.findall(rb"HTTP/1\.1 (\d+)", received) == [b"400"]
+
+
+def test_a_million_chunks_and_an_endless_body_cost_no_memory(shared: HostProcess) -> None:
+    assert shared.process
+    status = Path(f"/proc/{shared.process.pid}/status")
+
+    def resident_kib() -> int:
+        return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])  # type: ignore[index]
+
+    shared.infer()
+    before = resident_kib()
+    head = (
+        b"POST /v2/models/flights/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    for body in (b"1\r\na\r\n" * 1_000_000, (b"100000\r\n" + b"a" * 2**20 + b"\r\n") * 40):
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as client:
+            client.sendall(head + body)
+            assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+    assert resident_kib() - before < 40_000  # 16 MiB of one body, twice while it grows
+    assert shared.infer().status == 200
+
+
+def test_a_host_that_is_asked_slowly_still_answers_others(shared: HostProcess) -> None:
+    slow = [socket.create_connection(("127.0.0.1", shared.port)) for _ in range(200)]
+    try:
+        for client in slow:
+            client.sendall(b"POST /v2/models/flights/infer HTTP/1.1\r\nHo")
+        assert shared.infer().status == 200
+    finally:
+        for client in slow:
+            client.close()
+
+
+# --- bundles
+
+
+@pytest.mark.parametrize("file", BUNDLE_FILES)
+def test_a_bundle_with_one_changed_byte_is_refused_and_stable_serves_on(
+    tmp_path_factory: pytest.TempPathFactory, tampering: HostProcess, file: str
+) -> None:
+    site = tampering.site
+    stable = tampering.status()["flights"]["stable"]
+    version = site.publish(bias=1.0 + BUNDLE_FILES.index(file))
+    flip_a_byte(site.bundle(version) / file)
+    site.point(version)
+    status = tampering.wait(
+        lambda: (s := tampering.status()["flights"]) and version in s["refused"] and s, "refused"
+    )
+    assert status["stable"] == stable
+    assert f"{stable[:12]} goes on serving" in status["reason"]
+    assert tampering.infer().json["model_version"] == stable
+    assert tampering.ask("GET", "/v2/health/ready").status == 200
+
+
+@pytest.fixture(scope="module")
+def tampering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    """A host whose store is tampered with; its stable version never changes."""
+    site = Site(tmp_path_factory.mktemp("tampering"))
+    version = site.publish()
+    site.point(version)
+    host = HostProcess(site).start()
+    host.wait_for(stable=version)
+    yield host
+    host.stop(signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "reason"),
+    [
+        ({"shift": 0.01}, "answers its 40 golden rows differently on this machine"),
+        ({"memory_bytes": 2**60}, "requires 1,152,921,504,606,846,976 bytes of memory"),
+        ({"proof": {"verdict": "fail"}}, "the verdict is fail"),
+    ],
+)
+def test_a_bundle_that_is_not_proven_here_is_refused(
+    tampering: HostProcess, bundle: dict[str, Any], reason: str
+) -> None:
+    stable = tampering.status()["flights"]["stable"]
+    version = tampering.site.publish(bias=-float(len(reason)), **bundle)
+    tampering.site.point(version)
+    tampering.wait(
+        lambda: reason in tampering.status()["flights"]["refused"].get(version, ""), reason
+    )
+    assert tampering.infer().json["model_version"] == stable
+
+
+def test_a_bundle_of_an_unknown_builder_is_refused(tampering: HostProcess, tmp_path: Path) -> None:
+    stable = tampering.status()["flights"]["stable"]
+    version = make_bundle(tmp_path / "b", keys=make_keys(tmp_path / "strangers"), bias=99.0)
+    upload_bundle(tampering.site.store, tmp_path / "b", "flights")
+    tampering.site.point(version)
+    tampering.wait(lambda: version in tampering.status()["flights"]["refused"], "refused")
+    assert tampering.infer().json["model_version"] == stable
+
+
+def test_a_refused_bundle_that_was_put_right_is_served(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, _ = serving(hosts, site)
+    version = site.publish(bias=1.0)
+    model = site.bundle(version) / "model.onnx"
+    good = model.read_bytes()
+    flip_a_byte(model)
+    site.point(version)
+    host.wait(lambda: version in host.status()["flights"]["refused"], "refused")
+    model.write_bytes(good)
+    host.wait_for(stable=version, refused={})
+
+
+# --- channels
+
+
+def test_without_a_channel_a_host_is_alive_and_not_ready(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host = run(hosts, site)
+    assert host.ask("GET", "/v2/health/live").status == 200
+    assert host.ask("GET", "/v2/health/ready").status == 503
+    assert host.infer().status == 404
+    version = site.publish()
+    site.point(version, reason="first release")
+    status = host.wait_for(stable=version)
+    assert (status["serial"], status["reason"]) == (1, "first release")
+    assert host.ask("GET", "/v2/health/ready").status == 200
+
+
+def test_a_first_candidate_can_be_asked_by_version_before_anything_is_stable(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host = run(hosts, site)
+    host.wait(lambda: host.metric("slipway_store_reachable"), "looked once")
+    version = site.publish()
+    site.point(None, version, percent=0)
+    host.wait_for(candidate=version)
+    assert host.infer(version=version).status == 200
+    assert host.infer().json["code"] == "not_ready"
+    assert host.ask("GET", "/v2/health/ready").status == 503
+
+
+def test_the_canary_answers_its_share_by_key_and_on_every_host_alike(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    other = run(hosts, site, "b")
+    other.wait_for(stable=stable)
+    candidate = site.publish(bias=1.0)
+    site.point(stable, candidate, percent=30)
+    for each in (host, other):
+        each.wait_for(candidate=candidate, percent=30, mode="canary")
+    for n in range(40):
+        key = f"caller-{n}"
+        expected = candidate if takes_candidate(candidate, key, 30) else stable
+        for each in (host, other):
+            answer = each.infer(key=key)
+            assert answer.json["model_version"] == expected
+            assert answer.headers["Slipway-Version"] == expected
+    assert host.infer(version=candidate[:12]).json["model_version"] == candidate
+
+
+def test_a_shadow_answers_nobody_and_is_compared(site: Site, hosts: list[HostProcess]) -> None:
+    host, stable = serving(hosts, site)
+    candidate = site.publish(bias=1.0)
+    site.point(stable, candidate, percent=100, mode="shadow")
+    host.wait_for(candidate=candidate, mode="shadow")
+    assert host.infer().json["model_version"] == stable
+    compared = {"version": candidate, "outcome": "compared"}
+    host.wait(lambda: host.metric("slipway_shadow_requests_total", **compared) == 1, "compared")
+    difference = host.metric("slipway_shadow_difference_max", version=candidate)
+    assert difference == pytest.approx(answers(1.0) - answers(0.0), abs=1e-6)
+
+
+def test_a_promotion_and_a_roll_back_cost_no_request(site: Site, hosts: list[HostProcess]) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    expected = {first: answers(0.0), second: answers(1.0)}
+    wrong: list[Any] = []
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = host.infer()
+            version = answer.json.get("model_version")
+            seen.add(version)
+            value = answer.json["outputs"][0]["data"][0] if answer.status == 200 else None
+            if value is None or abs(value - expected[version]) > 1e-6:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for stable in (second, first, second):
+            site.point(stable)
+            host.wait_for(stable=stable)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert seen == {first, second}
+
+
+def test_a_rolled_back_version_is_let_go_and_its_predecessor_kept_in_the_cache(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, first = serving(hosts, site)
+    second, third = site.publish(bias=1.0), site.publish(bias=2.0)
+    cache = host.state / "cache" / "flights"
+    site.point(second)
+    host.wait_for(stable=second)
+    site.point(first, rejected=(second,), reason="worse")
+    host.wait_for(stable=first, reason="worse")
+    assert host.infer(version=second).json["code"] == "version_not_found"
+    assert {path.name for path in cache.iterdir()} == {first, second}
+    site.point(third)
+    host.wait_for(stable=third)
+    host.wait(lambda: {path.name for path in cache.iterdir()} == {first, third}, "forgotten")
+
+
+def test_an_older_channel_played_back_is_refused_with_an_alarm(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    site.point(second)
+    host.wait_for(stable=second)
+    site.channel_file(2).unlink()
+    alarm = "the store shows channel serial 1, but 2 was applied before"
+    host.wait_for(alarms=[alarm], stable=second, serial=2)
+    assert host.metric("slipway_alarms_total", model="flights") == 1
+    host.stop(signal.SIGKILL)
+    host.start()
+    host.wait_for(alarms=[alarm], stable=second, serial=2)
+    assert host.infer().json["model_version"] == second != first
+
+
+def test_the_same_serial_with_other_contents_is_refused_with_an_alarm(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    site.channel_file(1).unlink()
+    site.channel = None
+    site.point(second)
+    alarm = "channel serial 1 now has other contents than those that were applied"
+    host.wait_for(alarms=[alarm], stable=first, serial=1)
+    assert host.metric("slipway_alarms_total", model="flights") == 1
+    assert host.infer().json["model_version"] == first
+    site.point(second)
+    host.wait_for(stable=second, serial=2)
+
+
+def test_a_channel_of_a_strangers_key_is_refused_with_an_alarm(
+    site: Site, hosts: list[HostProcess], tmp_path: Path
+) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    own, site.keys = site.keys, make_keys(tmp_path / "strangers")
+    site.point(second)
+    host.wait(lambda: host.status()["flights"]["alarms"], "alarmed")
+    site.keys = own
+    assert "channel refused" in host.status()["flights"]["alarms"][0]
+    assert host.infer().json["model_version"] == first
+
+
+def test_junk_in_the_store_under_another_name_takes_nothing_from_a_ready_host(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    site.store.create(f"channels/{FLEET}/junk/000000000001.json", b"{}")
+    host.wait(lambda: host.status().get("junk", {}).get("alarms"), "alarmed")
+    assert host.ask("GET", "/v2/health/ready").status == 200
+    assert host.ask("GET", "/v2/models/junk").status == 404
+    assert host.infer().json["model_version"] == stable
+
+
+# --- leases
+
+
+def test_a_candidate_lives_by_its_beats_and_is_dropped_without(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    candidate = site.publish(bias=1.0)
+    site.point(stable, candidate, percent=100, lease_s=1.0)
+    host.wait_for(candidate=candidate)
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        site.beat()
+        assert host.infer(key="k").json["model_version"] == candidate
+        time.sleep(0.2)
+    status = host.wait_for(candidate=None)
+    assert status["stable"] == stable
+    assert status["reason"] == f"no beat for candidate {candidate[:12]} within 1 s"
+    assert host.infer(key="k").json["model_version"] == stable
+    assert host.metric("slipway_lease_drops_total", model="flights") == 1
+    site.beat()
+    host.wait_for(candidate=candidate)
+
+
+def test_a_new_host_takes_a_candidate_only_when_it_sees_a_beat(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    stable, candidate = site.publish(), site.publish(bias=1.0)
+    site.point(stable, candidate, percent=100)
+    site.beat()
+    host = run(hosts, site)
+    host.wait_for(stable=stable)
+    time.sleep(0.3)
+    assert host.status()["flights"]["candidate"] is None
+    site.beat()
+    host.wait_for(candidate=candidate)
+
+
+# --- without a store, and after a crash
+
+
+def test_a_host_serves_on_without_its_store_and_drops_the_candidate(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    candidate = site.publish(bias=1.0)
+    site.point(stable, candidate, percent=100, lease_s=1.0)
+    host.wait_for(candidate=candidate)
+    store = site.folder / "store"
+    store.rename(site.folder / "gone")
+    host.wait_for(candidate=None)
+    assert host.infer(key="k").json["model_version"] == stable
+    assert host.metric("slipway_store_reachable") == 0
+    assert host.ask("GET", "/v2/health/ready").status == 200
+    (site.folder / "gone").rename(store)
+    host.wait(lambda: host.metric("slipway_store_reachable"), "reachable again")
+
+
+def test_a_killed_host_without_a_store_serves_from_its_own_cache(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    since = host.status()["flights"]["since"]
+    host.wait(lambda: since in (host.state / "applied/flights.json").read_text(), "remembered")
+    host.stop(signal.SIGKILL)
+    shutil.rmtree(site.folder / "store")
+    host.start()
+    assert host.wait_for(stable=stable)["since"] == since
+    assert host.infer().json["model_version"] == stable
+    assert host.ask("GET", "/v2/health/ready").status == 200
+
+
+def test_a_killed_host_serves_what_it_served_when_the_wanted_version_is_refused(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    flip_a_byte(site.bundle(second) / "model.onnx")
+    site.point(second)
+    host.wait(lambda: second in host.status()["flights"]["refused"], "refused")
+    host.stop(signal.SIGKILL)
+    shutil.rmtree(site.folder / "store")
+    host.start()
+    host.wait_for(stable=first, serial=2)
+    assert host.infer().json["model_version"] == first
+
+
+def test_a_cache_that_was_tampered_with_is_fetched_again_or_not_served(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    cached = host.state / "cache" / "flights" / stable / "model.onnx"
+    host.stop()
+    flip_a_byte(cached)
+    host.start()
+    host.wait_for(stable=stable)
+    host.stop()
+    shutil.rmtree(site.folder / "store")
+    flip_a_byte(cached)
+    host.start()
+    host.wait(lambda: stable in host.status()["flights"]["refused"], "refused")
+    assert host.ask("GET", "/v2/health/ready").status == 503
+    assert host.infer().json["code"] == "not_ready"
+
+
+def test_a_version_whose_key_is_no_longer_trusted_is_not_served_after_a_restart(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    for key in (site.keys.trusted_folder / "builder").iterdir():
+        key.unlink()
+    assert host.infer().status == 200
+    host.stop()
+    host.start()
+    host.wait(lambda: stable in host.status()["flights"]["refused"], "refused")
+    assert host.infer().status == 503
+
+
+# --- starting and stopping
+
+
+def test_a_host_told_to_stop_answers_what_it_took_and_exits_with_0(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, _ = serving(hosts, site)
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=10)
+        body = json.dumps(row()).encode()
+        while not stop.is_set():
+            try:
+                connection.request("POST", "/v2/models/flights/infer", body)
+                response = connection.getresponse()
+            except (ConnectionError, http.client.RemoteDisconnected):
+                return
+            statuses.append(response.status)
+            assert json.loads(response.read())
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    assert host.stop() == 0
+    assert time.monotonic() - begun < 3
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) > 10
+
+
+@pytest.mark.parametrize("which", ["port", "admin_port"])
+def test_a_port_in_use_is_a_clear_error(site: Site, which: str) -> None:
+    host = HostProcess(site)
+    option = "--" + which.replace("_", "-")
+    with socket.create_server(("127.0.0.1", getattr(host, which))):
+        done = subprocess.run(host.command(), capture_output=True, text=True, env=environment())
+    port = getattr(host, which)
+    assert done.returncode == 1
+    assert (
+        f"slipway: port {port} on 127.0.0.1 is in use; stop what listens there or give {option}"
+        " another" in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_host_with_the_same_state_is_refused(site: Site, hosts: list[HostProcess]) -> None:
+    run(hosts, site)
+    done = subprocess.run(
+        HostProcess(site).command(), capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 1
+    assert "another host uses this folder" in done.stderr
+
+
+def test_a_public_address_is_refused(site: Site) -> None:
+    command = [*HostProcess(site).command(), "--address", "0.0.0.0"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert done.returncode == 2
+    assert "--address: must be a loopback address" in done.stderr
+
+
+def test_a_running_host_has_imported_nothing_of_the_pipelines(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    version = site.publish()
+    site.point(version)
+    host = HostProcess(site)
+    hosts.append(host)
+    host.python = (sys.executable, "-X", "importtime")
+    host.start()
+    host.wait_for(stable=version)
+    assert host.infer().status == 200
+    assert host.stop() == 0
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in host.log.read_text().splitlines()
+        if line.startswith("import time:")
+    }
+    assert {"uvloop", "onnxruntime"} <= imported
+    # pandas and cloudpickle are not on the list: pyarrow imports them where they are installed.
+    assert not imported & {
+        "torch", "prefect", "dvc", "great_expectations", "joblib", "dill", "onnx", "fastapi",
+        "starlette", "uvicorn", "model_signing", "sklearn",
+    }  # fmt: skip
+
+
+def test_the_log_is_json_lines(shared: HostProcess) -> None:
+    shared.infer(row(id="a\r\n\x1b[31m"))
+    lines = shared.log.read_text().splitlines()
+    assert all(json.loads(line)["level"] for line in lines)
+    assert "host started" in shared.log.read_text()
+
+
+def test_a_state_folder_is_its_owners_alone(shared: HostProcess) -> None:
+    modes = {path.name: os.stat(path).st_mode & 0o777 for path in shared.state.iterdir()}
+    assert modes["cache"] == modes["applied"] == 0o700

@@ -1,0 +1,151 @@
+"""Training with real torchrun: killed, diverging, and the same bits again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.project import environment, make_project, pin, run, stage
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_project(tmp_path_factory.mktemp("train") / "project")
+    pin(root)
+    done = stage(root, "train@flights")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(project: Path) -> bytes:
+    """Return the weights of an undisturbed training."""
+    return (project / "models/flights/weights/model.safetensors").read_bytes()
+
+
+def train_again(project: Path) -> None:
+    run(project, "rm", "-rf", "models/flights/weights", "models/flights/training-report")
+
+
+def train_command() -> list[str]:
+    return [sys.executable, "-m", "tasks", "train", "flights"]
+
+
+def test_training_again_gives_the_same_bytes(project: Path, weights: bytes):
+    train_again(project)
+    done = run(project, *train_command())
+    assert done.returncode == 0, done.stderr
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def test_nothing_is_left_of_the_checkpoints_when_training_is_done(project: Path):
+    assert list((project / ".slipway/checkpoints").iterdir()) == []
+
+
+def wait_for_checkpoint(project: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if list((project / ".slipway/checkpoints").glob("*/step-*0/state.json")):
+            return
+        assert process.poll() is None, "training ended before its first checkpoint"
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint in 30 s")
+
+
+def ranks(parent: int) -> list[int]:
+    """List the training workers below a process."""
+    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    below = {parent}
+    for _ in range(5):
+        below |= {int(pid) for pid, ppid, _ in rows if int(ppid) in below}
+    return [
+        int(pid)
+        for pid, _, args in rows
+        if int(pid) in below and "tasks.train.worker" in args and "distributed.run" not in args
+    ]
+
+
+def start(project: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        train_command(), cwd=project, env=environment(), text=True, stderr=subprocess.PIPE
+    )
+
+
+def test_training_killed_with_all_its_ranks_goes_on_to_the_same_bytes(
+    project: Path, weights: bytes
+):
+    train_again(project)
+    process = start(project)
+    wait_for_checkpoint(project, process)
+    workers = ranks(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers), "a rank outlived its parent"
+    train_again(project)
+    again = run(project, *train_command())
+    assert again.returncode == 0, again.stderr
+    assert "resumed from step" in again.stderr
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def test_a_killed_rank_is_replaced_and_training_ends_in_the_same_bytes(
+    project: Path, weights: bytes
+):
+    train_again(project)
+    process = start(project)
+    wait_for_checkpoint(project, process)
+    os.kill(ranks(process.pid)[1], signal.SIGKILL)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "resumed from step" in said
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def test_training_that_diverges_is_stopped_with_what_to_change(project: Path):
+    path = project / "configs/flights.yaml"
+    before = path.read_text()
+    config = yaml.safe_load(before)
+    config["train"].update(learning_rate=1e30, warmup_steps=0)
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    train_again(project)
+    try:
+        done = run(project, *train_command())
+    finally:
+        path.write_text(before)
+    assert done.returncode == 1
+    assert "training diverged: the loss was not finite at step" in done.stderr
+    assert "lower train.learning_rate" in done.stderr
+    assert not (project / "models/flights/weights/SHA256SUMS").exists()
+
+
+def test_a_flipped_byte_in_a_prepared_shard_is_refused(project: Path):
+    shard = project / "data/flights/prepared/train-00000.arrow"
+    before = shard.read_bytes()
+    train_again(project)
+    try:
+        shard.write_bytes(before[:5000] + bytes([before[5000] ^ 1]) + before[5001:])
+        done = run(project, *train_command())
+    finally:
+        shard.write_bytes(before)
+    assert done.returncode == 1
+    assert "train-00000.arrow differs from its SHA-256" in done.stderr
+
+
+def test_the_curves_are_recorded(project: Path):
+    train_again(project)
+    assert run(project, *train_command()).returncode == 0
+    report = json.loads((project / "models/flights/training-report/history.json").read_text())
+    assert report["processes"] == 2
+    assert report["evaluations"][-1]["auc"] > 0.8
+    assert report["steps"][0]["train_loss"] > report["steps"][-1]["train_loss"]

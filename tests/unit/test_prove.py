@@ -1,0 +1,336 @@
+"""Gates, latency, the choice, and the stage that puts them together."""
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from slipway.bundle.golden import read_golden, replay
+from slipway.bundle.session import open_session
+from slipway.config import ProveConfig
+from slipway.errors import BundleRefused, GateError
+from tasks import columns, gates, proof, prove
+from tasks.columns import Arrays
+from tasks.gates import Limits
+from tasks.timing import measure_latency
+from tests.small_models import (
+    WEIGHTS,
+    Line,
+    make_core,
+    make_line,
+    make_model,
+    prove_config,
+    small_columns,
+    small_rows,
+)
+
+NAN = float("nan")
+LIMITS = Limits(
+    parity_max=0.05,
+    parity_mean_max=0.01,
+    tolerance=0.001,
+    invariance_max=1e-6,
+    auc_drop_max=0.01,
+    log_loss_rise_max=0.01,
+    auc_floor=0.6,
+    log_loss_ceiling=0.69,
+)
+CHEAP = make_model(make_core([round(w, 2) + 0.002 for w in WEIGHTS]))
+"""A model that is a little off, as a cheaper precision is."""
+DYNAMIC = make_model(make_core(dynamic=True))
+
+
+def steady_clock() -> Callable[[], int]:
+    """Tick one millisecond a look: every precision takes the same time, so fp32 stays."""
+    ticks = itertools.count(step=1_000_000)
+    return lambda: next(ticks)
+
+
+def run(line: Line, config: ProveConfig) -> dict[str, Any]:
+    prove.run(
+        config,
+        steady_clock(),
+        fp32=line.folder("fp32"),
+        int8_static=line.folder("int8-static"),
+        int8_dynamic=line.folder("int8-dynamic"),
+        golden=line.folder("golden"),
+        gates=line.folder("gates"),
+        reports=line.reports,
+    )
+    gates: dict[str, Any] = json.loads((line.folder("gates") / "gates.json").read_text())
+    return gates
+
+
+def failing(result: dict[str, Any]) -> list[str]:
+    return [gate["gate"] for gate in result["gates"] if gate["verdict"] == "fail"]
+
+
+def by_row(rows: Arrays) -> np.ndarray:
+    return np.nan_to_num(rows["delay"])
+
+
+def by_batch(rows: Arrays) -> np.ndarray:
+    return by_row(rows) / (1 + np.abs(by_row(rows)).max())
+
+
+def invariance(answer: Callable[[Arrays], np.ndarray]) -> float:
+    rows = columns.as_arrays(small_columns().table(small_rows(512)))
+    return gates.measure_invariance(answer, rows, columns.as_arrays(small_columns().edges()))
+
+
+def test_a_row_that_is_answered_by_itself_does_not_move() -> None:
+    assert invariance(by_row) == 0.0
+
+
+def test_a_scale_over_the_batch_moves_rows() -> None:
+    assert invariance(by_batch) > 0.1
+
+
+def test_a_batch_is_also_tried_with_a_neighbour_at_the_end_of_the_range() -> None:
+    """No golden row reaches 6; only an edge row can show what happens then."""
+
+    def only_extremes_matter(rows: Arrays) -> np.ndarray:
+        return by_row(rows) + (np.abs(rows["wind"]) >= 6).any()
+
+    assert invariance(only_extremes_matter) > 0.5
+
+
+def test_one_nan_among_all_answers_is_not_lost() -> None:
+    def nan_in_company(rows: Arrays) -> np.ndarray:
+        return np.where(len(rows["delay"]) == 7, NAN, by_row(rows))
+
+    assert math.isnan(invariance(nan_in_company))
+
+
+def test_what_is_no_number_passes_no_gate() -> None:
+    assert gates.at_most("x", NAN, 1.0) == gates.Gate("x", None, 1.0, "max", "fail")
+    assert gates.at_least("x", NAN, 0.0) == gates.Gate("x", None, 0.0, "min", "fail")
+
+
+def test_a_measure_at_its_limit_passes() -> None:
+    assert gates.at_most("x", 0.5, 0.5).verdict == "pass"
+    assert gates.at_least("x", 0.5, 0.5).verdict == "pass"
+
+
+def test_quality_is_held_to_absolute_limits() -> None:
+    labels = np.array([0, 1] * 50, np.int8)
+    good = [gate.verdict for gate in gates.floors(np.where(labels, 0.7, 0.3), labels, LIMITS)]
+    guess = [gate.verdict for gate in gates.floors(np.full(100, 0.5), labels, LIMITS)]
+    assert (good, guess) == (["pass", "pass"], ["fail", "fail"])
+
+
+def test_a_golden_set_of_one_class_measures_nothing() -> None:
+    one_class = gates.floors(np.full(10, 0.5), np.zeros(10, np.int8), LIMITS)
+    assert [(g.measured, g.verdict) for g in one_class] == [(None, "fail")] * 2
+
+
+def test_a_cheaper_precision_may_not_stray_from_fp32_on_any_row_nor_on_average() -> None:
+    labels = np.array([0, 1] * 50, np.int8)
+    reference = np.where(labels, 0.7, 0.3)
+    one_row, everywhere = reference.copy(), reference + 0.02
+    one_row[3] += 0.1
+    verdicts = [
+        [g.verdict for g in gates.comparisons(answers, reference, labels, LIMITS)][:2]
+        for answers in (reference, one_row, everywhere)
+    ]
+    assert verdicts == [["pass", "pass"], ["fail", "pass"], ["pass", "fail"]]
+
+
+def test_lost_quality_is_measured_against_fp32() -> None:
+    labels = np.array([0, 1] * 50, np.int8)
+    reference = np.where(labels, 0.52, 0.48)
+    worse = reference.copy()
+    worse[:10] = 1 - worse[:10]
+    gate = gates.comparisons(worse, reference, labels, LIMITS)[2]
+    assert (gate.gate, gate.verdict) == ("AUC drop from fp32", "fail")
+    assert gate.measured == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("passing", "rounds", "chosen"),
+    [
+        (["fp32", "a"], {"fp32": [10, 10, 10], "a": [8, 8, 8]}, "a"),
+        (["fp32", "a"], {"fp32": [10, 10, 10], "a": [8, 8, 9.5]}, "fp32"),
+        (["fp32", "a"], {"fp32": [10, 20, 10], "a": [9, 18, 9]}, "a"),
+        (["fp32", "a", "b"], {"fp32": [10, 10], "a": [8, 8], "b": [7, 7]}, "b"),
+        (["fp32"], {"fp32": [10, 10], "a": [1, 1]}, "fp32"),
+        (["a", "b"], {"fp32": [10, 10], "a": [12, 12], "b": [11, 11]}, "b"),
+        ([], {"fp32": [10, 10]}, None),
+    ],
+)
+def test_the_cheapest_that_passes_is_chosen_if_it_is_clearly_cheaper_in_every_round(
+    passing: list[str], rounds: dict[str, list[float]], chosen: str | None
+) -> None:
+    assert gates.choose(passing, rounds, 0.1) == chosen
+
+
+def test_precisions_take_turns_and_each_turn_begins_with_another() -> None:
+    calls: list[str] = []
+    runs = {name: lambda rows, name=name: calls.append(name) for name in ("a", "b")}
+    rows = {"delay": np.zeros(4, np.float32)}
+    measure_latency(runs, rows, rows=2, rounds=3, calls=2, clock=steady_clock())
+    assert "".join(calls)[20:] == "abba" * 3
+
+
+def test_a_timed_batch_has_the_rows_asked_for_even_if_there_are_fewer() -> None:
+    seen: set[int] = set()
+    rows = {"delay": np.zeros(3, np.float32)}
+    timed = measure_latency(
+        {"a": lambda rows: seen.add(len(rows["delay"]))},
+        rows,
+        rows=8,
+        rounds=3,
+        calls=5,
+        clock=steady_clock(),
+    )
+    assert seen == {8}
+    assert (timed["a"].p50_ms, timed["a"].rounds_p50_ms) == (1.0, [1.0, 1.0, 1.0])
+
+
+def test_a_precision_that_is_no_cheaper_leaves_fp32_and_its_answers_in_the_golden_set(
+    tmp_path: Path,
+) -> None:
+    line = make_line(tmp_path, static=CHEAP)
+    proven = run(line, prove_config())
+    assert (proven["model"], proven["chosen"]) == ("small", "fp32")
+    static = proven["precisions"]["int8-static"]
+    assert (static["verdict"], static["reason"]) == (
+        "pass",
+        "passes, but is not clearly cheaper than fp32",
+    )
+    golden = read_golden(line.folder("gates") / "golden.arrow")
+    session = open_session(line.folder("fp32") / "model.onnx", "CPUExecutionProvider", 1)
+    assert (golden.precision, golden.rows) == ("fp32", 600)
+    assert replay(session.run, golden).largest == {"probability": 0.0}
+
+
+def test_gates_are_the_same_bytes_whatever_the_clock_said(tmp_path: Path) -> None:
+    written = []
+    for name in ("one", "two"):
+        line = make_line(tmp_path / name, static=CHEAP, dynamic=DYNAMIC)
+        run(line, prove_config())
+        written.append(
+            [(line.folder("gates") / file).read_bytes() for file in ("gates.json", "golden.arrow")]
+        )
+    assert written[0] == written[1]
+
+
+def test_a_precision_that_was_not_made_is_reported_with_its_reason(tmp_path: Path) -> None:
+    proven = run(make_line(tmp_path), prove_config())
+    assert proven["precisions"]["int8-static"] == {
+        "verdict": "not made",
+        "reason": "crashed: SIGSEGV",
+        "gates": [],
+    }
+
+
+def test_a_model_that_cannot_be_opened_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    proven = run(make_line(tmp_path, static=b"no graph"), prove_config())
+    assert proven["precisions"]["int8-static"]["verdict"] == "fail"
+    assert "no ONNX file" in proven["precisions"]["int8-static"]["reason"]
+    assert proven["chosen"] == "fp32"
+
+
+def test_dynamic_int8_fails_since_its_scale_is_taken_over_the_batch(tmp_path: Path) -> None:
+    proven = run(make_line(tmp_path, dynamic=DYNAMIC), prove_config())
+    dynamic = proven["precisions"]["int8-dynamic"]
+    assert failing(dynamic) == ["batch invariance"]
+    assert dynamic["reason"] == "outside its limit: batch invariance"
+
+
+def test_a_model_trained_on_shuffled_labels_is_stopped_by_the_floor(tmp_path: Path) -> None:
+    line = make_line(tmp_path, static=CHEAP)
+    path = line.folder("golden") / columns.GOLDEN
+    rows = pq.read_table(path)
+    shuffled = np.random.default_rng(1).permutation(rows["late"].to_numpy())
+    pq.write_table(rows.set_column(rows.column_names.index("late"), "late", [shuffled]), path)
+    with pytest.raises(GateError) as stopped:
+        run(line, prove_config())
+    assert "no precision passes its gates" in str(stopped.value)
+    assert "AUC " in str(stopped.value)
+    assert ">= 0.65" in str(stopped.value)
+    assert list(line.folder("gates").iterdir()) == []
+
+
+def test_a_provider_that_does_not_run_here_is_no_verdict_but_an_error(tmp_path: Path) -> None:
+    line = make_line(tmp_path)
+    with pytest.raises(BundleRefused, match="CUDAExecutionProvider"):
+        run(line, prove_config(provider="CUDAExecutionProvider"))
+
+
+def test_another_session_must_repeat_the_answers(tmp_path: Path) -> None:
+    line = make_line(tmp_path)
+    exam = prove.prepare_examination(prove_config(), line.folder("fp32"), line.folder("golden"))
+    first, other = (
+        open_session(model, "CPUExecutionProvider", 1)
+        for model in (line.folder("fp32") / "model.onnx", make_model(make_core(dynamic=True)))
+    )
+    result = gates.verdict(prove.examine("fp32", first, other, exam))
+    assert failing(result) == ["reproducibility"]
+
+
+@pytest.fixture
+def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """Prove a small line in a project whose config is the test's own."""
+    line = make_line(tmp_path, static=CHEAP)
+    run(line, prove_config())
+    holder = SimpleNamespace(prove=prove_config())
+    monkeypatch.setattr(proof, "load_config", lambda root, pipeline: holder)
+    return line
+
+
+def test_timings_of_the_models_on_disk_are_not_taken_twice(proven: Line) -> None:
+    before = (proven.reports / "prove.json").read_bytes()
+    report = proof.timing_report(proven.root, "small")
+    assert (proven.reports / "prove.json").read_bytes() == before
+    assert report["latency"]["int8-static"]["p50_ms"] == 1.0
+
+
+def test_timings_are_taken_again_when_the_report_is_gone(proven: Line) -> None:
+    (proven.reports / "prove.json").unlink()
+    report = proof.timing_report(proven.root, "small")
+    assert sorted(report["latency"]) == ["fp32", "int8-static"]
+    assert report == json.loads((proven.reports / "prove.json").read_text())
+
+
+def test_timings_are_taken_again_when_a_model_has_other_bytes(proven: Line) -> None:
+    (proven.folder("fp32") / "model.onnx").write_bytes(make_model(make_core([0.9, -0.6])))
+    report = proof.timing_report(proven.root, "small")
+    assert report["latency"]["fp32"]["p50_ms"] != 1.0
+
+
+def test_a_report_cut_short_counts_as_none(proven: Line) -> None:
+    (proven.reports / "prove.json").write_text('{"models": ')
+    assert proof.timing_report(proven.root, "small")["latency"]["fp32"]["rows"] == 16
+
+
+def test_a_proof_holds_every_gate_of_every_precision_and_the_latencies(proven: Line) -> None:
+    judged = json.loads((proven.folder("gates") / "gates.json").read_text())
+    timing = json.loads((proven.reports / "prove.json").read_text())
+    made = proof.proof(judged, timing, "f" * 64)
+    assert (made["version"], made["verdict"], made["precision"]) == ("f" * 64, "pass", "fp32")
+    counted = Counter(gate["precision"] for gate in made["gates"])
+    assert counted == {"fp32": 5, "int8-static": 9}
+    assert made["gates"][-1] == {
+        "gate": "p50 as a share of fp32's",
+        "precision": "int8-static",
+        "measured": 1.0,
+        "limit": 0.9,
+        "bound": "max",
+        "verdict": "fail",
+    }
+    size_bytes = (proven.folder("fp32") / "model.onnx").stat().st_size
+    assert made["latency"]["fp32"] == {
+        "p50_ms": 1.0,
+        "p99_ms": 1.0,
+        "rows": 16,
+        "size_bytes": size_bytes,
+    }

@@ -1,0 +1,69 @@
+import re
+
+import pytest
+
+from slipway.errors import SlipwayError
+from slipway.store.ledger import append, read_ledger
+from slipway.store.objects import Store
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def entry(**fields: object) -> dict:
+    return {
+        "at": "2026-11-20T12:00:00Z",
+        "decision": "promoted",
+        "version": "1" * 64,
+        "previous": None,
+        "serial": 3,
+        "reason": "no worse than stable",
+        "numbers": {"auc": {"stable": 0.7, "candidate": 0.71}},
+        "run": "r1",
+        **fields,
+    }
+
+
+def test_decisions_read_back_in_order(store):
+    entries = [entry(serial=serial) for serial in range(5)]
+    for each in entries:
+        append(store, "local", "flights", each)
+    assert read_ledger(store, "local", "flights") == entries
+
+
+def test_there_is_nothing_before_the_first_decision(store):
+    assert read_ledger(store, "local", "flights") == []
+
+
+def test_each_model_of_each_fleet_has_its_own(store):
+    append(store, "local", "flights", entry())
+    assert read_ledger(store, "local", "ships") == []
+    assert read_ledger(store, "berlin", "flights") == []
+
+
+def test_a_clock_set_back_does_not_reorder_decisions(store):
+    for serial, now_ns in enumerate((5_000, 100, 5_000)):
+        append(store, "local", "flights", entry(serial=serial), now_ns=lambda t=now_ns: t)
+    assert [e["serial"] for e in read_ledger(store, "local", "flights")] == [0, 1, 2]
+
+
+def test_a_file_is_named_by_time_and_chance(store):
+    append(store, "local", "flights", entry(), now_ns=lambda: 1_763_600_000_000_000_000)
+    [name] = store.names("ledger/local/flights")
+    assert re.fullmatch(r"01763600000000000000-[0-9a-f]{8}\.json", name)
+
+
+@pytest.mark.parametrize("wrong", [{"decision": "hoped"}, {"more": 1}, {"serial": "3"}])
+def test_an_entry_of_another_form_is_not_written(store, wrong):
+    with pytest.raises(ValueError, match="validation error"):
+        append(store, "local", "flights", entry(**wrong))
+    assert store.names("ledger/local/flights") == []
+
+
+def test_a_damaged_entry_is_named(store):
+    append(store, "local", "flights", entry())
+    store.create("ledger/local/flights/09999999999999999999-00000000.json", b"{}")
+    with pytest.raises(SlipwayError, match=r"09999999999999999999-00000000\.json is no ledger"):
+        read_ledger(store, "local", "flights")

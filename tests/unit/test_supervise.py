@@ -1,0 +1,171 @@
+"""The supervisor: nothing that it started outlives whoever started it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.supervise import descendants
+from flows.tree import SUPERVISOR, Tree
+from tests.flow_project import alive
+
+GONE_S = 2.0
+"""Ranks must be gone in less."""
+
+RANKS = """
+import json, os, pathlib, signal, subprocess, sys, time
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+child = [sys.executable, "-c", deaf]
+ranks = [subprocess.Popen(child, start_new_session=True).pid for _ in range(2)]
+# an orphan: its parent ends at once
+middle = f"import subprocess; print(subprocess.Popen({child!r}, start_new_session=True).pid)"
+orphan = int(subprocess.check_output([sys.executable, "-c", middle]))
+time.sleep(0.3)
+pathlib.Path("new.json").write_text(json.dumps([os.getpid(), *ranks, orphan]))
+os.rename("new.json", "pids.json")
+"""
+"""What torchrun does: ranks in sessions of their own, here deaf to SIGTERM; and an orphan."""
+
+WAITS = RANKS + "time.sleep(60)"
+
+
+@pytest.fixture
+def started() -> Iterator[list[int]]:
+    """Processes to end when a test failed to."""
+    pids: list[int] = []
+    yield pids
+    for pid in filter(alive, pids):
+        os.kill(pid, signal.SIGKILL)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def supervised(code: str, folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, str(SUPERVISOR), "--", *python(code)], cwd=folder)
+
+
+def pids_in(folder: Path, started: list[int]) -> list[int]:
+    """Wait until the ranks run."""
+    told = folder / "pids.json"
+    deadline = time.monotonic() + 20
+    while not told.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    pids: list[int] = json.loads(told.read_text())
+    started += pids
+    assert all(map(alive, pids))
+    return pids
+
+
+def assert_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + GONE_S
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_ranks_in_other_sessions_and_orphans(
+    tmp_path: Path, started: list[int], number: signal.Signals
+) -> None:
+    supervisor = supervised(WAITS, tmp_path)
+    pids = pids_in(tmp_path, started)
+    supervisor.send_signal(number)
+    assert_gone(pids)
+    assert supervisor.wait(5) == 128 + number
+
+
+def test_what_a_finished_command_left_running_is_ended_too(
+    tmp_path: Path, started: list[int]
+) -> None:
+    supervisor = supervised(RANKS + "sys.exit(3)", tmp_path)
+    pids = pids_in(tmp_path, started) if supervisor.poll() is None else []
+    assert supervisor.wait(10) == 3
+    assert not any(map(alive, pids or json.loads((tmp_path / "pids.json").read_text())))
+
+
+def test_kill_9_of_the_process_that_started_it_ends_the_tree(
+    tmp_path: Path, started: list[int]
+) -> None:
+    flow = subprocess.Popen(
+        python(
+            "import os, sys, time; from pathlib import Path; from flows.tree import Tree\n"
+            f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(60)"
+        ),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[1])},
+    )
+    pids = pids_in(tmp_path, started)
+    supervisors = descendants(flow.pid)
+    flow.kill()
+    flow.wait()
+    assert_gone([*pids, *supervisors])
+
+
+def test_stop_ends_the_tree_and_wait_returns_when_it_is_gone(
+    tmp_path: Path, started: list[int]
+) -> None:
+    tree = Tree(python(WAITS), tmp_path, os.environ, tmp_path / "log")
+    pids = pids_in(tmp_path, started)
+    tree.stop()
+    assert tree.wait(GONE_S) == 128 + signal.SIGTERM
+    assert not any(map(alive, pids))
+
+
+def test_a_process_that_ends_at_sigterm_is_not_waited_for(tmp_path: Path) -> None:
+    tree = Tree(python("import time; print('up', flush=True); time.sleep(60)"), tmp_path, {})
+    lines = tree.lines()
+    assert next(lines) == "up"
+    began = time.monotonic()
+    tree.stop()
+    tree.wait(5)
+    assert time.monotonic() - began < 0.8  # the grace is 1 s
+    assert list(lines) == []
+
+
+def test_lines_come_as_they_are_written_from_both_streams(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "print('out', flush=True); time.sleep(0.2); print('err', file=sys.stderr, flush=True)\n"
+        "time.sleep(0.2); sys.stdout.buffer.write(b'\\xff no newline')"
+    )
+    tree = Tree(python(code), tmp_path, {})
+    arrived = [(line, time.monotonic()) for line in tree.lines()]
+    assert tree.wait() == 0
+    assert [line for line, _ in arrived] == ["out", "err", "\ufffd no newline"]
+    assert arrived[1][1] - arrived[0][1] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("pass", 0),
+        ("raise SystemExit(7)", 7),
+        ("import os; os.kill(os.getpid(), 9)", 128 + 9),
+    ],
+)
+def test_the_exit_code_is_passed_on(tmp_path: Path, code: str, expected: int) -> None:
+    assert supervised(code, tmp_path).wait(10) == expected
+
+
+def test_a_command_that_does_not_exist_says_so(tmp_path: Path) -> None:
+    tree = Tree(["no-such-command"], tmp_path, {})
+    (said,) = tree.lines()
+    assert tree.wait() == 127
+    assert said.startswith("slipway: cannot start no-such-command")
+
+
+def test_the_control_pipe_is_not_handed_to_the_command(tmp_path: Path) -> None:
+    """If it were, the pipe would never end and neither would an orphaned tree."""
+    tree = Tree(python("import os; print(sorted(os.listdir('/proc/self/fd')))"), tmp_path, {})
+    (said,) = tree.lines()
+    tree.wait()
+    assert said == "['0', '1', '2', '3']"  # 3 is the listing itself
