@@ -4,7 +4,6 @@ Prefect orders, logs and shows; DVC still decides: a stage whose inputs turn out
 left alone, and one that has run on these inputs before comes from the run-cache.
 """
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import task
-from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Failed, State
 
-from flows import environment, stages
+from flows import environment, gpu, stages
 from flows.record import now
 from flows.stages import Stage
 from flows.talk import StageTalk, Talk
@@ -85,9 +83,8 @@ class Build:
             self.stop()
             if stale:
                 stages.put_in_order(self._root)
-        for stage in stale:
-            if (outcome := self.outcomes[stage.address]).error:
-                raise SlipwayError(outcome.error)
+        if errors := [o.error for o in self.outcomes.values() if o.error]:
+            raise SlipwayError("\n".join(errors))
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the outcomes in the DAG's order, in the form of run.json."""
@@ -108,6 +105,8 @@ class Build:
 
     def _submit(self, stale: list[Stage]) -> None:
         """Hand the stages to Prefect in order, and wait for all of them."""
+        if gpu.has_gpu() and any(stage.gpu for stage in stale):
+            gpu.make_slot()
         futures: dict[str, PrefectFuture[Any]] = {}
         before = stages.wait_for(stale)
         while waiting := [stage for stage in stale if stage.address not in futures]:
@@ -118,9 +117,16 @@ class Build:
                     futures[stage.address] = named.submit(self, stage, wait_for=upstream)
         for stage in stale:
             futures[stage.address].wait()
-            if self.outcomes[stage.address].state == "not run":
-                with self._talk.stage(stage.title) as talk:
-                    talk.done("not run")
+            self._account_for(stage, futures[stage.address].state)
+
+    def _account_for(self, stage: Stage, state: State[Any]) -> None:
+        """Tell of a stage that did not get to run; an error around it is the run's error."""
+        outcome = self.outcomes[stage.address]
+        if outcome.state in ("not run", "running"):
+            if state.is_failed() or state.is_crashed():
+                outcome.state, outcome.error = "failed", f"{stage.title}: {state.message}"
+            with self._talk.stage(stage.title) as talk:
+                talk.done(outcome.state)
 
     def stage(self, stage: Stage, log: Any) -> Outcome:
         """Run one stage; called by its Prefect task."""
@@ -181,8 +187,7 @@ def run_stage(build: Build, stage: Stage) -> "Outcome | State[Any]":
     log = get_run_logger()
     for reason in stage.stale:
         log.info("stale: %s", reason)
-    slot = concurrency(gpu_slot(), occupy=1) if stage.gpu and has_gpu() else nullcontext()
-    with slot:
+    with gpu.slot() if stage.gpu and gpu.has_gpu() else nullcontext():
         outcome = build.stage(stage, log)
     if outcome.state in ("failed", "stopped"):
         return Failed(message=outcome.error or "stopped")
@@ -202,13 +207,3 @@ def message_of(title: str, lines: list[str], log: Path) -> str:
         return f"{message}\n  ({title}; its log: {log})"
     last = "\n  ".join(line for line in lines[-TAIL_LINES:] if line.strip())
     return f"{title} failed; its log ({log}) ends with:\n  {last}"
-
-
-def has_gpu() -> bool:
-    """Tell whether this machine has an NVIDIA device."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def gpu_slot() -> str:
-    """Name this machine's limit: one GPU stage at a time, whichever checkout it is from."""
-    return f"slipway-gpu-{os.uname().nodename}"

@@ -17,8 +17,9 @@ from slipway.fleet.inventory import load_fleet
 
 INTERRUPTED = 128 + signal.SIGINT
 
-LAST_WORDS_S = 5.0
-"""How long telling Prefect of a Ctrl-C may take; what the run started is gone before that."""
+LAST_WORDS_S = 15.0
+"""How long an interrupted run may take for its report and for telling Prefect; the stages that
+it ran are gone before that."""
 
 
 def main(argv: list[str]) -> int:
@@ -30,6 +31,8 @@ def main(argv: list[str]) -> int:
         _check(root, options)
         environment.apply(root)
         with prefect_api(root) as server:
+            if server is not None:
+                print("starting Prefect's API for this run", file=sys.stderr, flush=True)
             from flows.deliver import deliver
 
             if server is not None:

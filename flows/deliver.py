@@ -7,6 +7,7 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 """
 
 import sys
+import traceback
 
 if __name__ == "__main__":  # Prefect is imported there, when its settings are in place
     from flows.command import main
@@ -54,10 +55,13 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
             _steps(root, entry, config, fleet, talk)
         except SlipwayError as error:
             entry.finish("failed", str(error), talk.say)
+            talk.say(f"report   {entry.report}")
             raise
-        except Exception as error:
-            entry.finish("failed", f"{type(error).__name__}: {error}", talk.say)
-            raise
+        except Exception as error:  # a defect of ours: keep what is needed to find it
+            trace = entry.folder / "traceback.txt"
+            trace.write_text(traceback.format_exc(), "utf-8")
+            entry.finish("failed", f"{type(error).__name__}: {error} ({trace})", talk.say)
+            raise SlipwayError(entry.error) from error
         except BaseException:
             entry.finish("interrupted", "interrupted before it was done", talk.say)
             raise
@@ -106,4 +110,5 @@ def _release(
     entry.release = done.to_dict()
     if not done.ok:
         talk.say(table(done.numbers.get("lines", [])))
-        raise SlipwayError(f"v{short(proven.version)} was not released: {done.reason}")
+        goes_on = f"; v{short(done.previous)} goes on serving" if done.previous else ""
+        raise SlipwayError(f"v{short(proven.version)} was not released: {done.reason}{goes_on}")

@@ -31,6 +31,9 @@ PREFECT_DEFAULTS = {
 WORKSPACE = "SLIPWAY_WORKSPACE"
 """Set in every supervised process: how a later run knows what an earlier one left behind."""
 
+OWN_API = "SLIPWAY_OWN_API"
+"""Set in a process whose Prefect API server is there for this one run only."""
+
 
 def apply(root: Path, env: MutableMapping[str, str] = os.environ) -> None:
     """Turn telemetry off and keep Prefect's state inside the checkout."""

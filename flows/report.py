@@ -177,7 +177,7 @@ def _lineage(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     known = {
         "Commit": git.get("commit"),
         "Remote": scrub(git["remote"]) if git.get("remote") else None,
-        "Changed since": _some([str(name) for name in git.get("changed") or []]),
+        "Changed since": _some([*map(str, git.get("changed") or [])], git.get("changed_count")),
         "dvc.lock": "changed since the commit" if git.get("dvc_lock_changed") else None,
         "Run": run.get("run"),
         "Finished": when(run["finished_at"]) if run.get("finished_at") else None,
@@ -185,7 +185,7 @@ def _lineage(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in known.items() if value]
 
 
-def _some(names: list[str], most: int = 8) -> str:
+def _some(names: list[str], count: Any, most: int = 8) -> str:
     """List names, the first of them only where there are many."""
-    more = len(names) - most
+    more = int(number(count) or len(names)) - len(names[:most])
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

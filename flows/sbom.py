@@ -165,9 +165,8 @@ def _package(metadata: PackageMetadata) -> Component:
 
 def _licenses(metadata: PackageMetadata) -> list[License]:
     """Take the licence where the package states it in SPDX's terms, and guess nothing."""
-    for field in ("License-Expression", "License"):
-        stated = metadata[field] if field in metadata else ""
-        if stated and (is_supported_id(stated) or is_expression(stated)):
+    for stated in (*metadata.get_all("License-Expression", []), *metadata.get_all("License", [])):
+        if is_supported_id(stated) or is_expression(stated):
             return [LicenseFactory().make_from_string(stated)]
     return []
 

@@ -239,9 +239,19 @@ def _gates(run: Mapping[str, Any], facts: Facts) -> str:
 def _release(release: Mapping[str, Any]) -> str:
     decision, reason = release.get("decision"), sentence(scrub(release.get("reason") or ""))
     text = sentence(decision)
-    if decision == "first release":
-        text = "First release: there was no stable version to compare with, only checks."
-    return f"{text} {reason}".strip()
+    return " ".join(part for part in (text, reason, _traffic(release)) if part)
+
+
+def _traffic(release: Mapping[str, Any]) -> str:
+    """Say on how much traffic the sides were compared."""
+    numbers = release.get("numbers") or {}
+    sides = {name: numbers[name] for name in ("candidate", "stable") if numbers.get(name)}
+    told = [
+        f"the {name} answered {count(side.get('answered'))} of {count(side.get('requests'))}"
+        f" requests ({count(side.get('rows'))} rows)"
+        for name, side in sides.items()
+    ]
+    return sentence(", ".join(told))
 
 
 def _lineage(run: Mapping[str, Any]) -> str:

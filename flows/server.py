@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from flows.environment import OWN_API
 from flows.tree import Tree
 from slipway.errors import SlipwayError
 
@@ -47,11 +48,13 @@ def prefect_api(root: Path) -> Iterator["Server | None"]:
         yield None
         return
     server = Server(root)
-    os.environ["PREFECT_API_URL"] = server.url
+    ours = {"PREFECT_API_URL": server.url, OWN_API: "1"}
+    os.environ.update(ours)
     try:
         yield server
     finally:
-        del os.environ["PREFECT_API_URL"]
+        for name in ours:
+            del os.environ[name]
         _send_what_is_left()
         server.stop()
 

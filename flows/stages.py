@@ -5,7 +5,7 @@ to start side by side and what to report as unchanged.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +113,12 @@ def _in_order(repo: "Repo") -> list["PipelineStage"]:
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     graph = get_active_graph(repo.index.graph)
-    return [stage for stage in plan_repro(graph) if getattr(stage, "name", None)]
+    return [stage for stage in plan_repro(graph) if _named(stage)]
+
+
+def _named(stage: Any) -> bool:
+    """Tell a stage of the DAG from a file that DVC merely tracks."""
+    return bool(getattr(stage, "name", None))
 
 
 def _of_pipeline(graph: Any, pipeline: str) -> set["PipelineStage"]:
@@ -124,7 +129,7 @@ def _of_pipeline(graph: Any, pipeline: str) -> set["PipelineStage"]:
     """
     import networkx as nx
 
-    named = {s for s in graph if getattr(s, "name", "").partition("@")[2] == pipeline}
+    named = {s for s in graph if _named(s) and s.name.partition("@")[2] == pipeline}
     return named.union(*(nx.descendants(graph, stage) for stage in named))
 
 
@@ -132,18 +137,18 @@ def _describe(
     graph: Any, stage: "PipelineStage", pipeline: str, status: Mapping[str, Any]
 ) -> Stage:
     meta = stage.meta or {}
-    name, _, rest = stage.addressing.partition("@")
+    name, _, rest = stage.name.partition("@")
     return Stage(
-        address=stage.addressing,
+        address=stage.name,  # not `addressing`, which depends on the current folder
         title=f"{name} {rest.removeprefix(pipeline).removeprefix('-')}".strip(),
-        upstream=tuple(sorted(read.addressing for read in graph.successors(stage))),
+        upstream=tuple(sorted(read.name for read in graph.successors(stage) if _named(read))),
         gpu=bool(meta.get("gpu")),
         alone=bool(meta.get("alone")),
-        stale=tuple(_reasons(status.get(stage.addressing, []))),
+        stale=tuple(_reasons(entry for entries in status.values() for entry in entries)),
     )
 
 
-def _reasons(status: list[Any]) -> Iterator[str]:
+def _reasons(status: Iterable[Any]) -> Iterator[str]:
     """Put DVC's status into words: `train.epochs modified`, `data/flights/raw deleted`."""
     for entry in status:
         if isinstance(entry, str):  # "changed command", "always changed"

@@ -23,7 +23,10 @@ SIGNS = {"max": "≤", "min": "≥"}
 def summary(record: Record, payload: Path) -> str:
     """Write the summary of a completed run; asks the first host one golden row over HTTP."""
     assert record.version is not None
-    parts = [gate_table(record.gates), f"version  {record.version}  ({record.precision})"]
+    parts = [
+        gate_table(record.gates, record.precision),
+        f"version  {record.version}  ({record.precision})",
+    ]
     if record.release is not None:
         parts.append(f"release  {record.release['decision']}: {record.release['reason']}")
     parts += [f"host {host['name']}   {host['url']}" for host in record.hosts]
@@ -37,8 +40,8 @@ def summary(record: Record, payload: Path) -> str:
     return "\n".join(parts)
 
 
-def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out every gate: precision, what was measured, its limit, the verdict."""
+def gate_table(gates: Sequence[Mapping[str, Any]], chosen: str | None) -> str:
+    """Lay out every gate: what was measured, its limit, the verdict; the chosen form's first."""
     rows = [("precision", "gate", "measured", "limit", "verdict")]
     rows += [
         (
@@ -48,7 +51,7 @@ def gate_table(gates: Sequence[Mapping[str, Any]]) -> str:
             f"{SIGNS.get(gate.get('bound', ''), '')} {_with_unit(gate, 'limit')}".strip(),
             str(gate["verdict"]),
         )
-        for gate in gates
+        for gate in sorted(gates, key=lambda g: (g["precision"] != chosen, g["precision"]))
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]

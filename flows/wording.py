@@ -118,7 +118,7 @@ def sentence(text: Any) -> str:
     """
     read = str(text or "").strip()
     closed = read if not read or read[-1] in ".!?…:" else f"{read}."
-    return closed[:1].upper() + closed[1:] if closed.partition(" ")[0].isalpha() else closed
+    return closed[:1].upper() + closed[1:] if read.partition(" ")[0].isalpha() else closed
 
 
 def scrub(text: Any) -> str:

@@ -39,6 +39,8 @@ class FakeHosts:
     """Version: what is added to its answers on the wire."""
     before_answer: Callable[[int], None] = lambda number: None
     """Called with the number of each request before it is answered."""
+    seen_body: Callable[[str, bytes], None] = lambda version, body: None
+    """Called with each request and the version that answers it."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Host, version that answered, version asked for by name."""
     _sessions: dict[str, Session] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class FakeHosts:
         self.asked.append((host.name, chosen or "", version))
         if chosen is None:
             return Answer(1.0, error="HTTP 404: version is not loaded")
+        self.seen_body(chosen, body)
         latency_ms = self.slow_ms.get(chosen, 1.0)
         if chosen in self.broken:
             return Answer(latency_ms, error=self.broken[chosen])

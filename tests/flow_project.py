@@ -204,5 +204,6 @@ def _config(root: Path) -> str:
         "known_later": [],
     }
     config["ingest"]["sources"] = {"table": source}
+    config["release"]["lease_s"] = 3
     config["prove"] |= {"latency_rounds": 3, "latency_calls": 20}
     return yaml.safe_dump(config, sort_keys=False)

@@ -493,6 +493,7 @@ def test_a_rolled_back_version_is_let_go_and_its_predecessor_kept_in_the_cache(
     site.point(first, rejected=(second,), reason="worse")
     host.wait_for(stable=first, reason="worse")
     assert host.infer(version=second).json["code"] == "version_not_found"
+    assert host.metric("slipway_loaded") == 1
     assert {path.name for path in cache.iterdir()} == {first, second}
     site.point(third)
     host.wait_for(stable=third)
@@ -556,6 +557,17 @@ def test_junk_in_the_store_under_another_name_takes_nothing_from_a_ready_host(
     assert host.infer().json["model_version"] == stable
 
 
+def test_what_cannot_be_read_of_one_model_does_not_stop_the_others(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    (site.folder / f"store/channels/{FLEET}/broken/000000000001.json").mkdir(parents=True)
+    host, _ = serving(hosts, site)
+    assert host.metric("slipway_store_reachable") == 0
+    second = site.publish(bias=1.0)
+    site.point(second)
+    host.wait_for(stable=second)
+
+
 # --- leases
 
 
@@ -612,6 +624,22 @@ def test_a_host_serves_on_without_its_store_and_drops_the_candidate(
     assert host.ask("GET", "/v2/health/ready").status == 200
     (site.folder / "gone").rename(store)
     host.wait(lambda: host.metric("slipway_store_reachable"), "reachable again")
+
+
+def test_a_store_that_hangs_holds_up_neither_answers_nor_leases_nor_the_end(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, stable = serving(hosts, site)
+    candidate = site.publish(bias=1.0)
+    site.point(stable, candidate, percent=100, lease_s=1.0)
+    host.wait_for(candidate=candidate)
+    os.mkfifo(site.channel_file(3))  # reading it waits for a writer for ever
+    host.wait_for(candidate=None)
+    assert host.infer(key="k").json["model_version"] == stable
+    assert host.metric("slipway_store_reachable") == 0
+    begun = time.monotonic()
+    assert host.stop() == 0
+    assert time.monotonic() - begun < 3
 
 
 def test_a_killed_host_without_a_store_serves_from_its_own_cache(
@@ -715,7 +743,9 @@ def test_a_port_in_use_is_a_clear_error(site: Site, which: str) -> None:
     host = HostProcess(site)
     option = "--" + which.replace("_", "-")
     with socket.create_server(("127.0.0.1", getattr(host, which))):
-        done = subprocess.run(host.command(), capture_output=True, text=True, env=environment())
+        done = subprocess.run(
+            host.command(), capture_output=True, text=True, env=environment(), timeout=20
+        )
     port = getattr(host, which)
     assert done.returncode == 1
     assert (
@@ -728,15 +758,26 @@ def test_a_port_in_use_is_a_clear_error(site: Site, which: str) -> None:
 def test_a_second_host_with_the_same_state_is_refused(site: Site, hosts: list[HostProcess]) -> None:
     run(hosts, site)
     done = subprocess.run(
-        HostProcess(site).command(), capture_output=True, text=True, env=environment()
+        HostProcess(site).command(), capture_output=True, text=True, env=environment(), timeout=20
     )
     assert done.returncode == 1
     assert "another host uses this folder" in done.stderr
 
 
+def test_a_damaged_memory_is_named_and_nothing_starts(site: Site, hosts: list[HostProcess]) -> None:
+    host, _ = serving(hosts, site)
+    host.stop()
+    (host.state / "applied" / "flights.json").write_text("{")
+    done = subprocess.run(
+        host.command(), capture_output=True, text=True, env=environment(), timeout=20
+    )
+    assert done.returncode == 1
+    assert "applied/flights.json: cannot be read" in done.stderr
+
+
 def test_a_public_address_is_refused(site: Site) -> None:
     command = [*HostProcess(site).command(), "--address", "0.0.0.0"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=20)
     assert done.returncode == 2
     assert "--address: must be a loopback address" in done.stderr
 

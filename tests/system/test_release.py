@@ -225,7 +225,7 @@ def test_when_one_host_does_not_come_up_the_others_are_stopped_again(tmp_path):
     with pytest.raises(SlipwayError, match=r"host b ended while starting; the end of .*b\.log"):
         site.up()
     assert not list(site.fleet.state.glob("*.pid"))
-    wait_until(lambda: all(launch.port_is_free(h.address, h.port) for h in site.fleet.hosts))
+    wait_until(lambda: not any(launch.port_problem(h.address, h.port) for h in site.fleet.hosts))
 
 
 def test_a_recycled_pid_is_never_taken_for_a_host(tmp_path):

@@ -17,7 +17,7 @@ from flows.card import card
 from flows.evidence import git_state, write_evidence
 from flows.facts import Facts
 from flows.lineage import locked_outs, without_places
-from flows.sbom import validate
+from flows.sbom import sbom, validate
 from slipway.bundle.format import EVIDENCE_FILES, file_digest
 from slipway.bundle.golden import read_golden
 from slipway.errors import SlipwayError
@@ -241,6 +241,29 @@ class TestSbom:
         document = _json(bundle / "sbom.cdx.json")
 
         assert document["metadata"]["timestamp"] == _proof()["measured_at"]
+
+    def test_a_package_found_twice_is_the_one_that_is_imported(
+        self, project: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shadow = tmp_path / "NumPy-0.0.1.dist-info"
+        shadow.mkdir()
+        (shadow / "METADATA").write_text("Metadata-Version: 2.1\nName: NumPy\nVersion: 0.0.1\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        traced = _json(bundle / "lineage.json")
+
+        document = sbom(project / "models/flights/payload", _proof(), traced, Facts())
+
+        found = [each["version"] for each in document["components"] if each["name"] == "numpy"]
+        assert found == ["0.0.1"]
+
+    def test_what_cyclonedx_does_not_allow_is_never_written(
+        self, project: Path, bundle: Path
+    ) -> None:
+        traced = _json(bundle / "lineage.json")
+        traced["sources"]["flights"]["sha256"] = "no digest"
+
+        with pytest.raises(SlipwayError, match="nothing was published"):
+            sbom(project / "models/flights/payload", _proof(), traced, Facts())
 
     def test_a_document_with_an_unknown_key_is_refused(self, bundle: Path) -> None:
         document = _json(bundle / "sbom.cdx.json") | {"surprise": 1}

@@ -160,12 +160,21 @@ def test_the_difference_of_answers_is_reported_and_never_rejects():
     assert found.verdict == "reported"
 
 
-def test_sides_that_were_asked_other_golden_rows_are_compared_by_quality_alone():
-    others = traffic("s", golden="other")
-    verdict = judge(traffic(), others, LIMITS)
+def test_sides_that_were_asked_other_golden_rows_are_compared_by_quality_on_their_own():
+    others = without_rows(traffic("s", golden="other"), np.arange(100))
+    verdict = judge(
+        traffic(), others, LIMITS.model_copy(update={"log_loss_rise_max": 1.0, "auc_drop_max": 0.1})
+    )
     assert verdict.decision == "promote"
     assert line(verdict, "largest difference").candidate is None
-    assert judge(traffic(answers=1 - GOOD), others, LIMITS).decision == "reject"
+    # bad only on rows whose numbers the other set does not have: they count all the same
+    bad_later = np.concatenate([GOOD[:100], 1 - GOOD[100:]])
+    verdict = judge(
+        traffic(answers=bad_later),
+        others,
+        LIMITS.model_copy(update={"log_loss_rise_max": 1.0, "auc_drop_max": 0.1}),
+    )
+    assert (verdict.decision, line(verdict, "AUC").verdict) == ("reject", "fail")
 
 
 def test_nothing_answered_at_all_is_told_without_a_division_by_zero():

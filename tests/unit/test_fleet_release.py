@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from slipway.errors import BundleRefused, SlipwayError
+from slipway.fleet import takeover
 from slipway.fleet.controller import Controller
 from slipway.fleet.keys import Keys
 from slipway.fleet.release import release
@@ -164,6 +165,34 @@ def test_a_candidate_that_fails_on_hosts_is_dropped_and_rejected_with_the_reason
     assert fleet.channel.rejected == [fleet.versions["two"]]
     assert fleet.decisions[-1] == ("rejected", "two")
     assert said in fleet.channel.reason
+
+
+@pytest.mark.parametrize(
+    ("slow_windows", "decision"), [(1, "promoted"), (2, "promoted"), (3, "rejected")]
+)
+def test_a_busy_moment_is_looked_at_again_before_a_version_is_rejected_for_it(
+    fleet, slow_windows, decision
+):
+    fleet.release("one")
+    begun, window = len(fleet.hosts.asked), 4 * CONFIG.requests  # two hosts, two sides
+    slow = fleet.hosts.slow_ms
+
+    def busy(number):
+        is_slow = number - begun < slow_windows * window
+        slow[fleet.versions["two"]] = 2000.0 if is_slow else 1.0
+
+    fleet.hosts.before_answer = busy
+    done = fleet.release("two")
+    assert done.decision == decision
+    assert len(fleet.hosts.asked) - begun == min(slow_windows + 1, 3) * window
+
+
+def test_a_candidate_that_is_slow_and_wrong_is_rejected_without_a_second_look(fleet):
+    fleet.release("one")
+    begun = len(fleet.hosts.asked)
+    fleet.hosts.slow_ms[fleet.versions["worse"]] = 2000.0
+    assert fleet.release("worse").decision == "rejected"
+    assert len(fleet.hosts.asked) - begun == 4 * CONFIG.requests
 
 
 def test_a_candidate_of_worse_quality_is_rejected(fleet):
@@ -343,6 +372,35 @@ def test_a_damaged_bundle_is_refused_before_any_host_is_asked_to_load_it(fleet):
     with pytest.raises(BundleRefused, match=r"model\.onnx"):
         fleet.release("two")
     assert fleet.channel.serial == 1
+
+
+def test_a_stable_version_pruned_from_the_store_does_not_stop_its_successor(fleet):
+    fleet.release("one")
+    shutil.rmtree(fleet.site.root / ".slipway/store/bundles" / MODEL / fleet.versions["one"])
+    assert fleet.release("two").decision == "promoted"
+
+
+def test_each_side_is_asked_its_own_golden_rows_where_the_inputs_differ(fleet, monkeypatch):
+    fleet.release("one")
+    fetch = takeover._fetch
+
+    def with_other_inputs(controller, version):
+        bundle = fetch(controller, version)
+        if version != fleet.versions["one"]:
+            return bundle
+        carrier, delay = bundle.contract.inputs  # stable as if it took 64-bit numbers
+        wider = delay.model_copy(update={"datatype": "FP64"})
+        contract = bundle.contract.model_copy(update={"inputs": [carrier, wider]})
+        return replace(bundle, contract=contract)
+
+    monkeypatch.setattr(takeover, "_fetch", with_other_inputs)
+    bodies = []
+    monkeypatch.setattr(
+        fleet.hosts, "seen_body", lambda version, body: bodies.append((version, b"FP64" in body))
+    )
+    assert fleet.release("two").decision == "promoted"
+    assert set(bodies) == {(fleet.versions["one"], True), (fleet.versions["two"], False)}
+    assert any("takes other inputs than stable" in line for line in fleet.said)
 
 
 def test_a_version_that_was_never_published_is_named(fleet):

@@ -14,7 +14,7 @@ from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Require
 from slipway.host.admin import Admin
 from slipway.host.core import Call, Core, Loaded, Outcome, Serving
 from slipway.host.engine import Engine
-from slipway.host.http import Request, Response
+from slipway.host.exchange import Request, Response
 from slipway.host.message import Answer, Array, InputData, Message
 from slipway.host.metrics import Metrics
 from slipway.host.refusal import STATUS, RequestRefused

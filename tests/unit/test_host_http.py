@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from slipway.host.http import Connection, Limits, Listener, Request, Respond, Response, Work
+from slipway.host.exchange import Limits, Request, Respond, Response, Work
+from slipway.host.http import Connection, Listener
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
 LIMITS = Limits(body_bytes=1000, chunks=50, pipelined=4)
@@ -202,6 +203,22 @@ def test_a_client_that_half_closes_gets_the_answers_to_all_it_sent() -> None:
     assert client.transport.closed
 
 
+def test_a_client_that_half_closes_between_two_portions_gets_all_of_its_answers() -> None:
+    async def conversation() -> Client:
+        client = Client(answer=False).send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 4)
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        for respond in client.waiting[:]:
+            respond(Response(200, b""))
+        assert client.connection.eof_received()  # False would close the transport
+        await asyncio.sleep(0)
+        client.waiting[4](Response(200, b""))
+        return client
+
+    client = asyncio.run(conversation())
+    assert client.statuses == [200] * 5
+    assert client.transport.closed
+
+
 def test_a_client_that_closes_in_the_middle_of_a_request_is_closed_too() -> None:
     def conversation() -> Client:
         client = Client().send(b"GET / HT")
@@ -311,6 +328,7 @@ REFUSED = {
     "endless headers": (431, HEAD + (b"X" * 100 + b": y\r\n") * 1000),
     "endless empty lines": (431, b"\r\n" * 50_000),
     "a large chunk": (413, CHUNKED + b"3e9\r\n" + b"a" * 1001 + b"\r\n0\r\n\r\n"),
+    "one chunk too many": (413, CHUNKED + b"1\r\na\r\n" * 51),
     "a million chunks": (413, CHUNKED + b"1\r\na\r\n" * 1_000_000),
     "an endless extension": (431, CHUNKED + b"1;" + b"e" * 100_000 + b"\r\na\r\n0\r\n\r\n"),
     "an endless trailer": (431, CHUNKED + b"1\r\na\r\n0\r\nT: " + b"t" * 100_000),

@@ -96,6 +96,8 @@ def test_refusals_and_alarms_do_not_pile_up() -> None:
         assert not followed.alarm(f"text {n}")
     assert (len(followed.refused), len(followed.alarms)) == (KEPT, KEPT)
     assert followed.alarms[-1] == "text 99"
+    followed.alarm("x" * 10_000)
+    assert len(followed.alarms[-1]) == 1000
 
 
 def test_a_log_line_is_json_and_escapes_what_a_caller_sent() -> None:

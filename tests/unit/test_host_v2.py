@@ -311,7 +311,7 @@ def test_an_error_body_has_the_three_keys() -> None:
 
 
 def test_what_a_caller_sent_is_quoted_short_and_in_ascii() -> None:
-    assert quote("a\r\n\x1b[31m\u202e") == r"'a\r\n\x1b[31m\u202e'"
+    assert quote("é\r\n\x1b[31m\u202e") == r"'\xe9\r\n\x1b[31m\u202e'"
     assert len(quote("x" * 1000)) < 80
 
 

@@ -16,7 +16,7 @@ from flows.facts import Facts
 from flows.report import render, write_report
 from flows.sentences import verdict
 from flows.slices import slice_plots
-from flows.wording import duration, scrub, size
+from flows.wording import duration, scrub, sentence, size
 from tests.stage_files import VERSION, a_run, stopped_at, write_stage_files
 
 EVIL = "<script>alert(1)</script>\"'"
@@ -314,6 +314,12 @@ def test_an_axis_of_one_value_still_has_a_place_for_it() -> None:
     assert Axis(0.5, 0.5, 0, 100).at(0.5) == 0
 
 
+def test_a_value_outside_an_axis_stays_at_its_edge() -> None:
+    axis = Axis(0.5, 1, 20, 100)
+
+    assert [axis.at(value) for value in (0.2, 0.75, 3)] == [20, 60, 100]
+
+
 def test_the_interval_of_an_auc_is_hanley_and_mcneils() -> None:
     # AUC 0.5 with 50 and 50: variance (0.25 + 2 * 49 / 12) / 2500
     half = 1.96 * math.sqrt((0.25 + 2 * 49 / 12) / 2500)
@@ -352,6 +358,7 @@ def test_every_mark_of_the_calibration_chart_is_inside_it() -> None:
     chart = calibration_chart(bins, bins)
 
     assert chart is not None
+    assert len({mark.x for mark in chart.marks["model"]}) == 11
     for mark in (mark for marks in chart.marks.values() for mark in marks):
         assert chart.left <= mark.x <= chart.right
         assert chart.top <= min(mark.low, mark.high, mark.y)
@@ -360,6 +367,32 @@ def test_every_mark_of_the_calibration_chart_is_inside_it() -> None:
 
 def test_a_page_needs_no_config_and_no_git() -> None:
     assert "Stopped" in render({"pipeline": "x", "error": "no config"}, Facts())
+
+
+def test_a_sentence_starts_with_a_capital_unless_it_starts_with_a_name() -> None:
+    texts = ["promoted", "no precision passes:", "v3f2a9c is rejected", "https://host/a is gone"]
+
+    assert [sentence(text) for text in texts] == [
+        *("Promoted.", "No precision passes:", "v3f2a9c is rejected.", "https://host/a is gone.")
+    ]
+
+
+def test_the_release_says_on_how_much_traffic_it_was_judged(root: Path) -> None:
+    page = Page(page_of(root, a_run()))
+
+    assert (
+        "Promoted. Every measure is within its limit. The candidate answered 200 of 200 requests"
+        " (4,000 rows), the stable answered 200 of 200 requests (4,000 rows)." in page.text
+    )
+
+
+def test_of_many_changed_files_the_first_are_named_and_all_counted(root: Path) -> None:
+    changed = {"dirty": True, "changed": [f"{i}.py" for i in range(50)], "changed_count": 60}
+
+    page = Page(page_of(root, a_run(git={"commit": "9b1c", **changed})))
+
+    assert "0.py, 1.py, 2.py, 3.py, 4.py, 5.py, 6.py, 7.py and 52 more" in page.text
+    assert "60 files differed from it" in page.text
 
 
 def test_words_for_numbers() -> None:

@@ -24,7 +24,8 @@ deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time
 child = [sys.executable, "-c", deaf]
 ranks = [subprocess.Popen(child, start_new_session=True).pid for _ in range(2)]
 # an orphan: its parent ends at once
-middle = f"import subprocess; print(subprocess.Popen({child!r}, start_new_session=True).pid)"
+own = "start_new_session=True, stdout=subprocess.DEVNULL"
+middle = f"import subprocess; print(subprocess.Popen({child!r}, {own}).pid)"
 orphan = int(subprocess.check_output([sys.executable, "-c", middle]))
 time.sleep(0.3)
 pathlib.Path("new.json").write_text(json.dumps([os.getpid(), *ranks, orphan]))
@@ -86,10 +87,10 @@ def test_a_signal_ends_ranks_in_other_sessions_and_orphans(
 def test_what_a_finished_command_left_running_is_ended_too(
     tmp_path: Path, started: list[int]
 ) -> None:
-    supervisor = supervised(RANKS + "sys.exit(3)", tmp_path)
-    pids = pids_in(tmp_path, started) if supervisor.poll() is None else []
+    supervisor = supervised(RANKS + "time.sleep(0.5); sys.exit(3)", tmp_path)
+    pids = pids_in(tmp_path, started)
     assert supervisor.wait(10) == 3
-    assert not any(map(alive, pids or json.loads((tmp_path / "pids.json").read_text())))
+    assert not any(map(alive, pids))
 
 
 def test_kill_9_of_the_process_that_started_it_ends_the_tree(

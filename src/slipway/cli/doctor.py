@@ -167,8 +167,7 @@ def _providers() -> Facts:
 def _ports() -> Facts:
     """Look at the ports of the local fleet."""
     from slipway.fleet.inventory import load_fleet
-    from slipway.fleet.launch import port_is_free, read_process
-    from slipway.fleet.processes import listener
+    from slipway.fleet.launch import port_problem, read_process
 
     try:
         fleet = load_fleet(find_root(), "local")
@@ -178,8 +177,8 @@ def _ports() -> Facts:
     for host in fleet.hosts:
         ours = read_process(fleet, host.name)
         for address, port in host.listeners:
-            used = f"host {host.name} runs" if ours else f"in use by {listener(port)}"
-            facts[str(port)] = "free" if port_is_free(address, port) else used
+            problem = port_problem(address, port)
+            facts[str(port)] = f"host {host.name} runs" if ours and problem else problem or "free"
     return facts
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 INDENT = "  "
 
+IN_JSON_ONLY = ("dvc_lock", "toolchain")
+"""Parts of the lineage that are for machines: hashes of every out, versions of every package."""
+
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -96,18 +99,23 @@ def trace(version: str, fleet_name: str, as_json: bool) -> None:
 
 
 def _show(found: "Trace") -> None:
+    """Write what leads back to the origin first, then how it did, the long config last."""
+    lineage = found.lineage
     click.echo(f"{found.model} {found.version}")
     click.echo(f"signed by builder key {short(found.signed_by)}, checked just now")
-    _show_mapping(found.lineage, 1)
+    _show_mapping({key: lineage[key] for key in lineage if key not in (*IN_JSON_ONLY, "config")}, 0)
     click.echo("gates")
     for gate in found.proof.get("gates", []):
         click.echo(
-            f"{INDENT}{gate.get('precision', ''):14} {gate.get('gate', ''):24}"
-            f" {gate.get('measured')} (limit {gate.get('limit')}) {gate.get('verdict')}"
+            f"{INDENT}{gate['precision']:13} {gate['gate']:28} {_number(gate.get('measured'))}"
+            f" (limit {_number(gate.get('limit'))}) {gate['verdict']}"
         )
+    _show_mapping({"config": lineage.get("config", {})}, 0)
     click.echo("release decisions" if found.ledger else "release decisions: none on this fleet")
     for entry in found.ledger:
-        click.echo(f"{INDENT}{entry['at']} {entry['decision']}: {entry['reason']}")
+        told = f"{entry['at']} {entry['decision']} v{short(entry['version'])}: {entry['reason']}"
+        click.echo(f"{INDENT}{told}")
+    click.echo(f"with --json also: {', '.join(IN_JSON_ONLY)}")
 
 
 def _show_mapping(value: Mapping[str, Any], depth: int) -> None:
@@ -124,9 +132,13 @@ def _show_mapping(value: Mapping[str, Any], depth: int) -> None:
             click.echo(f"{INDENT * depth}{key}: {_on_one_line(part)}")
 
 
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _on_one_line(value: Any) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{key}={_on_one_line(part)}" for key, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(_on_one_line, value))
-    return str(value)
+    return " ".join(str(value).split())

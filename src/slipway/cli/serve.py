@@ -14,6 +14,7 @@ from slipway.cli.project import (
     say,
     show_json,
 )
+from slipway.errors import SlipwayError
 
 if TYPE_CHECKING:
     from slipway.fleet.client import HostStatus, ModelStatus
@@ -89,7 +90,7 @@ def fleet() -> None:
 @fleet.command()
 @click.argument("fleet_name", metavar="F")
 def up(fleet_name: str) -> None:
-    """Start the hosts that do not run yet, and wait until they answer.
+    """Start the hosts that do not run yet, and wait until they serve what they should.
 
     They outlive this command; what they serve is in the channel.
 
@@ -100,14 +101,20 @@ def up(fleet_name: str) -> None:
     from slipway.fleet.client import HttpClient
     from slipway.fleet.inventory import load_fleet
     from slipway.fleet.keys import ensure_local_keys
+    from slipway.store.channel import models
+    from slipway.store.objects import Store
 
     root = find_root()
     fleet = load_fleet(root, fleet_name)
     ensure_local_keys(root, fleet)
-    started = launch.up(fleet, HttpClient(), say)
+    client = HttpClient()
+    started = launch.up(fleet, client, say)
     for host in fleet.hosts:
         how = "started" if host.name in started else "was running"
         click.echo(f"host {host.name}: {host.url} ({how})")
+    if models(Store(fleet.store), fleet.name) and (late := launch.wait_until_ready(fleet, client)):
+        names = ", ".join(late)
+        raise SlipwayError(f"not ready: {names}; `slipway status` and their logs say why")
 
 
 @fleet.command()

@@ -14,6 +14,9 @@ from slipway.config import ReleaseLimits
 REQUESTS_MIN = 50
 """Fewer answers than this to either side say nothing: 1 failure in 50 is already 2 %."""
 
+P99 = "p99 ms"
+"""The one measure that the machine's other work can spoil."""
+
 Decision = Literal["promote", "reject", "wait"]
 
 
@@ -207,11 +210,11 @@ def _log_loss(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Lin
 
 def _p99(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     if not candidate.latencies_ms.size or not stable.latencies_ms.size:
-        return Line("p99 ms", None, None, None, "unknown", "no request was answered by both")
+        return Line(P99, None, None, None, "unknown", "no request was answered by both")
     mine = float(np.percentile(candidate.latencies_ms, 99))
     theirs = float(np.percentile(stable.latencies_ms, 99))
     limit = max(theirs * limits.p99_ratio_max, theirs + limits.p99_slack_ms)
-    return Line("p99 ms", mine, theirs, limit, _verdict(mine <= limit))
+    return Line(P99, mine, theirs, limit, _verdict(mine <= limit))
 
 
 def _difference(candidate: Traffic, stable: Traffic) -> Line:

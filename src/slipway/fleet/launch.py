@@ -5,6 +5,7 @@ command or flow that started it, and no Ctrl-C there reaches it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -56,6 +57,21 @@ def up(fleet: Fleet, client: HostClient, say: Say, wait_s: float = LIVE_WAIT_S) 
     return list(started)
 
 
+def wait_until_ready(fleet: Fleet, client: HostClient, wait_s: float = LIVE_WAIT_S) -> list[str]:
+    """Wait until every host serves what its channels say; return the names of those that do not.
+
+    A live host answers for itself at once, for a model only after it has proven it anew.
+    """
+    deadline = time.monotonic() + wait_s
+    waiting = list(fleet.hosts)
+    while waiting and time.monotonic() < deadline:
+        statuses = {host.name: client.status(host) for host in waiting}
+        waiting = [h for h in waiting if (s := statuses[h.name]) is None or not s.ready]
+        if waiting:
+            time.sleep(POLL_S)
+    return [host.name for host in waiting]
+
+
 def down(fleet: Fleet, say: Say, grace_s: float = STOP_WAIT_S) -> list[str]:
     """Stop every host of the fleet that `up` started; return those that ran."""
     with _only_one(fleet):
@@ -84,17 +100,19 @@ def log_file(fleet: Fleet, name: str) -> Path:
     return fleet.state / f"{name}.log"
 
 
-def port_is_free(address: str, port: int) -> bool:
-    """Tell whether a host could listen there now."""
+def port_problem(address: str, port: int) -> str | None:
+    """Say why a host could not listen there now, None when it could."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As servers do: connections that linger in TIME_WAIT are no reason to refuse.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"in use by {listener(port)}"
+            return f"not to be had: {error.strerror}"
+    return None
 
 
 def _command(fleet: Fleet, host: Host) -> list[str]:
@@ -116,7 +134,8 @@ def _command(fleet: Fleet, host: Host) -> list[str]:
 def _runs(fleet: Fleet, host: Host) -> bool:
     """Tell whether the host runs, with the settings that the inventory gives it now."""
     process = read_process(fleet, host.name)
-    if process is not None and process.command != _command(fleet, host):
+    # Not compared: the interpreter, which is python or python3 by how slipway was called.
+    if process is not None and process.command[1:] != _command(fleet, host)[1:]:
         raise SlipwayError(
             f"host {host.name} runs as process {process.pid} with other settings than"
             f" configs/fleets/{fleet.name}.yaml gives; stop it first: slipway fleet down"
@@ -127,10 +146,10 @@ def _runs(fleet: Fleet, host: Host) -> bool:
 
 def _refuse_ports_in_use(hosts: list[Host]) -> None:
     problems = [
-        f"port {port} of host {host.name} is in use by {listener(port)}"
+        f"port {port} of host {host.name} is {problem}"
         for host in hosts
         for address, port in host.listeners
-        if not port_is_free(address, port)
+        if (problem := port_problem(address, port)) is not None
     ]
     if problems:
         raise SlipwayError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from slipway.host.http import Request, Respond, Response
+from slipway.host.exchange import Request, Respond, Response
 from slipway.host.refusal import RequestRefused
 from slipway.host.rest import refuse_method
 from slipway.host.routes import ADMIN_ROUTES, find_route

@@ -12,6 +12,9 @@ from slipway.store.channel import Channel
 KEPT: Final = 16
 """Refusals and alarms shown; the log has all of them."""
 
+TEXT_MAX: Final = 1000
+"""Characters of a refusal or an alarm: some of it comes from whoever wrote into the store."""
+
 RETRY_MAX_S: Final = 300.0
 RETRY_FIRST_S: Final = 5.0
 """A refused bundle may be repaired in the store, but each try costs a golden run."""
@@ -87,12 +90,13 @@ class Followed:
         tries = self.refused[version].tries + 1 if version in self.refused else 1
         wait_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** (tries - 1))
         self.refused.pop(version, None)
-        self.refused[version] = Refused(reason, tries, now_s + wait_s)
+        self.refused[version] = Refused(reason[:TEXT_MAX], tries, now_s + wait_s)
         while len(self.refused) > KEPT:
             del self.refused[next(iter(self.refused))]
 
     def alarm(self, text: str) -> bool:
         """Note something that somebody must look at; return False if it is known."""
+        text = text[:TEXT_MAX]
         if text in self.alarms:
             return False
         self.alarms = [*self.alarms, text][-KEPT:]

@@ -8,95 +8,37 @@ is refused is read away for a moment, because a reset would destroy the response
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import httptools
 
-from slipway.host.refusal import RETRY_AFTER_S, RequestRefused, bad_request
-from slipway.host.v2 import render_refusal
+from slipway.host.exchange import (
+    FAILED,
+    READ_HEADERS,
+    Handler,
+    Limits,
+    Request,
+    Response,
+    Work,
+    check_head,
+    new_request_id,
+    refuse,
+    render_response,
+    too_large,
+)
+from slipway.host.refusal import RequestRefused, bad_request
 
 log = logging.getLogger(__name__)
 
 SLICE: Final = 16_384
 """Bytes given to the parser at once, so that no limit is overshot by more than this."""
 
-READ_HEADERS: Final = frozenset(
-    {
-        b"content-encoding", b"content-length", b"content-type", b"expect", b"host",
-        b"inference-header-content-length", b"origin", b"slipway-key", b"transfer-encoding",
-    }
-)  # fmt: skip
-"""The headers that mean something here; each may come once."""
-
-FAILED: Final = "the host failed on this request"
+HEAD_TOO_LARGE: Final = "too many or too large headers"
 
 FOREVER: Final = float("inf")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one connection may take."""
-
-    body_bytes: int = 16 * 1024 * 1024
-    head_bytes: int = 16 * 1024
-    """Request line and headers together."""
-    headers: int = 100
-    chunks: int = 16_384
-    """Parts of a chunked body; a client that sends 16 MiB byte by byte has other plans."""
-    pipelined: int = 16
-    """Requests that may wait for an answer before reading stops."""
-    connections: int = 4096
-    head_s: float = 5
-    """For a whole head."""
-    body_s: float = 30
-    """For a whole body."""
-    idle_s: float = 60
-    """Between two requests."""
-    write_s: float = 30
-    """For a client that does not read its answers."""
-    linger_s: float = 3
-    """For reading away the rest of a refused request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One complete request."""
-
-    method: bytes
-    path: bytes
-    """As it was sent; nothing is decoded."""
-    headers: dict[bytes, bytes]
-    """Those of READ_HEADERS, their names in lower case."""
-    body: bytes | bytearray
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One complete response."""
-
-    status: int
-    body: bytes
-    content_type: bytes = b"application/json"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    code: str = "ok"
-    """The error code, for counting."""
-
-
-class Work(Protocol):
-    """What a handler leaves running; cancelled when the client goes away."""
-
-    def cancel(self) -> bool:
-        """Give up if possible."""
-
-
-Respond = Callable[[Response], None]
-Handler = Callable[[Request, Respond], Work | None]
-"""Calls its second argument exactly once, at once or later; may raise RequestRefused at once."""
 
 
 @dataclass
@@ -126,21 +68,6 @@ class _Slot:
     response: Response | None = None
     linger: bool = False
     work: Work | None = None
-
-
-def new_request_id() -> str:
-    """Name a request whose caller gave it no id."""
-    return secrets.token_hex(8)
-
-
-def refuse(
-    refusal: RequestRefused, request_id: str, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> Response:
-    """Make the response of a refusal."""
-    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = (*headers, (b"Retry-After", b"%d" % RETRY_AFTER_S))
-    body = render_refusal(refusal, request_id)
-    return Response(refusal.status, body, headers=headers, code=refusal.code)
 
 
 class Connection(asyncio.Protocol):
@@ -248,10 +175,14 @@ class Connection(asyncio.Protocol):
             return
         self._in_body = True
         self._deadline = self._loop.time() + self._limits.body_s
+        version, upgrade = self._parser.get_http_version(), self._parser.should_upgrade()
         try:
-            self._check_head()
+            check_head(version, upgrade, self._headers, self._limits)
         except RequestRefused as refusal:
             self._refuse(refusal)
+            return
+        if b"expect" in self._headers and not self._slots:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_chunk_header(self) -> None:
         """Count the parts of a chunked body."""
@@ -265,7 +196,7 @@ class Connection(asyncio.Protocol):
             return
         self._body += body
         if len(self._body) > self._limits.body_bytes:
-            self._refuse(self._too_large())
+            self._refuse(too_large(self._limits))
 
     def on_message_complete(self) -> None:
         """Hand the request over."""
@@ -312,35 +243,13 @@ class Connection(asyncio.Protocol):
         # Headers, trailers and chunk extensions that do not end; 32 is for a chunk's own header.
         unfinished = self._raw_bytes - len(self._body) - 32 * self._chunks
         if unfinished > self._limits.head_bytes + SLICE:
-            self._refuse(self._head_too_large())
+            self._refuse(RequestRefused("headers_too_large", HEAD_TOO_LARGE))
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
         too_many = self._header_count > self._limits.headers
         if too_many or self._head_bytes > self._limits.head_bytes:
-            self._refuse(self._head_too_large())
-
-    def _check_head(self) -> None:
-        """Refuse what llhttp lets through and this host does not do."""
-        parser, headers = self._parser, self._headers
-        version = parser.get_http_version()
-        if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
-            raise bad_request("use HTTP/1.1 with a Host header")
-        if parser.should_upgrade():
-            raise RequestRefused("upgrade_refused", "only HTTP/1.1 is spoken here")
-        coding = headers.get(b"transfer-encoding")
-        if coding is not None and (version, coding.lower()) != ("1.1", b"chunked"):
-            raise bad_request("the only Transfer-Encoding is chunked, in HTTP/1.1")
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise RequestRefused("unsupported_media_type", "send the body uncompressed")
-        length = headers.get(b"content-length", b"0")
-        if int(length) > self._limits.body_bytes:
-            raise self._too_large()
-        expected = headers.get(b"expect")
-        if expected is not None and expected.lower() != b"100-continue":
-            raise RequestRefused("expectation_failed", "the only expectation is 100-continue")
-        if expected is not None and not self._slots:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._refuse(RequestRefused("headers_too_large", HEAD_TOO_LARGE))
 
     def _handle(self, request: Request, slot: _Slot) -> None:
         def respond(response: Response) -> None:
@@ -376,7 +285,8 @@ class Connection(asyncio.Protocol):
             slot = self._slots.popleft()
             last = self._listener.draining and not self._slots
             keep = slot.keep_alive and not last
-            self._write(response, keep, slot.head_only)
+            if not self._transport.is_closing():
+                self._transport.write(render_response(response, keep, slot.head_only))
             if response.code != "ok":
                 self._listener.count(response.code)
             if not keep:
@@ -386,21 +296,6 @@ class Connection(asyncio.Protocol):
             self._deadline = self._loop.time() + self._limits.idle_s
         self._resume()
         self._close_if_ended()
-
-    def _write(self, response: Response, keep: bool, head_only: bool) -> None:
-        if self._transport.is_closing():
-            return
-        reason = HTTPStatus(response.status).phrase.encode()
-        lines = [
-            b"HTTP/1.1 %d %b" % (response.status, reason),
-            b"Content-Type: " + response.content_type,
-            b"Content-Length: %d" % len(response.body),
-            *(b"%b: %b" % header for header in response.headers),
-        ]
-        if not keep:
-            lines.append(b"Connection: close")
-        body = b"" if head_only else response.body
-        self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
 
     def _close(self, linger: bool) -> None:
         """Close; of a request that was not read to its end, read away the rest first."""
@@ -429,11 +324,3 @@ class Connection(asyncio.Protocol):
             self._pause(False)
             if self._unfed:
                 self._loop.call_soon(self.data_received, b"")
-
-    def _too_large(self) -> RequestRefused:
-        return RequestRefused(
-            "too_large", f"the body has more than {self._limits.body_bytes} bytes"
-        )
-
-    def _head_too_large(self) -> RequestRefused:
-        return RequestRefused("headers_too_large", "too many or too large headers")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.errors import ConfigError
-from slipway.host.http import Limits
+from slipway.host.exchange import Limits
 from slipway.host.memory import MODEL
 
 PORT_MAX = 65_535

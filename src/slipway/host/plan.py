@@ -137,7 +137,7 @@ def _stable(channel: Channel, held: Held) -> str | None:
     if channel.stable is None or channel.stable in held.loaded:
         return channel.stable
     if held.roles.stable is None and held.last in held.loaded:
-        return held.last if held.last not in channel.rejected else None
+        return held.last
     return held.roles.stable
 
 

@@ -76,10 +76,13 @@ class Reconciler:
             self._models[model] = followed
 
     async def run(self) -> None:
-        """Look and act until cancelled."""
+        """Look and act until cancelled; a fault is logged and the next round tries again."""
         while True:
             self._wake.clear()
-            await self._round()
+            try:
+                await self._round()
+            except Exception:
+                log.exception("reconciling failed; trying again")
             try:
                 await asyncio.wait_for(self._wake.wait(), self._parts.poll_s)
             except TimeoutError:
@@ -93,12 +96,12 @@ class Reconciler:
     async def _round(self) -> None:
         seen = await self._look()
         for model, sight in (seen or {}).items():
-            if model not in self._models and sight != Sight():
+            if model not in self._models and not sight.empty:
                 self._models[model] = Followed(cached=self._parts.loader.cached(model))
         for model, followed in self._models.items():
             try:
-                if seen is not None:
-                    await self._take_in(model, followed, seen.get(model, Sight()))
+                if seen is not None and model in seen:
+                    await self._take_in(model, followed, seen[model])
                 await self._follow(model, followed)
             except Exception:  # such as a full disk: the other models must not wait for it
                 log.exception("reconciling failed; trying again", extra={"model": model})
@@ -118,12 +121,13 @@ class Reconciler:
         looking, self._looking = self._looking, None
         try:
             seen = looking.result()
-        except Exception as error:  # whatever a file system's driver raises
+        except Exception as error:  # whatever the driver of a file system raises
             self._reached(False, str(error))
             return None
-        gone = [m for m in self._models if m not in seen or seen[m] == Sight()]
-        self._reached(not gone, f"it no longer shows {', '.join(gone)}")
-        return seen
+        why = [f"{model}: {sight.unreadable}" for model, sight in seen.items() if sight.unreadable]
+        why += [f"{m}: no channel any more" for m in self._models if m in seen and seen[m].empty]
+        self._reached(not why, "; ".join(why))
+        return {m: sight for m, sight in seen.items() if not (sight.unreadable and sight.empty)}
 
     def _reached(self, reachable: bool, why: str) -> None:
         self._parts.metrics.store_reachable.set(reachable)
@@ -147,7 +151,8 @@ class Reconciler:
             elif applied is None or signed.channel.serial > applied[0]:
                 await self._apply(model, followed, signed, now_s)
             followed.channel = signed.channel if not problem else followed.channel
-        followed.lease.observe(sight.beat, now_s)
+        if not sight.unreadable:
+            followed.lease.observe(sight.beat, now_s)
 
     async def _apply(
         self, model: str, followed: Followed, signed: SignedChannel, now_s: float

@@ -9,7 +9,7 @@ import orjson
 from slipway import __version__
 from slipway.bundle.contract import InputTensor, OutputTensor
 from slipway.host.core import Call, Core, Loaded, Outcome
-from slipway.host.http import (
+from slipway.host.exchange import (
     FAILED,
     Request,
     Respond,

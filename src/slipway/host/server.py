@@ -19,7 +19,8 @@ from slipway.errors import SlipwayError
 from slipway.host.admin import Admin
 from slipway.host.core import Core
 from slipway.host.engine import WORKERS
-from slipway.host.http import Connection, Handler, Limits, Listener
+from slipway.host.exchange import Handler, Limits
+from slipway.host.http import Connection, Listener
 from slipway.host.loading import Loader
 from slipway.host.logs import start_logging
 from slipway.host.memory import Memory

@@ -38,8 +38,6 @@ def read_message(body: bytes | bytearray) -> Message:
     if parameters.get("binary_data_output") is True:
         raise bad_request("binary outputs are not supported; leave out 'binary_data_output'")
     inputs = [_input(item) for item in _list(fields.get("inputs"), "'inputs'")]
-    if not inputs:
-        raise bad_request("'inputs' is empty")
     outputs = [_output(item) for item in _list(fields.get("outputs", []), "'outputs'")]
     _unique([i.name for i in inputs], "input")
     _unique(outputs, "output")

@@ -1,0 +1,131 @@
+"""One HTTP request and its response, apart from the connection that carries them."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from slipway.host.refusal import RETRY_AFTER_S, RequestRefused, bad_request
+from slipway.host.v2 import render_refusal
+
+READ_HEADERS: Final = frozenset(
+    {
+        b"content-encoding", b"content-length", b"content-type", b"expect", b"host",
+        b"inference-header-content-length", b"origin", b"slipway-key", b"transfer-encoding",
+    }
+)  # fmt: skip
+"""The headers that mean something here; each may come once."""
+
+FAILED: Final = "the host failed on this request"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one connection may take."""
+
+    body_bytes: int = 16 * 1024 * 1024
+    head_bytes: int = 16 * 1024
+    """Request line and headers together."""
+    headers: int = 100
+    chunks: int = 16_384
+    """Parts of a chunked body; a client that sends 16 MiB byte by byte has other plans."""
+    pipelined: int = 16
+    """Requests that may wait for an answer before reading stops."""
+    connections: int = 4096
+    head_s: float = 5
+    """For a whole head."""
+    body_s: float = 30
+    """For a whole body."""
+    idle_s: float = 60
+    """Between two requests."""
+    write_s: float = 30
+    """For a client that does not read its answers."""
+    linger_s: float = 3
+    """For reading away the rest of a refused request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One complete request."""
+
+    method: bytes
+    path: bytes
+    """As it was sent; nothing is decoded."""
+    headers: dict[bytes, bytes]
+    """Those of READ_HEADERS, their names in lower case."""
+    body: bytes | bytearray
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One complete response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    code: str = "ok"
+    """The error code, for counting."""
+
+
+class Work(Protocol):
+    """What a handler leaves running; cancelled when the client goes away."""
+
+    def cancel(self) -> bool:
+        """Give up if possible."""
+
+
+Respond = Callable[[Response], None]
+Handler = Callable[[Request, Respond], Work | None]
+"""Calls its second argument exactly once, at once or later; may raise RequestRefused at once."""
+
+
+def new_request_id() -> str:
+    """Name a request whose caller gave it no id."""
+    return secrets.token_hex(8)
+
+
+def refuse(
+    refusal: RequestRefused, request_id: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Response:
+    """Make the response of a refusal."""
+    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = (*headers, (b"Retry-After", b"%d" % RETRY_AFTER_S))
+    body = render_refusal(refusal, request_id)
+    return Response(refusal.status, body, headers=headers, code=refusal.code)
+
+
+def too_large(limits: Limits) -> RequestRefused:
+    """Make the refusal of a body over the limit."""
+    return RequestRefused("too_large", f"the body has more than {limits.body_bytes} bytes")
+
+
+def check_head(version: str, upgrade: bool, headers: Mapping[bytes, bytes], limits: Limits) -> None:
+    """Refuse what llhttp lets through and this host does not do, before any body is taken."""
+    if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
+        raise bad_request("use HTTP/1.1 with a Host header")
+    if upgrade:
+        raise RequestRefused("upgrade_refused", "only HTTP/1.1 is spoken here")
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None and (version, coding.lower()) != ("1.1", b"chunked"):
+        raise bad_request("the only Transfer-Encoding is chunked, in HTTP/1.1")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise RequestRefused("unsupported_media_type", "send the body uncompressed")
+    if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
+        raise too_large(limits)
+    if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+        raise RequestRefused("expectation_failed", "the only expectation is 100-continue")
+
+
+def render_response(response: Response, keep: bool, head_only: bool) -> bytes:
+    """Write a response; nothing in it names the software or the machine."""
+    lines = [
+        b"HTTP/1.1 %d %b" % (response.status, HTTPStatus(response.status).phrase.encode()),
+        b"Content-Type: " + response.content_type,
+        b"Content-Length: %d" % len(response.body),
+        *(b"%b: %b" % header for header in response.headers),
+    ]
+    if not keep:
+        lines.append(b"Connection: close")
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else response.body)

@@ -1,0 +1,124 @@
+import os
+import socket
+import sys
+
+import pytest
+
+from slipway.errors import SlipwayError
+from slipway.fleet import launch
+from slipway.fleet.client import HostStatus
+from slipway.fleet.processes import alive, identify
+from tests.fleet_site import make_site
+
+
+class Silent:
+    """A client whose hosts never answer."""
+
+    def status(self, host):
+        return None
+
+    def infer(self, host, model, body, *, key, version):
+        raise NotImplementedError
+
+
+class Strangers(Silent):
+    """A client that finds another fleet's hosts on the ports."""
+
+    def status(self, host):
+        return HostStatus(name=host.name, fleet="another", ready=True)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A site whose hosts are programs that only sleep."""
+    sleeper = [sys.executable, "-c", "import time; print('starting', flush=True); time.sleep(60)"]
+    monkeypatch.setattr(launch, "_command", lambda fleet, host: [*sleeper, host.name])
+    found = make_site(tmp_path)
+    yield found
+    found.down()
+
+
+def test_a_port_that_is_free_is_no_problem_and_one_in_use_is_named(site):
+    assert launch.port_problem("127.0.0.1", site.fleet.hosts[0].port) is None
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        problem = launch.port_problem("127.0.0.1", taken.getsockname()[1])
+    assert problem is not None
+    assert problem.startswith(f"in use by process {os.getpid()}")
+
+
+def test_an_address_that_this_machine_does_not_have_is_not_called_in_use():
+    assert "not to be had" in str(launch.port_problem("192.0.2.1", 18081))
+
+
+@pytest.mark.parametrize("client", [Silent(), Strangers()])
+def test_hosts_that_are_not_live_in_time_are_stopped_again_and_their_log_is_shown(site, client):
+    with pytest.raises(SlipwayError, match=r"host a was not live after 0 s") as caught:
+        launch.up(site.fleet, client, site.said.append, wait_s=0.3)
+    assert "starting" in str(caught.value)
+    assert len(site.said) == 2
+    assert not list(site.fleet.state.glob("*.pid"))
+
+
+def test_ctrl_c_while_hosts_start_leaves_none_behind(site):
+    pids = []
+
+    class Interrupted(Silent):
+        def status(self, host):
+            pids.extend(launch.read_process(site.fleet, name).pid for name in "ab")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch.up(site.fleet, Interrupted(), site.said.append)
+    assert len(pids) == 2
+    assert all(identify(pid, []) is None for pid in pids)
+
+
+def test_a_host_that_ends_at_once_is_told_without_waiting(site, monkeypatch):
+    broken = [sys.executable, "-c", "raise SystemExit('no such store')"]
+    monkeypatch.setattr(launch, "_command", lambda fleet, host: broken)
+    with pytest.raises(SlipwayError, match=r"host . ended (while starting|at once)") as caught:
+        launch.up(site.fleet, Silent(), site.said.append)
+    assert "no such store" in str(caught.value)
+
+
+def test_what_belongs_to_the_flow_is_not_handed_to_the_hosts(site, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setenv("SLIPWAY_WORKSPACE", "/x")  # else a later run would take it for a leftover
+    shows = [sys.executable, "-c", "import os; print(sorted(os.environ), flush=True); os.read(0,1)"]
+    monkeypatch.setattr(launch, "_command", lambda fleet, host: shows)
+    with pytest.raises(SlipwayError):
+        launch.up(site.fleet, Silent(), site.said.append)
+    told = launch.log_file(site.fleet, "a").read_text()
+    assert "PATH" in told
+    assert "PREFECT" not in told
+    assert "SLIPWAY" not in told
+
+
+def test_an_unreadable_pid_file_is_no_process(site):
+    site.fleet.state.mkdir(parents=True)
+    for text in ("", "12", '{"pid": 1}', "\0\0"):
+        (site.fleet.state / "a.pid").write_text(text)
+        assert launch.read_process(site.fleet, "a") is None
+
+
+def test_down_also_stops_a_host_that_left_the_inventory(site):
+    with pytest.raises(SlipwayError):
+        launch.up(site.fleet, Silent(), site.said.append, wait_s=0.0)
+    started = launch._start(site.fleet, site.fleet.hosts[1])
+    (site.fleet.state / "b.pid").rename(site.fleet.state / "gone.pid")
+    assert site.down() == ["gone"]
+    assert not alive(started)
+
+
+def test_a_host_started_by_another_name_of_the_interpreter_is_the_same_host(site, monkeypatch):
+    host = site.fleet.hosts[0]
+    site.fleet.state.mkdir(parents=True)
+    launch._start(site.fleet, host)
+    command = launch._command(site.fleet, host)
+    monkeypatch.setattr(launch, "_command", lambda fleet, host: ["/bin/python3", *command[1:]])
+    assert launch._runs(site.fleet, host)
+    monkeypatch.setattr(launch, "_command", lambda fleet, host: [*command, "--port", "1"])
+    with pytest.raises(SlipwayError, match="with other settings"):
+        launch._runs(site.fleet, host)

@@ -1,0 +1,156 @@
+from pathlib import Path
+
+import pytest
+
+from slipway.fleet.client import HostStatus, ModelStatus
+from slipway.fleet.inventory import Fleet, Host
+from slipway.fleet.status import status_document
+from slipway.fleet.watch import Clock, uptake, wait_for
+from tests.fleet_fakes import FakeTime
+
+OLD, NEW = "a" * 64, "b" * 64
+FLEET = Fleet(
+    name="local",
+    store="store",
+    trusted_keys=Path("keys"),
+    state=Path("state"),
+    hosts=tuple(Host(name=n, port=p, admin_port=p + 10) for n, p in (("a", 18081), ("b", 18082))),
+)
+
+
+def host(stable=OLD, candidate=None, serial=3, name="a", **model):
+    told = ModelStatus(stable=stable, candidate=candidate, serial=serial, **model)
+    return HostStatus(name=name, fleet="local", ready=True, models={"flights": told})
+
+
+def seen(status, role="candidate", version=NEW, serial=3):
+    return uptake({"a": status}, "flights", version, role, serial)
+
+
+def test_a_host_that_loaded_the_candidate_runs_it():
+    found = seen(host(candidate=NEW))
+    assert (found.running, found.complete) == (("a",), True)
+
+
+@pytest.mark.parametrize(
+    ("status", "role", "said"),
+    [
+        (None, "candidate", "host a: does not answer on its admin port"),
+        (
+            HostStatus(name="a", fleet="local", ready=True),
+            "candidate",
+            "host a: has not taken up channel serial 3",
+        ),
+        # a stale view: the channel it follows is not the one that was written
+        (host(candidate=NEW, serial=2), "candidate", "has not taken up channel serial 3"),
+        (host(candidate=NEW, serial=4), "candidate", "has not taken up channel serial 3"),
+        (
+            host(serial=7, alarms=["the store shows channel serial 3, but 7 was applied before"]),
+            "candidate",
+            "(the store shows channel serial 3, but 7 was applied before)",
+        ),
+        (host(reason="loading"), "candidate", "has not loaded it as candidate (loading)"),
+        # the right version in the other role is not enough
+        (host(stable=NEW), "candidate", "has not loaded it as candidate"),
+        (host(candidate=NEW), "stable", "has not loaded it as stable"),
+    ],
+)
+def test_a_host_that_does_not_run_it_yet_is_named_with_the_reason(status, role, said):
+    found = seen(status, role)
+    assert found.running == ()
+    assert not found.complete
+    assert said in str(found)
+
+
+def test_a_refusal_counts_with_the_hosts_own_reason():
+    found = seen(host(refused={NEW: "golden.arrow: answers differently"}))
+    assert found.refused == {"a": "golden.arrow: answers differently"}
+    assert not found.complete
+
+
+def test_a_refusal_from_before_this_channel_does_not_count():
+    assert seen(host(refused={NEW: "a download was cut off"}, serial=2)).refused == {}
+
+
+def test_hosts_of_another_model_do_not_count():
+    assert not uptake({"a": host(stable=NEW)}, "other", NEW, "stable", 3).complete
+
+
+class Script:
+    """A client whose hosts say one thing after the other."""
+
+    def __init__(self, **told):
+        self._told = told
+        self.rounds = 0
+
+    def status(self, host):
+        statuses = self._told[host.name]
+        if host.name == "a":
+            self.rounds += 1
+        return statuses[min(self.rounds - 1, len(statuses) - 1)]
+
+    def infer(self, host, model, body, *, key, version):
+        raise NotImplementedError
+
+
+def wait(client, wait_s=10.0):
+    time = FakeTime()
+    clock = Clock(time.monotonic, time.sleep, time.time_ns)
+    found = wait_for(
+        FLEET, "flights", NEW, "candidate", 3, client=client, clock=clock, wait_s=wait_s
+    )
+    return found, time.now_s
+
+
+def test_waiting_ends_when_all_hosts_run_it():
+    ready = host(candidate=NEW)
+    client = Script(a=[None, host(), ready], b=[host(), ready, ready])
+    found, waited_s = wait(client)
+    assert found.running == ("a", "b")
+    assert waited_s == pytest.approx(0.2)
+
+
+def test_waiting_ends_at_once_when_one_host_refuses():
+    client = Script(a=[None], b=[host(refused={NEW: "no"})])
+    found, waited_s = wait(client)
+    assert (found.refused, waited_s) == ({"b": "no"}, 0.0)
+
+
+def test_waiting_ends_when_the_time_is_up():
+    found, waited_s = wait(Script(a=[host(candidate=NEW)], b=[None]))
+    assert list(found.missing) == ["b"]
+    assert waited_s == pytest.approx(10.0, abs=0.2)
+
+
+def test_status_for_machines_has_the_documented_form():
+    statuses = {
+        "a": host(candidate=NEW, percent=20, since="2026-11-20T20:00:00+00:00", reason="canary"),
+        "b": None,
+    }
+    assert status_document(FLEET, statuses) == {
+        "fleet": "local",
+        "hosts": [
+            {
+                "name": "a",
+                "url": "http://127.0.0.1:18081",
+                "grpc": None,
+                "ready": True,
+                "models": {
+                    "flights": {
+                        "stable": OLD,
+                        "candidate": NEW,
+                        "percent": 20,
+                        "since": "2026-11-20T20:00:00+00:00",
+                        "reason": "canary",
+                    }
+                },
+            },
+            {
+                "name": "b",
+                "url": "http://127.0.0.1:18082",
+                "grpc": None,
+                "ready": False,
+                "models": {},
+            },
+        ],
+    }
