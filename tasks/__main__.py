@@ -25,8 +25,8 @@ def main(argv: list[str]) -> int:
     if not 2 <= len(argv) <= 3:
         print(f"slipway: {__doc__.splitlines()[0]}", file=sys.stderr)
         return 2
-    # PyTorch and OpenMP libraries disagree about sums when their thread counts differ
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # stages run side by side: an OpenMP thread that spins while it waits starves the others
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         run_stage(Path.cwd(), *argv)
     except SlipwayError as error:
