@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from flows import environment
+from flows import environment, stages
 from flows.server import prefect_api
 from flows.talk import fail
 from slipway.config import load_config
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
     try:
         _check(root, options)
         environment.apply(root)
+        stages.require(root, options.pipeline)
         with prefect_api(root) as server:
             if server is not None:
                 print("starting Prefect's API for this run", file=sys.stderr, flush=True)

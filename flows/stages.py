@@ -36,15 +36,21 @@ class Stage:
     """What changed since it ran last; empty when nothing did."""
 
 
+def require(root: Path, pipeline: str) -> None:
+    """Refuse a pipeline that dvc.yaml does not name, before anything is changed."""
+    with _repo(root) as repo:
+        _stages_of(repo, pipeline)
+
+
 def read_stages(root: Path, pipeline: str) -> list[Stage]:
     """List a pipeline's stages, inputs first, with what makes each stale."""
     with _repo(root) as repo:
-        graph = repo.index.graph
-        ordered = [stage for stage in _in_order(repo) if stage in _of_pipeline(graph, pipeline)]
-        if not ordered:
-            raise ConfigError("dvc.yaml", [f"no stage of pipeline {pipeline!r}; add it to `vars`"])
+        chosen = _stages_of(repo, pipeline)
+        ordered = [stage for stage in _in_order(repo) if stage in chosen]
         with repo.lock:
-            return [_describe(graph, stage, pipeline, stage.status()) for stage in ordered]
+            return [
+                _describe(repo.index.graph, stage, pipeline, stage.status()) for stage in ordered
+            ]
 
 
 def to_run(stages: list[Stage]) -> list[Stage]:
@@ -121,7 +127,7 @@ def _named(stage: Any) -> bool:
     return bool(getattr(stage, "name", None))
 
 
-def _of_pipeline(graph: Any, pipeline: str) -> set["PipelineStage"]:
+def _stages_of(repo: "Repo", pipeline: str) -> set["PipelineStage"]:
     """Collect the stages `*@pipeline` and all that they read from.
 
     A branch of a matrix (`quantize@flights-int8-static`) could by its name as well belong to
@@ -129,7 +135,11 @@ def _of_pipeline(graph: Any, pipeline: str) -> set["PipelineStage"]:
     """
     import networkx as nx
 
+    graph = repo.index.graph
     named = {s for s in graph if _named(s) and s.name.partition("@")[2] == pipeline}
+    if not named:
+        problem = f"no stage of pipeline {pipeline!r}; add it to `vars.pipelines`"
+        raise ConfigError("dvc.yaml", [problem])
     return named.union(*(nx.descendants(graph, stage) for stage in named))
 
 

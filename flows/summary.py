@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,16 @@ def summary(record: Record, payload: Path) -> str:
         parts += ["", curl(url, body), f"  -> {answer(url, body)}", ""]
     parts.append(f"report   {record.report}")
     if record.hosts:
-        parts.append(f"stop the hosts with: slipway fleet down {record.fleet}")
+        parts.append(f"stop the hosts with: {_command()} fleet down {record.fleet}")
     return "\n".join(parts)
+
+
+def _command() -> str:
+    """Name the command so that it can be typed: the checkout's environment need not be active."""
+    environment = Path(sys.prefix)
+    if environment.is_relative_to(Path.cwd()):
+        return f"{environment.relative_to(Path.cwd())}/bin/slipway"
+    return "slipway"
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]], chosen: str | None) -> str:

@@ -108,18 +108,52 @@ def test_a_second_run_changes_nothing(built: Path):
     assert (built / "dvc.lock").read_text() == lock
 
 
-def test_every_stage_run_again_gives_the_same_bytes(built: Path, tmp_path: Path):
-    again = tmp_path / "again"
-    shutil.copytree(built, again, symlinks=True)
-    lock = yaml.safe_load((again / "dvc.lock").read_text())
-    shutil.rmtree(again / "models")
-    for out in (again / "data/flights").iterdir():
-        if out.is_dir():
-            shutil.rmtree(out)
-    shutil.rmtree(again / ".dvc/cache")
-    done = run(again, sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert yaml.safe_load((again / "dvc.lock").read_text()) == lock
+@pytest.fixture(scope="module")
+def again(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run every stage once more, after its outputs were removed, and under strace if there is."""
+    root = tmp_path_factory.mktemp("again") / "project"
+    shutil.copytree(built, root, symlinks=True)
+    for address in in_order():
+        _, outs = declared(address)
+        for out in outs:
+            shutil.rmtree(root / out)
+        name, _, rest = address.partition("@")
+        command = [sys.executable, "-m", "tasks", name, *rest.split("-", 1)]
+        done = run(root, *STRACE, *([f"{address}.strace"] if STRACE else []), *command)
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+STRACE = ["strace", "-f", "-qq", "-e", "trace=openat,open,creat", "-o"]
+STRACE = STRACE if shutil.which("strace") else []
+
+
+def in_order() -> list[str]:
+    """List the stages so that each comes after those it depends on."""
+    stages = list(yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"])
+    return sorted(addresses(), key=lambda address: stages.index(address.partition("@")[0]))
+
+
+def test_every_stage_run_again_gives_the_same_bytes(built: Path, again: Path):
+    for address in addresses():
+        for out in declared(address)[1]:
+            assert (again / out / "SHA256SUMS").read_text() == (
+                built / out / "SHA256SUMS"
+            ).read_text(), address
+
+
+@pytest.mark.skipif(not STRACE, reason="needs strace: apt-get install strace")
+def test_a_stage_opens_nothing_of_the_project_that_it_does_not_declare(again: Path):
+    problems = []
+    for address in addresses():
+        deps, outs = declared(address)
+        allowed = {p.as_posix() for p in [*deps, *outs]} | RUNNER
+        problems += [
+            f"{address} opens {path}"
+            for path in sorted(opened(again / f"{address}.strace", again))
+            if not any(path == a or path.startswith(f"{a}/") for a in allowed)
+        ]
+    assert problems == []
 
 
 def test_one_training_parameter_reruns_training_and_what_follows(built: Path, tmp_path: Path):
@@ -136,40 +170,8 @@ def test_one_training_parameter_reruns_training_and_what_follows(built: Path, tm
     assert ran == {"train", "evaluate", "export", "quantize", "prove", "payload"}
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace: apt-get install strace")
-def test_a_stage_opens_nothing_of_the_project_that_it_does_not_declare(built: Path, tmp_path: Path):
-    root = tmp_path / "traced"
-    shutil.copytree(built, root, symlinks=True)
-    problems = []
-    for address in addresses():
-        deps, outs = declared(address)
-        for out in outs:
-            shutil.rmtree(root / out)
-        name, _, rest = address.partition("@")
-        pipeline, _, precision = rest.partition("-")
-        log = tmp_path / f"{address}.strace"
-        command = ["strace", "-f", "-qq", "-e", "trace=openat,open,creat", "-o", str(log)]
-        command += [
-            sys.executable,
-            "-m",
-            "tasks",
-            name,
-            pipeline,
-            *([precision] if precision else []),
-        ]
-        done = run(root, *command, timeout_s=400)
-        assert done.returncode == 0, done.stderr
-        allowed = {p.as_posix() for p in [*deps, *outs]} | RUNNER
-        problems += [
-            f"{address} opens {path}"
-            for path in sorted(opened(log, root))
-            if not any(path == a or path.startswith(f"{a}/") for a in allowed)
-        ]
-    assert problems == []
-
-
 IGNORED = re.compile(
-    r"^(\.git/|\.dvc|\.slipway/(checkpoints|reports)/|dvc\.(yaml|lock)|\.git$|\.gitignore"
+    r"^(\.git/|.*\.strace$|\.dvc|\.slipway/(checkpoints|reports)/|dvc\.(yaml|lock)|\.git$|\.gitignore"
     r"|configs/[a-z]+\.yaml$)|__pycache__|(^|/)__init__\.py$|^$"
 )
 """Git and DVC read by the runner, the config whose section is a param, checkpoints, reports."""

@@ -157,6 +157,18 @@ def test_an_unknown_pipeline_is_refused_before_anything_runs(line: Path, name: s
     assert "unknown pipeline" in done.stderr
 
 
+def test_a_pipeline_that_the_dag_does_not_name_is_refused_before_anything_is_written(line: Path):
+    config = line / "configs/mine.yaml"
+    config.write_text((line / "configs/flights.yaml").read_text())
+    try:
+        done = slipway(line, "run", "mine")
+    finally:
+        config.unlink()
+    assert done.returncode == 2
+    assert "add it to `vars.pipelines`" in done.stderr
+    assert not (line / "data/mine").exists()
+
+
 def test_a_typo_in_the_config_is_refused_with_the_near_name(line: Path, first: Any):
     edit(line, "epochs:", "epocs:")
     try:
