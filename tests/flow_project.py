@@ -103,7 +103,11 @@ class Project:
         (self.root / "inputs" / f"{stage}.txt").write_text(text)
 
     def knobs(self, knobs: dict[str, Any]) -> None:
-        """Say what stages do: `sleep`, `says`, `steps`, `ranks`, `fails`, `writes`."""
+        """Say what stages do: `sleep`, `says`, `steps`, `ranks`, `fails`, `writes`.
+
+        With `ranks`, the process ids are in ranks.json once they run.
+        """
+        (self.root / "ranks.json").unlink(missing_ok=True)
         (self.root / "knobs.json").write_text(json.dumps(knobs))
 
     def fleet(self, ports: list[int]) -> None:

@@ -59,7 +59,6 @@ def running_ranks(project: Project) -> list[int]:
     until(told.exists)
     time.sleep(0.2)
     ranks: list[int] = json.loads(told.read_text())
-    told.unlink()
     assert all(map(alive, ranks))
     return ranks
 
@@ -160,7 +159,6 @@ def test_branches_run_side_by_side_and_show_their_progress(project: Project) -> 
 def test_a_finished_stage_waits_for_dvcs_lock_and_its_work_is_not_lost(project: Project) -> None:
     project.touch("evaluate", "while somebody else holds the lock")
     project.knobs({"evaluate": {"ranks": 0, "sleep": 2}})
-    (project.root / "ranks.json").unlink(missing_ok=True)
     flow = project.start("--build-only")
     until((project.root / "ranks.json").exists)
     with (project.root / ".dvc/tmp/lock").open("a") as lock:
