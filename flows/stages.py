@@ -37,9 +37,16 @@ class Stage:
 
 
 def require(root: Path, pipeline: str) -> None:
-    """Refuse a pipeline that dvc.yaml does not name, before anything is changed."""
+    """Refuse a pipeline that dvc.yaml does not name, before anything is changed.
+
+    Reads the names only: a dvc.lock that was cut off is for the run to set right.
+    """
+    from dvc.dvcfile import ProjectFile
+
     with _repo(root) as repo:
-        _stages_of(repo, pipeline)
+        names = ProjectFile(repo, str(root / "dvc.yaml")).resolver.get_keys()
+        if not any(name.partition("@")[2] == pipeline for name in names):
+            raise _unnamed(pipeline)
 
 
 def read_stages(root: Path, pipeline: str) -> list[Stage]:
@@ -138,9 +145,13 @@ def _stages_of(repo: "Repo", pipeline: str) -> set["PipelineStage"]:
     graph = repo.index.graph
     named = {s for s in graph if _named(s) and s.name.partition("@")[2] == pipeline}
     if not named:
-        problem = f"no stage of pipeline {pipeline!r}; add it to `vars.pipelines`"
-        raise ConfigError("dvc.yaml", [problem])
+        raise _unnamed(pipeline)
     return named.union(*(nx.descendants(graph, stage) for stage in named))
+
+
+def _unnamed(pipeline: str) -> ConfigError:
+    problem = f"no stage of pipeline {pipeline!r}; add it to `vars.pipelines`"
+    return ConfigError("dvc.yaml", [problem])
 
 
 def _describe(

@@ -17,7 +17,13 @@ from tests.project import REPOSITORY, environment, make_project, pin, run, stage
 OFFERED = {"reports", "checkpoints", "precision"}
 """What the runner offers beside declared paths."""
 
-RUNNER = {"tasks/__main__.py", "tasks/sums.py", "tasks/progress.py", "src/slipway/config.py"}
+RUNNER = {
+    "src/slipway/config.py",
+    "src/slipway/sections.py",
+    "tasks/__main__.py",
+    "tasks/progress.py",
+    "tasks/sums.py",
+}
 """It binds, checks and shows how far a stage is, and decides no byte of an output."""
 
 

@@ -96,8 +96,18 @@ def test_a_branch_of_a_matrix_belongs_to_the_pipeline_that_reads_it(other_dag: P
 
 
 def test_a_pipeline_without_stages_is_refused(project: Project) -> None:
-    with pytest.raises(ConfigError, match="no stage of pipeline 'flight'"):
-        stages.read_stages(project.root, "flight")
+    for ask in (stages.read_stages, stages.require):
+        with pytest.raises(ConfigError, match="no stage of pipeline 'flight'"):
+            ask(project.root, "flight")
+
+
+def test_a_pipeline_is_looked_up_although_dvc_lock_was_cut_off(project: Project) -> None:
+    lock = project.root / "dvc.lock"
+    lock.write_text("schema: '2.")
+    try:
+        stages.require(project.root, "tiny")
+    finally:
+        lock.unlink()
 
 
 def test_a_broken_dvc_yaml_is_told_in_one_message(project: Project) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from slipway.config import NAME, Section, parse, suggest
+from slipway.config import NAME
 from slipway.errors import ConfigError
+from slipway.sections import Section, parse, suggest
 
 ADMIN_ADDRESS = "127.0.0.1"
 """A host's admin listener is on loopback, whatever address its callers use."""
