@@ -109,6 +109,7 @@ def _release(
     done = release(controller, proven.version, config.release)
     entry.release = done.to_dict()
     if not done.ok:
-        talk.say(table(done.numbers.get("lines", [])))
+        if lines := done.numbers.get("lines"):
+            talk.say(table(lines))
         goes_on = f"; v{short(done.previous)} goes on serving" if done.previous else ""
         raise SlipwayError(f"v{short(proven.version)} was not released: {done.reason}{goes_on}")
