@@ -105,7 +105,7 @@ class Build:
 
     def _submit(self, stale: list[Stage]) -> None:
         """Hand the stages to Prefect in order, and wait for all of them."""
-        if gpu.has_gpu() and any(stage.gpu for stage in stale):
+        if environment.has_gpu() and any(stage.gpu for stage in stale):
             gpu.make_slot()
         futures: dict[str, PrefectFuture[Any]] = {}
         before = stages.wait_for(stale)
@@ -187,7 +187,7 @@ def run_stage(build: Build, stage: Stage) -> "Outcome | State[Any]":
     log = get_run_logger()
     for reason in stage.stale:
         log.info("stale: %s", reason)
-    with gpu.slot() if stage.gpu and gpu.has_gpu() else nullcontext():
+    with gpu.slot() if stage.gpu and environment.has_gpu() else nullcontext():
         outcome = build.stage(stage, log)
     if outcome.state in ("failed", "stopped"):
         return Failed(message=outcome.error or "stopped")

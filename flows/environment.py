@@ -29,7 +29,7 @@ PREFECT_DEFAULTS = {
 }
 
 WORKSPACE = "SLIPWAY_WORKSPACE"
-"""Set in every supervised process: how a later run knows what an earlier one left behind."""
+"""Set in all that runs supervised: how a later run knows what an earlier one left behind."""
 
 OWN_API = "SLIPWAY_OWN_API"
 """Set in a process whose Prefect API server is there for this one run only."""
@@ -64,3 +64,8 @@ def of_stage(root: Path, env: MutableMapping[str, str] = os.environ) -> dict[str
         WORKSPACE: str(root.resolve()),
     }
     return stage | TELEMETRY_OFF | ours
+
+
+def has_gpu() -> bool:
+    """Tell whether this machine has an NVIDIA device."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))

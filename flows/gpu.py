@@ -7,7 +7,6 @@ Prefect where stages may share the GPUs.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import (
@@ -23,11 +22,6 @@ LEASE_S = 60
 """How long the slot of a killed run stays taken on a Prefect server of the user's."""
 
 NAME = f"slipway-gpu-{os.uname().nodename}"
-
-
-def has_gpu() -> bool:
-    """Tell whether this machine has an NVIDIA device."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def make_slot() -> None:

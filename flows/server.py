@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from flows.environment import OWN_API
+from flows.environment import OWN_API, WORKSPACE
 from flows.tree import Tree
 from slipway.errors import SlipwayError
 
@@ -69,7 +69,8 @@ class Server:
         self.log = root / ".slipway/prefect/server.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        environment = dict(os.environ) | {"PREFECT_API_URL": self.url}
+        mark = {WORKSPACE: str(root.resolve())}
+        environment = dict(os.environ) | mark | {"PREFECT_API_URL": self.url}
         command = [sys.executable, "-P", "-c", SERVE, str(port)]
         self._tree = Tree(command, root, environment, self.log)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.environment import WORKSPACE
 from flows.supervise import GRACE_S, stop_tree
+from flows.tree import SUPERVISOR
 from slipway.errors import SlipwayError
 
 Say = Callable[[str], None]
@@ -52,20 +53,21 @@ def recover(root: Path, say: Say) -> None:
 
 
 def end_leftovers(root: Path, say: Say) -> None:
-    """End stage processes of an earlier run whose supervisor was killed as well.
-
-    They carry the checkout's path in their environment, which only the supervised stages of
-    a flow are given; with `only_run` held, no living flow owns them.
-    """
+    """End what an earlier run had started, where its supervisor was killed as well."""
     if left := leftovers(root):
         say(f"ending {len(left)} processes that a killed run left behind")
         stop_tree(lambda: leftovers(root), GRACE_S)
 
 
 def leftovers(root: Path) -> list[int]:
-    """List the processes that were started for a stage in this checkout."""
+    """List the processes that should run supervised in this checkout, but do not.
+
+    All that a supervisor runs carries the checkout's path in its environment. While the
+    supervisor lives it sees to the end of them itself; another run may own them.
+    """
     mark = f"{WORKSPACE}={root.resolve()}".encode()
-    return [pid for pid in _pids() if mark in _read(pid, "environ").split(b"\0")]
+    marked = [pid for pid in _pids() if mark in _read(pid, "environ").split(b"\0")]
+    return [pid for pid in marked if not _is_supervised(pid)]
 
 
 def heal_lock_table(root: Path, say: Say) -> None:
@@ -177,6 +179,17 @@ def _began_at(pid: int) -> float | None:
     ticks = int(stat.rpartition(b")")[2].split()[19])  # field 22 of proc(5): starttime
     up_s = float(Path("/proc/uptime").read_text().split()[0])
     return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _is_supervised(pid: int) -> bool:
+    """Tell whether a process is a supervisor, or below one."""
+    supervisor = os.fsencode(SUPERVISOR)
+    while pid > 1:
+        if supervisor in _read(pid, "cmdline").split(b"\0"):
+            return True
+        stat = _read(pid, "stat").rpartition(b")")[2].split()
+        pid = int(stat[1]) if stat else 0
+    return False
 
 
 def _pids() -> list[int]:

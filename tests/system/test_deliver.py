@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from flows.supervise import descendants
-from tests.flow_project import STAGES, Project, alive
+from tests.flow_project import STAGES, Ended, Project, alive
 
 GONE_S = 3.0
 """The supervisor's grace and a busy machine."""
@@ -228,7 +228,8 @@ def test_kill_9_of_flow_and_supervisors_is_cleared_up_by_the_next_run(project: P
     project.knobs({"train": {"ranks": 2, "sleep": 300}})
     flow = project.start("--build-only")
     ranks = running_ranks(project)
-    supervisors = [pid for pid in descendants(flow.pid) if "supervise.py" in command_of(pid)]
+    everything = descendants(flow.pid)
+    supervisors = [pid for pid in everything if "supervise.py" in command_of(pid)]
     for pid in [flow.pid, *supervisors]:
         os.kill(pid, signal.SIGKILL)
     flow.communicate(timeout=20)
@@ -237,7 +238,7 @@ def test_kill_9_of_flow_and_supervisors_is_cleared_up_by_the_next_run(project: P
     project.knobs({})
     after = project.deliver("--build-only")
     assert after.code == 0, after.err
-    assert not any(map(alive, ranks))
+    assert not any(map(alive, everything))
     assert re.search(r"ending \d+ processes that a killed run left behind", after.err)
     assert "DVC's lock table was cut off by a killed process: cleared" in after.err
     assert states(project)["train@tiny"] == "ran"
@@ -317,7 +318,7 @@ def test_gpu_stages_take_turns_and_a_killed_run_gives_its_slot_back(project: Pro
     before = dag.read_text()
     dag.write_text(re.sub(r"( +)(cmd: python stage.py e)", r"\1meta: {gpu: true}\n\1\2", before))
     code = (
-        "import sys, flows.gpu as gpu; gpu.has_gpu = lambda: True\n"
+        "import sys, flows.environment as machine; machine.has_gpu = lambda: True\n"
         "from flows.command import main; sys.exit(main(['tiny', '--build-only']))"
     )
     start: dict[str, Any] = {"cwd": project.root, "env": project.environment()}
@@ -345,12 +346,26 @@ def end(entry: dict[str, Any]) -> float:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def with_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project with a fleet of two hosts, which are stopped at the end."""
     project = Project(tmp_path_factory.mktemp("live") / "project")
     project.fleet(free_ports(4))
     yield project
     fleet(project, "down")
+
+
+@pytest.fixture(scope="module")
+def first_run(with_fleet: Project) -> Ended:
+    """The run that builds, publishes and releases the first version."""
+    done = with_fleet.deliver()
+    assert done.code == 0, done.err
+    return done
+
+
+@pytest.fixture
+def live(with_fleet: Project, first_run: Ended) -> Project:
+    """The project with its hosts serving."""
+    return with_fleet
 
 
 def fleet(project: Project, verb: str) -> None:
@@ -364,15 +379,13 @@ def served(project: Project, url: str) -> str:
     return version
 
 
-def test_the_first_run_ends_with_two_hosts_that_answer(live: Project) -> None:
-    first = live.deliver()
-    assert first.code == 0, first.err
+def test_the_first_run_ends_with_two_hosts_that_answer(live: Project, first_run: Ended) -> None:
     run = live.run_json()
     assert run["published"] == "new"
     assert run["release"]["decision"] == "first release"
     assert len(run["hosts"]) == 2
-    command = next(line for line in first.out.splitlines() if line.startswith("curl "))
-    answered = next(line for line in first.out.splitlines() if line.startswith("  -> "))
+    command = next(line for line in first_run.out.splitlines() if line.startswith("curl "))
+    answered = next(line for line in first_run.out.splitlines() if line.startswith("  -> "))
     reply = json.loads(answered.removeprefix("  -> "))
     assert reply["model_version"] == run["version"]
     assert 0 <= reply["outputs"][0]["data"][0] <= 1
@@ -380,7 +393,7 @@ def test_the_first_run_ends_with_two_hosts_that_answer(live: Project) -> None:
         told = subprocess.run(command, shell=True, capture_output=True, check=True).stdout
         assert json.loads(told)["outputs"] == reply["outputs"]
     for told in (run["version"], str(live.root), "slipway fleet down local", "parity"):
-        assert told in first.out
+        assert told in first_run.out
     assert stat_mode(live.root / ".slipway/keys/builder.key") == 0o600
 
 

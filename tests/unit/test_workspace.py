@@ -13,6 +13,8 @@ import pytest
 
 from flows import workspace
 from flows.environment import of_stage
+from flows.supervise import descendants
+from flows.tree import Tree
 from slipway.errors import SlipwayError
 from tests.flow_project import alive
 
@@ -142,7 +144,23 @@ def test_processes_of_a_killed_run_are_ended_and_those_of_other_checkouts_not(
     workspace.end_leftovers(here, said.append)
     assert not alive(left.pid)
     assert all(alive(process.pid) for process in others)
+    assert workspace.leftovers(here) == []
     assert said == ["ending 1 processes that a killed run left behind"]
+
+
+def test_what_a_living_supervisor_runs_is_not_left_behind(tmp_path: Path) -> None:
+    code = f"print('up', flush=True); {SLEEP}"
+    tree = Tree([sys.executable, "-c", code], tmp_path, of_stage(tmp_path))
+    lines = tree.lines()
+    assert next(lines) == "up"
+    (child,) = descendants(tree.pid)
+    assert workspace.leftovers(tmp_path) == []
+    os.kill(tree.pid, signal.SIGKILL)
+    until(lambda: workspace.leftovers(tmp_path) == [child])
+    workspace.end_leftovers(tmp_path, lambda _: None)
+    assert not alive(child)
+    assert list(lines) == []
+    tree.wait()
 
 
 def test_a_second_run_waits_for_the_first_and_a_killed_one_frees_the_checkout(
