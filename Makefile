@@ -10,7 +10,7 @@ run: $(READY)  ## 336,776 flights, from raw CSV to two live hosts with a proven 
 	@$(BIN)/slipway run flights
 
 test: $(READY)  ## the tests; those that lack a part of this machine say which
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check .

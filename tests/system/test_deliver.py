@@ -330,7 +330,7 @@ def test_gpu_stages_take_turns_and_a_killed_run_gives_its_slot_back(project: Pro
             killed.kill()
         assert_gone(ranks)
         project.knobs({"evaluate": {"sleep": 2}, "export": {"sleep": 2}})
-        assert subprocess.run([sys.executable, "-c", code], **start, timeout=90).returncode == 0
+        assert subprocess.run([sys.executable, "-c", code], **start, timeout=240).returncode == 0
     finally:
         dag.write_text(before)
     entries = {entry["stage"]: entry for entry in project.run_json()["stages"]}

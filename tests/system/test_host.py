@@ -492,8 +492,8 @@ def test_a_rolled_back_version_is_let_go_and_its_predecessor_kept_in_the_cache(
     host.wait_for(stable=second)
     site.point(first, rejected=(second,), reason="worse")
     host.wait_for(stable=first, reason="worse")
+    host.wait(lambda: host.metric("slipway_loaded") == 1, "unloaded")
     assert host.infer(version=second).json["code"] == "version_not_found"
-    assert host.metric("slipway_loaded") == 1
     assert {path.name for path in cache.iterdir()} == {first, second}
     site.point(third)
     host.wait_for(stable=third)
