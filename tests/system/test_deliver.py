@@ -324,10 +324,12 @@ def test_gpu_stages_take_turns_and_a_killed_run_gives_its_slot_back(project: Pro
     start: dict[str, Any] = {"cwd": project.root, "env": project.environment()}
     try:
         project.touch("train", "on a GPU")
-        project.knobs({"evaluate": {"ranks": 1, "sleep": 300}, "export": {"sleep": 300}})
+        project.knobs(dict.fromkeys(["evaluate", "export"], {"ranks": 1, "sleep": 300}))
         with subprocess.Popen([sys.executable, "-c", code], **start) as killed:
-            ranks = running_ranks(project)
-            killed.kill()
+            try:
+                ranks = running_ranks(project)
+            finally:
+                killed.kill()
         assert_gone(ranks)
         project.knobs({"evaluate": {"sleep": 2}, "export": {"sleep": 2}})
         assert subprocess.run([sys.executable, "-c", code], **start, timeout=240).returncode == 0
