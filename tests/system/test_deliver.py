@@ -324,7 +324,7 @@ def test_gpu_stages_take_turns_and_a_killed_run_gives_its_slot_back(project: Pro
     start: dict[str, Any] = {"cwd": project.root, "env": project.environment()}
     try:
         project.touch("train", "on a GPU")
-        project.knobs(dict.fromkeys(["evaluate", "export"], {"ranks": 1, "sleep": 300}))
+        project.knobs({name: {"ranks": 1, "sleep": 300} for name in ("evaluate", "export")})
         with subprocess.Popen([sys.executable, "-c", code], **start) as killed:
             try:
                 ranks = running_ranks(project)
