@@ -67,7 +67,8 @@ def test_away_from_a_terminal_a_long_stage_speaks_at_each_tenth() -> None:
     assert lines[0] == "  train 10/100  loss 0.5000"
 
 
-def test_on_a_terminal_progress_moves_a_bar() -> None:
+def test_on_a_terminal_progress_moves_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")  # CI's own may be dumb, or none
     commentary, out = talk(terminal=True)
     with commentary.live(), commentary.stage("train") as stage:
         assert stage.heard(progress(50, loss=0.25))
