@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
-from slipway.host.admin import Admin
 from slipway.host.core import Call, Core, Loaded, Outcome, Serving
-from slipway.host.engine import Engine
-from slipway.host.exchange import Request, Response
+from slipway.host.engine.engine import Engine
 from slipway.host.message import Answer, Array, InputData, Message
-from slipway.host.metrics import Metrics
+from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import STATUS, RequestRefused
-from slipway.host.rest import Rest
-from slipway.host.routes import ADMIN_ROUTES, DATA_ROUTES, find_route
+from slipway.host.wire.admin import Admin
+from slipway.host.wire.exchange import Request, Response
+from slipway.host.wire.rest import Rest
+from slipway.host.wire.routes import ADMIN_ROUTES, DATA_ROUTES, find_route
 from slipway.store.split import takes_candidate
 
 A, B = "a" * 64, "b" * 64

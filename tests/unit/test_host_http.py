@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from slipway.host.exchange import Limits, Request, Respond, Response, Work
-from slipway.host.http import Connection, Listener
+from slipway.host.wire.exchange import Limits, Request, Respond, Response, Work
+from slipway.host.wire.http import Connection, Listener
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
 LIMITS = Limits(body_bytes=1000, chunks=50, pipelined=4)

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from slipway.host.lease import Lease
-from slipway.host.plan import (
+from slipway.host.follow.lease import Lease
+from slipway.host.follow.plan import (
     DropCandidate,
     Forget,
     Held,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from slipway.errors import ConfigError, SlipwayError
-from slipway.host.followed import KEPT, RETRY_FIRST_S, RETRY_MAX_S, Followed
-from slipway.host.logs import BackgroundHandler, JsonFormatter
-from slipway.host.memory import Memory, Remembered
+from slipway.host.follow.followed import KEPT, RETRY_FIRST_S, RETRY_MAX_S, Followed
+from slipway.host.follow.memory import Memory, Remembered
+from slipway.host.observe.logs import BackgroundHandler, JsonFormatter
 from slipway.host.options import HostOptions, check_options
 
 REMEMBERED = Remembered(serial=3, digest="d", envelope="{}", stable="a" * 64, since="2026")

@@ -10,7 +10,7 @@ from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Require
 from slipway.host.message import Answer, OutputData
 from slipway.host.refusal import RequestRefused, quote
 from slipway.host.tensors import check_outputs, make_tensors, pick_outputs
-from slipway.host.v2 import read_message, render_answer, render_refusal
+from slipway.host.wire.v2 import read_message, render_answer, render_refusal
 
 
 def tensor(name: str, datatype: str, shape: list[int], **fields: Any) -> InputTensor:

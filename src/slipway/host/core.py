@@ -14,9 +14,9 @@ from functools import partial
 from typing import Final, Literal
 
 from slipway.bundle.contract import Contract
-from slipway.host.engine import Engine
+from slipway.host.engine.engine import Engine
 from slipway.host.message import Answer, Array, Message
-from slipway.host.metrics import Metrics
+from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import RequestRefused, quote
 from slipway.host.shadow import Shadow
 from slipway.host.tensors import check_outputs, make_tensors, pick_outputs

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.errors import ConfigError
-from slipway.host.exchange import Limits
-from slipway.host.memory import MODEL
+from slipway.host.follow.memory import MODEL
+from slipway.host.wire.exchange import Limits
 
 PORT_MAX = 65_535
 

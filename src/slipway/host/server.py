@@ -16,18 +16,18 @@ import uvloop
 
 from slipway.bundle.signing import TrustedKeys
 from slipway.errors import SlipwayError
-from slipway.host.admin import Admin
 from slipway.host.core import Core
-from slipway.host.engine import WORKERS
-from slipway.host.exchange import Handler, Limits
-from slipway.host.http import Connection, Listener
-from slipway.host.loading import Loader
-from slipway.host.logs import start_logging
-from slipway.host.memory import Memory
-from slipway.host.metrics import Metrics
+from slipway.host.engine.engine import WORKERS
+from slipway.host.follow.loading import Loader
+from slipway.host.follow.memory import Memory
+from slipway.host.follow.reconcile import Parts, Reconciler
+from slipway.host.observe.logs import start_logging
+from slipway.host.observe.metrics import Metrics
 from slipway.host.options import HostOptions, check_options
-from slipway.host.reconcile import Parts, Reconciler
-from slipway.host.rest import Rest
+from slipway.host.wire.admin import Admin
+from slipway.host.wire.exchange import Handler, Limits
+from slipway.host.wire.http import Connection, Listener
+from slipway.host.wire.rest import Rest
 from slipway.store.objects import Store
 
 __all__ = ["HostOptions", "serve"]

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from slipway.bundle.contract import Contract
-from slipway.host.engine import Engine
+from slipway.host.engine.engine import Engine
 from slipway.host.message import Answer, Array, Message
-from slipway.host.metrics import Metrics
+from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import RequestRefused
 from slipway.host.tensors import make_tensors
 

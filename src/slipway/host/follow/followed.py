@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slipway.host.core import Loaded, Serving
-from slipway.host.lease import Lease
-from slipway.host.memory import Remembered
-from slipway.host.plan import Held, Roles, explain
+from slipway.host.follow.lease import Lease
+from slipway.host.follow.memory import Remembered
+from slipway.host.follow.plan import Held, Roles, explain
 from slipway.store.channel import Channel
 
 KEPT: Final = 16

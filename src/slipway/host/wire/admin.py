@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from slipway.host.exchange import Request, Respond, Response
 from slipway.host.refusal import RequestRefused
-from slipway.host.rest import refuse_method
-from slipway.host.routes import ADMIN_ROUTES, find_route
+from slipway.host.wire.exchange import Request, Respond, Response
+from slipway.host.wire.rest import refuse_method
+from slipway.host.wire.routes import ADMIN_ROUTES, find_route
 
 
 class Admin:

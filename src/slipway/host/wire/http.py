@@ -15,7 +15,8 @@ from typing import Final, cast
 
 import httptools
 
-from slipway.host.exchange import (
+from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.wire.exchange import (
     FAILED,
     READ_HEADERS,
     Handler,
@@ -29,7 +30,6 @@ from slipway.host.exchange import (
     render_response,
     too_large,
 )
-from slipway.host.refusal import RequestRefused, bad_request
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,22 @@ from slipway.bundle.signing import TrustedKeys
 from slipway.errors import ChannelRefused, SlipwayError
 from slipway.host.background import in_background
 from slipway.host.core import Core, Loaded
-from slipway.host.engine import Engine
-from slipway.host.followed import Followed
-from slipway.host.loading import Loader, Opened
-from slipway.host.memory import Memory, Remembered
-from slipway.host.metrics import Metrics
-from slipway.host.plan import DropCandidate, Forget, Load, Roles, Serve, Unload, distrust, plan
-from slipway.host.watch import Sight, look
+from slipway.host.engine.engine import Engine
+from slipway.host.follow.followed import Followed
+from slipway.host.follow.loading import Loader, Opened
+from slipway.host.follow.memory import Memory, Remembered
+from slipway.host.follow.plan import (
+    DropCandidate,
+    Forget,
+    Load,
+    Roles,
+    Serve,
+    Unload,
+    distrust,
+    plan,
+)
+from slipway.host.follow.watch import Sight, look
+from slipway.host.observe.metrics import Metrics
 from slipway.store.channel import SignedChannel, open_channel
 from slipway.store.objects import Store
 

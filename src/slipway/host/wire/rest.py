@@ -9,7 +9,10 @@ import orjson
 from slipway import __version__
 from slipway.bundle.contract import InputTensor, OutputTensor
 from slipway.host.core import Call, Core, Loaded, Outcome
-from slipway.host.exchange import (
+from slipway.host.message import Message
+from slipway.host.observe.metrics import CONTENT_TYPE, Metrics
+from slipway.host.refusal import STATUS, RequestRefused, bad_request
+from slipway.host.wire.exchange import (
     FAILED,
     Request,
     Respond,
@@ -18,11 +21,8 @@ from slipway.host.exchange import (
     new_request_id,
     refuse,
 )
-from slipway.host.message import Message
-from slipway.host.metrics import CONTENT_TYPE, Metrics
-from slipway.host.refusal import STATUS, RequestRefused, bad_request
-from slipway.host.routes import DATA_ROUTES, find_route
-from slipway.host.v2 import read_message, render_answer
+from slipway.host.wire.routes import DATA_ROUTES, find_route
+from slipway.host.wire.v2 import read_message, render_answer
 
 log = logging.getLogger(__name__)
 

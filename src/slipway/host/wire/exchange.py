@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 from slipway.host.refusal import RETRY_AFTER_S, RequestRefused, bad_request
-from slipway.host.v2 import render_refusal
+from slipway.host.wire.v2 import render_refusal
 
 READ_HEADERS: Final = frozenset(
     {

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from slipway.bundle.signing import TrustedKeys
 from slipway.errors import ChannelRefused
-from slipway.host.memory import MODEL
+from slipway.host.follow.memory import MODEL
 from slipway.store.channel import SignedChannel, models, read_channel
 from slipway.store.lease import read_beat
 from slipway.store.objects import Store

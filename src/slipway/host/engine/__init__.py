@@ -1,0 +1,1 @@
+"""From a queue of checked requests to a model's outputs: batches, sessions, faults, tuning."""

@@ -1,0 +1,1 @@
+"""Which versions this host should serve, and how they are fetched, checked and swapped in."""

@@ -1,0 +1,1 @@
+"""What the host tells about itself: metrics, logs, traces, audit, captured requests."""
