@@ -2,8 +2,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from slipway.bundle.golden import Golden, read_golden, replay, write_golden
+from slipway.bundle.datatypes import DTYPES, bf16_to_float, float_to_bf16
+from slipway.bundle.golden import (
+    Golden,
+    distance,
+    read_golden,
+    replay,
+    write_golden,
+    write_tensors,
+)
+from slipway.bundle.rows import COLUMN, is_ragged, stack
 from slipway.errors import BundleRefused
+from tests.tensors import random_tensor
 
 EXPECTED = np.array([0.1, 0.5, 0.9], np.float32)
 INPUTS = pa.table(
@@ -153,3 +163,165 @@ def test_a_cut_file_is_refused(tmp_path):
     for size in range(0, len(data), 97):
         with pytest.raises(BundleRefused):
             read_golden(data[:size])
+
+
+def tensor_golden(inputs, expected, datatypes, labels=None, batchable=True) -> Golden:
+    rows = len(next(iter(inputs.values())))
+    return Golden(
+        inputs=inputs,
+        labels=np.full(rows, -1, np.int8) if labels is None else np.array(labels, np.int8),
+        expected=expected,
+        tolerance=dict.fromkeys(expected, 0.0),
+        precision="as-made",
+        datatypes=datatypes,
+        batchable=batchable,
+    )
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 1, 4, 2), (3, 0)], ids=str)
+@pytest.mark.parametrize("datatype", DTYPES)
+def test_tensors_of_any_datatype_and_rank_read_back_to_the_bit(tmp_path, datatype, shape):
+    values = random_tensor(np.random.default_rng(3), datatype, shape).astype(DTYPES[datatype])
+    golden = tensor_golden({"x": values}, {"y": values}, {"x": datatype, "y": datatype})
+    for name in ("a", "b"):
+        write_tensors(tmp_path / name, golden)
+    read = read_golden(tmp_path / "a")
+    for back in (read.inputs["x"], read.expected["y"]):
+        assert (back.dtype, back.shape) == (values.dtype, values.shape)
+        assert back.tolist() == values.tolist()
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read.datatypes == {"x": datatype, "y": datatype}
+
+
+def test_labels_that_nobody_gave_are_unknown_and_given_ones_come_back(tmp_path):
+    x = np.zeros((2, 1), np.float32)
+    for labels, expected in ((None, [-1, -1]), ([1, 0], [1, 0])):
+        golden = tensor_golden({"x": x}, {"y": x}, {"x": "FP32", "y": "FP32"}, labels)
+        write_tensors(tmp_path / "golden.arrow", golden)
+        assert read_golden(tmp_path / "golden.arrow").labels.tolist() == expected
+
+
+def ragged_golden(lengths, batchable=True) -> Golden:
+    rows = stack([np.arange(n, dtype=np.int64) for n in lengths])
+    return tensor_golden({"x": rows}, {"y": rows}, {"x": "INT64", "y": "INT64"}, None, batchable)
+
+
+def test_rows_of_several_shapes_read_back_and_only_equal_ones_share_a_run(tmp_path):
+    write_tensors(tmp_path / "golden.arrow", ragged_golden([3, 3, 3, 2, 3]))
+    read = read_golden(tmp_path / "golden.arrow")
+    assert is_ragged(read.inputs["x"])
+    shapes = [inputs["x"].shape for inputs, _ in read.batches(2)]
+    assert shapes == [(2, 3), (1, 3), (1, 2), (1, 3)]
+    assert replay(lambda inputs: {"y": inputs["x"]}, read, 2).passed
+
+
+def test_whole_requests_are_run_one_by_one_as_they_are(tmp_path):
+    x = np.arange(8, dtype=np.float32).reshape(2, 1, 4)
+    golden = tensor_golden({"x": x}, {"y": x}, {"x": "FP32", "y": "FP32"}, batchable=False)
+    write_tensors(tmp_path / "golden.arrow", golden)
+    read = read_golden(tmp_path / "golden.arrow")
+    seen = []
+
+    def run(inputs):
+        seen.append(inputs["x"].shape)
+        return {"y": inputs["x"]}
+
+    assert replay(run, read).passed
+    assert (read.batchable, seen) == (False, [(1, 4), (1, 4)])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "expected", "actual", "found"),
+    [
+        ("FP32", [1.0, 2.0], [1.0, 2.5], 0.5),
+        ("FP16", [1.0], [1.5], 0.5),
+        ("FP64", [1.0], [1.0 + 2**-40], 2**-40),
+        ("BF16", [0x3F80], [0x3FC0], 0.5),
+        ("INT64", [2**62], [2**62 + 1], float("inf")),
+        ("UINT64", [2**64 - 1], [2**64 - 1], 0.0),
+        ("BOOL", [True], [False], float("inf")),
+        ("BYTES", ["a"], ["b"], float("inf")),
+        ("BYTES", ["Übung"], ["Übung"], 0.0),
+        ("FP32", [np.inf], [np.inf], float("inf")),
+    ],
+)
+def test_floating_point_is_near_and_everything_else_is_equal_or_not(
+    datatype, expected, actual, found
+):
+    dtype = DTYPES[datatype]
+    assert distance(np.array(actual, dtype), np.array(expected, dtype), datatype) == found
+
+
+def test_bf16_rounds_to_the_nearest_and_keeps_nan():
+    numbers = np.array([1.0, 1.0 + 2**-9, 1.0 + 3 * 2**-9, -2.5, np.inf], np.float32)
+    assert bf16_to_float(float_to_bf16(numbers)).tolist() == [1.0, 1.0, 1.0078125, -2.5, np.inf]
+    assert np.isnan(bf16_to_float(float_to_bf16(np.array([np.nan], np.float32)))).all()
+
+
+TENSORS_ABOUT = (
+    b'{"precision": "as-made", "tolerance": {"y": 0.1}, "outputs": ["y"],'
+    b' "datatypes": {"x": "FP32", "y": "FP32"}}'
+)
+
+
+def cell(shape, data) -> pa.Array:
+    return pa.array([{"shape": shape, "data": data}], COLUMN)
+
+
+ONE = cell([1], np.float32([1]).tobytes())
+
+
+def test_the_tensors_that_the_next_test_breaks_are_sound(tmp_path):
+    write_table(tmp_path / "golden.arrow", {"input.x": ONE, "expected.y": ONE}, TENSORS_ABOUT)
+    assert read_golden(tmp_path / "golden.arrow").inputs["x"].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "about"),
+    [
+        ({"input.x": cell([2], b"1234"), "expected.y": ONE}, TENSORS_ABOUT),
+        ({"input.x": cell([-1], b""), "expected.y": ONE}, TENSORS_ABOUT),
+        ({"input.x": cell(None, b""), "expected.y": ONE}, TENSORS_ABOUT),
+        ({"input.x": cell([1 << 62, 1 << 62], b""), "expected.y": ONE}, TENSORS_ABOUT),
+        ({"input.x": pa.array([None], COLUMN), "expected.y": ONE}, TENSORS_ABOUT),
+        ({"input.x": pa.array([1.0], pa.float32()), "expected.y": ONE}, TENSORS_ABOUT),
+        ({"input.x": ONE}, TENSORS_ABOUT),
+        ({"input.x": ONE, "input.z": ONE, "expected.y": ONE}, TENSORS_ABOUT),
+        (
+            {"input.x": ONE, "expected.y": ONE},
+            TENSORS_ABOUT.replace(b'"x": "FP32"', b'"x": "FP8"'),
+        ),
+        ({"input.x": ONE, "expected.y": ONE}, TENSORS_ABOUT.replace(b"0.1", b"-0.1")),
+        (
+            {"input.x": cell([1], b"\x09\0\0\0a"), "expected.y": ONE},
+            TENSORS_ABOUT.replace(b'"x": "FP32"', b'"x": "BYTES"'),
+        ),
+        (
+            {"input.x": cell([1], b"\x01\0\0\0\xff"), "expected.y": ONE},
+            TENSORS_ABOUT.replace(b'"x": "FP32"', b'"x": "BYTES"'),
+        ),
+        (
+            {"input.x": cell([1 << 40], b"\0\0\0\0"), "expected.y": ONE},
+            TENSORS_ABOUT.replace(b'"x": "FP32"', b'"x": "BYTES"'),
+        ),
+    ],
+    ids=[
+        "too few bytes",
+        "negative dimension",
+        "no shape",
+        "dimensions that overflow",
+        "null tensor",
+        "no tensor",
+        "no expected",
+        "a column too many",
+        "unknown datatype",
+        "negative tolerance",
+        "text longer than its bytes",
+        "text that is no UTF-8",
+        "more text than bytes",
+    ],
+)
+def test_tensors_of_another_form_are_refused(tmp_path, columns, about):
+    write_table(tmp_path / "golden.arrow", columns, about)
+    with pytest.raises(BundleRefused, match=r"golden\.arrow"):
+        read_golden(tmp_path / "golden.arrow")

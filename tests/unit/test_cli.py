@@ -66,7 +66,7 @@ def test_every_command_explains_itself_with_an_example(command, monkeypatch, cap
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
         *("run", "build", "release", "rollback", "status", "fleet", "host"),
-        *("verify", "trace", "doctor"),
+        *("verify", "trace", "doctor", "bundle", "keys"),
     }
 
 
@@ -74,7 +74,7 @@ def test_help_needs_nothing_but_click_and_pydantic():
     code = (
         "import sys, slipway.cli;"
         "print(sorted({'httpx', 'onnxruntime', 'prefect', 'torch', 'numpy', 'pyarrow', 'rich',"
-        " 'slipway.fleet', 'slipway.host', 'slipway.store'} & set(sys.modules)))"
+        " 'slipway.fleet', 'slipway.host.server', 'slipway.store', 'uvloop'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,8 +12,9 @@ import pytest
 from slipway.errors import ConfigError, SlipwayError
 from slipway.host.follow.followed import KEPT, RETRY_FIRST_S, RETRY_MAX_S, Followed
 from slipway.host.follow.memory import Memory, Remembered
+from slipway.host.guard.access import Access
 from slipway.host.observe.logs import BackgroundHandler, JsonFormatter
-from slipway.host.options import HostOptions, check_options
+from slipway.host.options import HostOptions, Records, Work, check_options
 
 REMEMBERED = Remembered(serial=3, digest="d", envelope="{}", stable="a" * 64, since="2026")
 
@@ -28,26 +29,41 @@ def options(**changes: Any) -> HostOptions:
 
 def test_proper_options_are_accepted() -> None:
     check_options(options())
-    check_options(options(address="::1"))
+    check_options(options(access=Access(address="::1"), grpc_port=18082))
+    check_options(options(store="", fleet="", bundles=(Path("b"),), splits=(("m", 10),)))
+    check_options(options(admin_port=0, access=Access(admin_socket=Path("s"))))
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"address": "0.0.0.0"}, "--address: must be a loopback address, got '0.0.0.0'"),
-        ({"address": "10.0.0.1"}, "--address: must be a loopback address"),
-        ({"address": "::"}, "--address: must be a loopback address"),
-        ({"address": "localhost.evil.example"}, "--address: must be a loopback address"),
+        ({"access": Access(address="localhost.evil.example")}, "--address: must be an IP address"),
         ({"port": 0}, "--port: must be from 1 to 65535, got 0"),
         ({"admin_port": 70000}, "--admin-port: must be from 1 to 65535, got 70000"),
-        ({"admin_port": 18081}, "--admin-port: must differ from --port"),
+        ({"admin_port": 18081}, "--port, --admin-port: must differ, got [18081, 18081]"),
+        ({"grpc_port": 18081}, "--port, --grpc-port, --admin-port: must differ"),
+        ({"grpc_port": 70000}, "--grpc-port: must be from 1 to 65535, got 70000"),
+        ({"bundles": (Path("b"),)}, "--bundle: serves folders instead of a store"),
+        ({"store": ""}, "--store and --fleet: say what to follow"),
+        ({"splits": (("m", 10),)}, "--split: is for --bundle"),
+        ({"store": "", "fleet": "", "bundles": (Path("b"),), "splits": (("m", 101),)},
+         "--split: a percentage is from 0 to 100, got m=101"),
+        ({"work": Work(max_rows=0)}, "--max-rows: must be greater than 0, got 0"),
+        ({"work": Work(max_delay_us=-1)}, "--max-delay-us: must be 0 or more, got -1"),
+        ({"work": Work(queue=0)}, "--queue: must be greater than 0"),
+        ({"work": Work(p95_ms=0.0)}, "--p95-ms: must be greater than 0, got 0.0"),
+        ({"work": Work(cache_mib=-1)}, "--cache-mib: must be 0 or more"),
+        ({"work": Work(memory_mib=0)}, "--memory-mib: must be greater than 0"),
+        ({"work": Work(instances=0)}, "--instances: must be greater than 0"),
+        ({"records": Records(capture_ratio=1.5)}, "--capture-ratio: 0 to 1, got 1.5"),
+        ({"records": Records(trace_ratio=float("nan"))}, "--trace-ratio: 0 to 1, got nan"),
         ({"fleet": "../x"}, "--fleet: must be letters"),
         ({"name": ""}, "--name: must be letters"),
         ({"poll_s": 0.0}, "--poll-s: must be greater than 0"),
         ({"poll_s": float("nan")}, "--poll-s: must be greater than 0"),
-        ({"threads": 0}, "--threads: must be at least 1"),
+        ({"work": Work(cores=0)}, "--threads: must be greater than 0"),
     ],
-)
+)  # fmt: skip
 def test_improper_options_are_refused_before_anything_is_opened(
     changes: dict[str, Any], problem: str
 ) -> None:

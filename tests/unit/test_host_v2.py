@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
-from slipway.host.message import Answer, OutputData
+from slipway.host.message import Answer, Array, OutputData
 from slipway.host.refusal import RequestRefused, quote
-from slipway.host.tensors import check_outputs, make_tensors, pick_outputs
+from slipway.host.tensors import Checked, pick_outputs, prepare
 from slipway.host.wire.v2 import read_message, render_answer, render_refusal
 
 
@@ -61,9 +61,9 @@ def flat(data: list[Any], datatype: str = "FP32", **changes: Any) -> dict[str, A
 
 def tensors(document: Any, by: Contract = X) -> dict[str, Any]:
     raw = document if isinstance(document, bytes) else json.dumps(document).encode()
-    message = read_message(raw)
+    message, _ = read_message(raw)
     pick_outputs(message, by)
-    return make_tensors(message, by)
+    return prepare(message, by).inputs
 
 
 def refusal(document: Any, by: Contract = X) -> RequestRefused:
@@ -133,8 +133,21 @@ MALFORMED = {
     "an output given twice": {**body(), "outputs": [{"name": "y"}, {"name": "y"}]},
     "outputs is null": {**body(), "outputs": None},
     "an output is a string": {**body(), "outputs": ["y"]},
-    "binary output": {**body(), "outputs": [{"name": "y", "parameters": {"binary_data": True}}]},
-    "binary outputs": {**body(), "parameters": {"binary_data_output": True}},
+    "binary output is 1": {**body(), "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]},
+    "binary outputs is 1": {**body(), "parameters": {"binary_data_output": 1}},
+    "classification": {**body(), "outputs": [{"name": "y", "parameters": {"classification": 2}}]},
+    "shared memory": body(parameters={"shared_memory_region": "a"}),
+    "shared memory of an output": {
+        **body(),
+        "outputs": [{"name": "y", "parameters": {"shared_memory_region": "a"}}],
+    },
+    "timeout is negative": {**body(), "parameters": {"timeout": -1}},
+    "timeout is a float": {**body(), "parameters": {"timeout": 1.0}},
+    "timeout is true": {**body(), "parameters": {"timeout": True}},
+    "priority is a string": {**body(), "parameters": {"priority": "1"}},
+    "priority over 64 bits": {**body(), "parameters": {"priority": 2**64}},
+    "a sequence": {**body(), "parameters": {"sequence_id": 7}},
+    "the start of a sequence": {**body(), "parameters": {"sequence_start": False}},
     "binary input": body(data=..., parameters={"binary_data_size": 16}),
     "binary and data": body(parameters={"binary_data_size": 16}),
     "negative binary size": body(data=..., parameters={"binary_data_size": -16}),
@@ -162,6 +175,35 @@ MALFORMED = {
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_request_is_refused_as_a_bad_request(case: str) -> None:
     assert refusal(MALFORMED[case]).code == "bad_request"
+
+
+KEYS_TWICE = {
+    "in the request": b'{"id":"a","id":"b","inputs":[%b]}',
+    "in an input": b'{"inputs":[{"name":"X",%b}]}',
+    "the data": b'{"inputs":[{"data":[9,9,9,9],%b}]}',
+    "in the parameters": b'{"parameters":{"p":1,"p":2},"inputs":[%b]}',
+    "in an input's parameters": b'{"inputs":[{"parameters":{"p":1,"p":1},%b}]}',
+    "in an output": b'{"outputs":[{"name":"y","name":"y"}],"inputs":[%b]}',
+    "in an output's parameters": (
+        b'{"outputs":[{"name":"y","parameters":{"p":1,"p":2}}],"inputs":[%b]}'
+    ),
+    "by an escape": b'{"inputs":[{"d\\u0061ta":[9,9,9,9],%b}]}',
+    "the inputs": b'{"inputs":[],"inputs":[%b]}',
+}
+
+
+@pytest.mark.parametrize("case", KEYS_TWICE)
+def test_a_key_given_twice_is_refused_at_every_level(case: str) -> None:
+    item = json.dumps(body()["inputs"][0]).encode()
+    template = KEYS_TWICE[case]
+    inside = item[1:-1] if b"%b}]}" in template else item
+    problem = refusal(template % inside)
+    assert (problem.code, "no key twice" in problem.message) == ("bad_request", True)
+
+
+def test_colons_in_strings_are_no_keys() -> None:
+    document = {**body(parameters={"a:b": "c:d"}), "id": "::", "parameters": {":": ":"}}
+    assert tensors(document)["X"].shape == (1, 4)
 
 
 @pytest.mark.parametrize("levels", [65, 200, 1000])
@@ -255,7 +297,8 @@ def test_inputs_may_come_in_any_order() -> None:
 )
 def test_the_outputs_asked_for_are_given_or_all(asked: list[str], expected: tuple[str]) -> None:
     document = {**body(), "outputs": [{"name": name} for name in asked]}
-    assert pick_outputs(read_message(json.dumps(document).encode()), X) == expected
+    message, _ = read_message(json.dumps(document).encode())
+    assert pick_outputs(message, X) == expected
 
 
 def test_known_parameters_and_those_of_others_do_no_harm() -> None:
@@ -265,7 +308,8 @@ def test_known_parameters_and_those_of_others_do_no_harm() -> None:
 
 def test_the_id_is_kept_even_when_it_is_empty() -> None:
     for given_id in ("", "a\r\nb", "x" * 256):
-        assert read_message(json.dumps({**body(), "id": given_id}).encode()).id == given_id
+        message, _ = read_message(json.dumps({**body(), "id": given_id}).encode())
+        assert message.id == given_id
 
 
 def test_an_answer_is_the_protocols_json() -> None:
@@ -273,7 +317,9 @@ def test_an_answer_is_the_protocols_json() -> None:
     names = np.array(["a", "b"], object)
     answer = Answer("m", "f" * 64, "7", (OutputData("y", "FP32", values),
                                          OutputData("n", "BYTES", names)))  # fmt: skip
-    assert json.loads(render_answer(answer)) == {
+    text, header_length = render_answer(answer)
+    assert header_length is None
+    assert json.loads(text) == {
         "model_name": "m",
         "model_version": "f" * 64,
         "id": "7",
@@ -285,14 +331,32 @@ def test_an_answer_is_the_protocols_json() -> None:
 
 
 def test_an_answer_without_an_id_has_none() -> None:
-    assert b'"id"' not in render_answer(Answer("m", "v", None, ()))
+    assert b'"id"' not in render_answer(Answer("m", "v", None, ()))[0]
+
+
+class PaperRunner:
+    """Answers `y` with the same values whatever it is asked, and `z` with what is right."""
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        return {"y": self.values, "z": np.zeros(len(inputs["X"]), np.float32)}
+
+
+def checked(values: Array, rows: int = 2) -> Any:
+    return Checked(PaperRunner(values), X).run({"X": np.zeros((rows, 4), np.float32)})
+
+
+def test_an_answer_that_keeps_the_contract_is_passed_on() -> None:
+    values = np.array([0.5, 1.5], np.float32)
+    assert checked(values)["y"] is values
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_answer_that_is_not_finite_is_refused(value: float) -> None:
-    raw = {"y": np.array([0.5, value], np.float32)}
     with pytest.raises(RequestRefused) as caught:
-        check_outputs(raw, ("y",), X, rows=2)
+        checked(np.array([0.5, value], np.float32))
     assert caught.value.code == "non_finite_output"
 
 
@@ -301,7 +365,7 @@ def test_an_answer_that_is_not_finite_is_refused(value: float) -> None:
 )
 def test_an_answer_that_breaks_the_contract_is_the_models_fault(values: Any) -> None:
     with pytest.raises(RequestRefused) as caught:
-        check_outputs({"y": values}, ("y",), X, rows=2)
+        checked(values)
     assert caught.value.code == "model_failed"
 
 

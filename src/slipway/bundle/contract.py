@@ -2,33 +2,65 @@
 
 Every input of the default pipelines holds one value per row. A category is a UTF-8 string:
 JSON null and "" mean missing, a string outside `categories` is answered as unknown. A number
-is FP32: JSON null and NaN mean missing, and the graph replaces it by the training mean.
+is FP32: JSON null and NaN mean missing, and the graph replaces it by the training mean. Models
+that were made elsewhere take tensors: any datatype, any rank, nothing missing.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import Document, parse_document, refused
 
-Datatype = Literal["BYTES", "BOOL", "FP32", "FP64", "INT32", "INT64"]
-"""Datatypes of the Open Inference Protocol that a bundle's tensors may have."""
+__all__ = [
+    "Contract",
+    "Datatype",
+    "InputTensor",
+    "OutputTensor",
+    "Padding",
+    "Requires",
+    "read_contract",
+]
 
 Dimension = Annotated[int, Field(ge=-1)]
+"""-1: any length."""
+
+
+class Padding(Document):
+    """How a variable dimension is brought to one of a few lengths, so that requests can share one.
+
+    The model must not mind, which its bundle's proof measured. Every padded input of a request
+    has the same length there.
+    """
+
+    axis: Annotated[int, Field(ge=1)]
+    """The dimension; never the first, which counts the rows."""
+    value: float
+    """What the end is filled with."""
+    buckets: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    """The lengths that the model is run at, ascending; nothing longer is taken."""
+
+    @model_validator(mode="after")
+    def _buckets_ascend(self) -> Self:
+        if self.buckets != sorted(set(self.buckets)):
+            raise ValueError(f"buckets must ascend, got {self.buckets}")
+        return self
 
 
 class InputTensor(Document):
-    """One raw feature column; preprocessing is inside the graph."""
+    """One raw feature column, with its preprocessing inside the graph, or one tensor."""
 
     name: Annotated[str, Field(min_length=1)]
     """The tensor's name, which is the column's."""
     datatype: Datatype
-    """BYTES for categories, FP32 for numbers."""
+    """BYTES for categories, FP32 for numbers, any for a tensor."""
     shape: list[Dimension]
     """[-1]: one value per row."""
-    kind: Literal["category", "number"]
-    """How its values are read."""
+    kind: Literal["category", "number", "tensor"]
+    """How its values are read. A tensor's are taken as they are: none is missing, every number
+    is finite, and text is any UTF-8."""
     meaning: str
     """What the column says, with its unit."""
     categories: list[str] | None
@@ -39,6 +71,21 @@ class InputTensor(Document):
     """What a missing value (JSON null) means."""
     unknown: str | None
     """What a value outside `categories` means; None for a number."""
+    padding: Padding | None = None
+    """How one variable dimension is padded; None: not at all."""
+
+    @model_validator(mode="after")
+    def _padding_fits(self) -> Self:
+        if self.padding is None:
+            return self
+        if self.kind != "tensor" or self.datatype == "BYTES":
+            raise ValueError("padding is for tensors of numbers")
+        _check_axis("padding.axis", self.padding.axis, self.shape)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _drop_none(write(self), "padding")
 
 
 class OutputTensor(Document):
@@ -53,7 +100,19 @@ class OutputTensor(Document):
     meaning: str
     """What the value is the probability, or the measure, of."""
     range: tuple[float, float] | None
-    """The interval that every answer lies in."""
+    """The interval that every answer lies in; None where none is known."""
+    padded_axis: int | None = None
+    """The dimension that is as long as the padded inputs', and is cut back to what was asked."""
+
+    @model_validator(mode="after")
+    def _padded_axis_fits(self) -> Self:
+        if self.padded_axis is not None:
+            _check_axis("padded_axis", self.padded_axis, self.shape)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _drop_none(write(self), "padded_axis")
 
 
 class Requires(Document):
@@ -90,9 +149,38 @@ class Contract(Document):
             raise ValueError(f"tensors named twice: {', '.join(twice)}")
         return self
 
+    @model_validator(mode="after")
+    def _paddings_agree(self) -> Self:
+        """One request has one padded length, so there is one list of buckets."""
+        buckets = [tensor.padding.buckets for tensor in self.inputs if tensor.padding]
+        if any(each != buckets[0] for each in buckets):
+            raise ValueError("padded inputs have different buckets")
+        if not buckets and any(tensor.padded_axis is not None for tensor in self.outputs):
+            raise ValueError("padded_axis of an output without a padded input")
+        return self
+
+    @property
+    def batchable(self) -> bool:
+        """Whether rows of several requests may share a run: every first dimension counts rows.
+
+        Otherwise a request is one whole, and `max_rows` counts nothing in it.
+        """
+        shapes = [t.shape for t in self.inputs] + [t.shape for t in self.outputs]
+        return all(shape[:1] == [-1] for shape in shapes)
+
 
 def read_contract(source: Path | bytes) -> Contract:
     """Read `contract.json` from its path, or from bytes whose digest was checked."""
     data = source if isinstance(source, bytes) else source.read_bytes()
     with refused("contract.json"):
         return parse_document(Contract, data)
+
+
+def _check_axis(name: str, axis: int, shape: list[int]) -> None:
+    if not 1 <= axis < len(shape) or shape[axis] != -1:
+        raise ValueError(f"{name} must be a variable dimension after the first of {shape}")
+
+
+def _drop_none(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Leave out a field that says nothing, so that contracts without it keep their bytes."""
+    return {key: value for key, value in fields.items() if key != name or value is not None}

@@ -1,35 +1,56 @@
 """The golden set inside a bundle: fixed rows, their labels, and what this model answered.
 
-`golden.arrow` is an Arrow IPC file, uncompressed: one column per input (null = missing),
-`label`, and `expected.<output>` per output. The schema's metadata holds the precision and
-how far a host's answers may lie from the expected ones.
+`golden.arrow` is an Arrow IPC file, uncompressed. The schema's metadata holds the precision and
+how far a host's answers may lie from the expected ones. The columns have one of two forms:
+
+    columns    one per input (null = missing), `label`, `expected.<output>` in FP32
+    tensors    `input.<name>` and `expected.<name>` as rows.py writes them, `label` where known;
+               the metadata names their datatypes
+
+A row is what one request carries at least: a row of the first dimension, or, for a model whose
+first dimension is not variable, the whole request.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
+from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, bf16_to_float
 from slipway.bundle.format import Document, parse_document
+from slipway.bundle.rows import decode, encode, is_ragged, row_of
 from slipway.errors import BundleRefused
 
 Tensors = dict[str, npt.NDArray[Any]]
 
 LABEL = "label"
+INPUT = "input."
 EXPECTED = "expected."
 METADATA = b"slipway"
+
+UNKNOWN = -1
+"""A label that nobody gave."""
+
+REPLAY_ROWS = 256
+"""Rows per batch when the golden set is re-run, here as where it was proven."""
+
+_PLAIN: dict[np.dtype[Any], Datatype] = {d: name for name, d in DTYPES.items() if name != "BF16"}
 
 
 class _Metadata(Document):
     precision: str
-    tolerance: dict[str, float]
+    tolerance: dict[str, Annotated[float, Field(ge=0)]]
     outputs: list[str] = Field(min_length=1)
+    datatypes: dict[str, Datatype] | None = None
+    """Of each input and output, if the columns are tensors."""
+    batchable: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,20 +58,56 @@ class Golden:
     """Golden rows in memory, in the form that a session takes."""
 
     inputs: Tensors
-    """Per input: object array of str ("" = missing), float32 (NaN = missing) or int64."""
+    """Per input, row by row: in a column, text ("" = missing), float32 (NaN = missing) or int64."""
     labels: npt.NDArray[np.int8]
-    """What came true, 0 or 1."""
+    """What came true, 0 or 1; -1 where nobody said."""
     expected: Tensors
-    """Per output: what this model answered where it was proven, float32."""
+    """Per output, row by row: what this model answered where it was proven."""
     tolerance: dict[str, float]
-    """Per output: the largest difference from `expected` that a host may measure."""
+    """Per output: the largest difference from `expected` that a host may measure; 0 for all that
+    is not a floating-point number."""
     precision: str
     """The exported form that answered."""
+    datatypes: Mapping[str, Datatype] = field(default_factory=dict)
+    """Of each input and output, where they are tensors."""
+    batchable: bool = True
+    """Whether rows may be run together; if not, a row is a whole request."""
 
     @property
     def rows(self) -> int:
         """Count the golden rows."""
         return len(self.labels)
+
+    def batches(self, most: int) -> Iterator[tuple[Tensors, Tensors]]:
+        """Give inputs and expected answers, run by run; only rows of one shape share a run."""
+        for part in self._parts(most):
+            yield take(self.inputs, part), take(self.expected, part)
+
+    def _parts(self, most: int) -> Iterator[slice | int]:
+        if not self.batchable:
+            yield from range(self.rows)
+            return
+        ragged = [v for v in (*self.inputs.values(), *self.expected.values()) if is_ragged(v)]
+        start = 0
+        for _, same in groupby(range(self.rows), lambda i: [v[i].shape for v in ragged]):
+            end = start + len(list(same))
+            for first in range(start, end, most):
+                yield slice(first, min(first + most, end))
+            start = end
+
+
+def take(tensors: Tensors, part: slice | int) -> Tensors:
+    """Return some rows, or one whole request, as a session takes them."""
+    return {name: _taken(values, part) for name, values in tensors.items()}
+
+
+def _taken(values: npt.NDArray[Any], part: slice | int) -> npt.NDArray[Any]:
+    if isinstance(part, int):
+        return row_of(values, part)
+    if is_ragged(values):
+        same_shape: list[npt.NDArray[Any]] = values[part].tolist()
+        return np.stack(same_shape)
+    return values[part]
 
 
 @dataclass(frozen=True)
@@ -83,6 +140,31 @@ def write_golden(
         **{EXPECTED + name: pa.array(np.asarray(expected[name], np.float32)) for name in outputs},
     }
     about = {"precision": precision, "tolerance": dict(tolerance), "outputs": outputs}
+    _write(path, columns, about)
+
+
+def write_tensors(path: Path, golden: Golden) -> None:
+    """Write `golden.arrow` for a model of any tensors; the same rows give the same bytes."""
+    labels = {LABEL: pa.array(golden.labels)} if (golden.labels != UNKNOWN).any() else {}
+    columns = {
+        **{INPUT + name: encode(v, golden.datatypes[name]) for name, v in golden.inputs.items()},
+        **labels,
+        **{
+            EXPECTED + name: encode(v, golden.datatypes[name])
+            for name, v in golden.expected.items()
+        },
+    }
+    about = {
+        "precision": golden.precision,
+        "tolerance": golden.tolerance,
+        "outputs": list(golden.expected),
+        "datatypes": dict(golden.datatypes),
+        "batchable": golden.batchable,
+    }
+    _write(path, columns, about)
+
+
+def _write(path: Path, columns: Mapping[str, pa.Array], about: Mapping[str, Any]) -> None:
     text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
     table = pa.table(columns).replace_schema_metadata({METADATA: text})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -101,44 +183,83 @@ def read_golden(source: Path | bytes) -> Golden:
 
 
 def replay(
-    run: Callable[[Tensors], Mapping[str, npt.NDArray[Any]]], golden: Golden, batch_rows: int = 256
+    run: Callable[[Tensors], Mapping[str, npt.NDArray[Any]]],
+    golden: Golden,
+    batch_rows: int = REPLAY_ROWS,
 ) -> GoldenResult:
     """Run the golden rows and measure how far the answers lie from the expected ones."""
     largest = dict.fromkeys(golden.expected, 0.0)
-    for start in range(0, golden.rows, batch_rows):
-        part = slice(start, start + batch_rows)
-        answers = run({name: values[part] for name, values in golden.inputs.items()})
-        for name, expected in golden.expected.items():
-            largest[name] = max(largest[name], _distance(answers.get(name), expected[part]))
+    for inputs, expected in golden.batches(batch_rows):
+        answers = run(inputs)
+        for name, wanted in expected.items():
+            datatype = golden.datatypes.get(name) or _PLAIN[wanted.dtype]
+            largest[name] = max(largest[name], distance(answers.get(name), wanted, datatype))
     passed = all(largest[name] <= golden.tolerance[name] for name in largest)
     return GoldenResult(golden.rows, largest, dict(golden.tolerance), passed)
 
 
-def _distance(actual: npt.NDArray[Any] | None, expected: npt.NDArray[Any]) -> float:
+def distance(
+    actual: npt.NDArray[Any] | None, expected: npt.NDArray[Any], datatype: Datatype
+) -> float:
     """Return the largest difference; a missing, misshapen or non-finite answer is infinitely far.
 
-    NaN compares as neither larger nor smaller, so it would slip through a plain maximum.
+    NaN compares as neither larger nor smaller, so it would slip through a plain maximum. Text,
+    truth values and whole numbers are equal or infinitely far: a class is not nearly another.
     """
     if actual is None or actual.shape != expected.shape:
         return float("inf")
-    difference = np.abs(actual.astype(np.float64) - expected)
-    return float(np.max(np.where(np.isfinite(difference), difference, np.inf)))
+    if datatype not in FLOATS:
+        return 0.0 if np.array_equal(actual, expected) else float("inf")
+    with np.errstate(invalid="ignore"):  # inf - inf: not finite, so infinitely far
+        difference = np.abs(as_numbers(actual, datatype) - as_numbers(expected, datatype))
+    return float(np.max(np.where(np.isfinite(difference), difference, np.inf), initial=0.0))
+
+
+def as_numbers(values: npt.NDArray[Any], datatype: Datatype) -> npt.NDArray[np.float64]:
+    """Return the numbers that a floating-point tensor stands for."""
+    numbers = bf16_to_float(values) if datatype == "BF16" else values
+    return numbers.astype(np.float64)
 
 
 def _golden(table: pa.Table) -> Golden:
     about = parse_document(_Metadata, (table.schema.metadata or {})[METADATA])
-    expected_names = {EXPECTED + name for name in about.outputs}
-    inputs = [n for n in table.column_names if n != LABEL and n not in expected_names]
-    if not inputs or not table.num_rows or len(set(table.column_names)) != table.num_columns:
+    if not table.num_rows or len(set(table.column_names)) != table.num_columns:
         raise ValueError("expected rows, inputs, and every column once")
     if set(about.tolerance) != set(about.outputs):
         raise ValueError("expected one tolerance per output")
+    if about.datatypes is None:
+        return _from_columns(table, about)
+    return _from_tensors(table, about, about.datatypes)
+
+
+def _from_columns(table: pa.Table, about: _Metadata) -> Golden:
+    expected_names = {EXPECTED + name for name in about.outputs}
+    inputs = [n for n in table.column_names if n != LABEL and n not in expected_names]
+    if not inputs:
+        raise ValueError("expected rows, inputs, and every column once")
     return Golden(
         inputs={name: _input(table, name) for name in inputs},
         labels=_filled(table, LABEL, pa.int8()),
         expected={name: _filled(table, EXPECTED + name, pa.float32()) for name in about.outputs},
         tolerance=about.tolerance,
         precision=about.precision,
+    )
+
+
+def _from_tensors(table: pa.Table, about: _Metadata, datatypes: dict[str, Datatype]) -> Golden:
+    inputs = [name for name in datatypes if name not in about.outputs]
+    columns = {INPUT + name for name in inputs} | {EXPECTED + name for name in about.outputs}
+    if not inputs or set(table.column_names) - {LABEL} != columns:
+        raise ValueError("expected one column per input and output that has a datatype")
+    unknown = np.full(table.num_rows, UNKNOWN, np.int8)
+    return Golden(
+        inputs={name: decode(table.column(INPUT + name), datatypes[name]) for name in inputs},
+        labels=_filled(table, LABEL, pa.int8()) if LABEL in table.column_names else unknown,
+        expected={n: decode(table.column(EXPECTED + n), datatypes[n]) for n in about.outputs},
+        tolerance=about.tolerance,
+        precision=about.precision,
+        datatypes=datatypes,
+        batchable=about.batchable,
     )
 
 

@@ -28,7 +28,7 @@ from slipway.bundle.format import (
     refused,
     short,
 )
-from slipway.bundle.golden import Golden, GoldenResult, read_golden, replay
+from slipway.bundle.golden import REPLAY_ROWS, Golden, GoldenResult, read_golden, replay
 from slipway.bundle.session import Session, device_memory_bytes
 from slipway.bundle.signing import TrustedKeys, open_signature
 from slipway.errors import BundleRefused
@@ -127,7 +127,7 @@ def check_here(verified: Verified, session: Session) -> GoldenResult:
     """
     _check_machine(verified.contract, session)
     _check_tensors(verified, session)
-    result = replay(session.run, verified.golden)
+    result = _replay(verified, session)
     if result.passed:
         return result
     outside = [
@@ -139,6 +139,16 @@ def check_here(verified: Verified, session: Session) -> GoldenResult:
         f"golden.arrow: {short(verified.manifest.version)} answers its {result.rows} golden rows"
         f" differently on this machine: {'; '.join(outside)}"
     )
+
+
+def _replay(verified: Verified, session: Session) -> GoldenResult:
+    """Re-run the golden set in batches that a request could carry too."""
+    try:
+        batch_rows = min(REPLAY_ROWS, verified.contract.max_rows)
+        return replay(session.run, verified.golden, batch_rows)
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        reason = " ".join(str(error).split())
+        raise BundleRefused(f"golden.arrow: the model fails on its golden rows: {reason}") from None
 
 
 def _check_names(folder: Path) -> None:
@@ -205,6 +215,8 @@ def _check_proof(verified: Verified, contents: dict[str, bytes]) -> None:
     failed = sorted(
         {g.gate for g in proof.gates if g.precision == gates.chosen and g.verdict != "pass"}
     )
+    promised = {t.name: t.datatype for t in contract.inputs}
+    promised |= {t.name: t.datatype for t in contract.outputs}
     inputs = {tensor.name for tensor in contract.inputs}
     outputs = {tensor.name for tensor in contract.outputs}
     problems = [
@@ -227,6 +239,14 @@ def _check_proof(verified: Verified, contents: dict[str, bytes]) -> None:
         (
             (set(golden.inputs), set(golden.expected)) != (inputs, outputs),
             "golden.arrow: its columns are not the contract's inputs and outputs",
+        ),
+        (
+            any(promised.get(name) != datatype for name, datatype in golden.datatypes.items()),
+            "golden.arrow: its datatypes are not the contract's",
+        ),
+        (
+            bool(golden.datatypes) and golden.batchable != contract.batchable,
+            "golden.arrow: its rows are whole requests where the contract has rows, or the reverse",
         ),
     ]
     if found := [problem for wrong, problem in problems if wrong]:

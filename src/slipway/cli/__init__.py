@@ -11,19 +11,34 @@ from typing import NoReturn
 import click
 
 from slipway import __version__
+from slipway.cli.bundle import bundle
 from slipway.cli.deliver import build, release, run
 from slipway.cli.doctor import doctor
-from slipway.cli.host import host
 from slipway.cli.inspect import trace, verify
+from slipway.cli.keys import keys
 from slipway.cli.serve import fleet, rollback, status
 from slipway.errors import SlipwayError
+from slipway.host.command import host
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
 
 @click.group(
-    commands=[run, build, release, rollback, status, fleet, host, verify, trace, doctor],
+    commands=[
+        run,
+        build,
+        release,
+        rollback,
+        status,
+        fleet,
+        host,
+        verify,
+        trace,
+        doctor,
+        bundle,
+        keys,
+    ],
     epilog="Start with: slipway run flights",
 )
 @click.version_option(__version__, prog_name="slipway")

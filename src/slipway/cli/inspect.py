@@ -63,6 +63,7 @@ def verify(path: Path, trusted_keys: Path | None, threads: int, as_json: bool) -
         f"files      {len(bundle.manifest.files)} listed, {size:,} bytes, nothing extra",
         f"signature  by builder key {short(bundle.key_id)}, trusted in {folder}",
         f"proof      pass, {bundle.contract.precision} on {provider}",
+        *(f"proves     {told}" for told in [bundle.proof.get("proves")] if told),
         *(
             f"golden     {result.rows} rows run here: {name} within {largest:.2g} of the proven"
             f" answers, tolerance {result.tolerance[name]:.2g}"

@@ -1,8 +1,11 @@
-"""The inference host: one process that serves the models of one fleet.
+"""The inference host: one process that serves models, each proven here before it answers.
 
-From the wire inwards: `http` cuts bytes into requests (`exchange`), `routes` finds what they
-ask for, `v2` turns JSON into a message and answers into JSON, `core` checks the message
-against the model's contract (`tensors`), picks the version and runs it on an `engine`. Beside
-them `reconcile` follows the store: `watch` looks, `plan` decides (pure), `loading` verifies,
-`memory` survives restarts. `admin` tells what serves and why.
+    wire      what callers speak: HTTP/1.1 with JSON or binary tensors, gRPC; the admin listener
+    guard     who may ask for what, and how often
+    core      which version answers; checks against the contract (`tensors`), counts, shadows
+    engine    from a queue of checked jobs to outputs: batches, faults, sessions
+    follow    which versions should serve, and how they are fetched, verified and opened
+    observe   what is written down: metrics, traces, access, audit, captured requests
+
+`server` puts them together from `options`; `many` starts several processes of one host.
 """

@@ -1,96 +1,43 @@
 """Answer requests, whatever transport brought them: find the version, check, run, answer.
 
-Runs on the event loop and never waits: an engine's future comes back here, and the answer goes
-to the callback that came with the call. What is served is replaced whole, in one assignment,
-so no request ever sees half of a change.
+Runs on the event loop and never waits: an engine calls back, and the answer goes to the face
+that brought the call. What is served is replaced whole, in one assignment, so no request ever
+sees half of a change.
 """
 
-import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Protocol
 
-from slipway.bundle.contract import Contract
-from slipway.host.engine.engine import Engine
-from slipway.host.message import Answer, Array, Message
+from slipway.host.call import Call, Loaded, Outcome, Reply, Serving
+from slipway.host.engine.job import Job, Result
+from slipway.host.message import Answer, Array, OutputData
 from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import RequestRefused, quote
 from slipway.host.shadow import Shadow
-from slipway.host.tensors import check_outputs, make_tensors, pick_outputs
+from slipway.host.tensors import pick_outputs, prepare
 from slipway.store.split import takes_candidate
+
+if TYPE_CHECKING:
+    from slipway.host.observe.callers import Callers
+
+__all__ = ["Call", "Core", "Loaded", "Outcome", "Reply", "Serving"]
 
 log = logging.getLogger(__name__)
 
 PREFIX_MIN: Final = 12
 """Fewer digits of a version could mean two of them."""
 
-Future = asyncio.Future[Mapping[str, Array]]
+FAILED: Final = "the model failed on this request"
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """One version that passed every check and can run."""
+class Observer(Protocol):
+    """Hears of every finished request, after its answer was handed over."""
 
-    version: str
-    contract: Contract
-    engine: Engine
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What one model serves now."""
-
-    stable: Loaded | None = None
-    candidate: Loaded | None = None
-    mode: Literal["shadow", "canary"] = "canary"
-    """A shadow candidate answers nobody; a canary answers `percent` of the callers."""
-    percent: int = 0
-
-    @property
-    def versions(self) -> tuple[Loaded, ...]:
-        """All loaded versions, the stable one first."""
-        return tuple(loaded for loaded in (self.stable, self.candidate) if loaded)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request and where it should go."""
-
-    model: str
-    version: str | None
-    """A version, or 12 digits or more of one; None leaves the choice to the channel."""
-    message: Message
-    request_id: str
-    """The caller's id, or one made up for it."""
-    key: str | None
-    """Equal keys get the same version for as long as the candidate is the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a call, and the version that it was given to, if it came that far."""
-
-    result: Answer | RequestRefused
-    version: str | None
-
-
-Reply = Callable[[Outcome], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """What is needed again when the engine is done."""
-
-    call: Call
-    reply: Reply
-    loaded: Loaded
-    outputs: tuple[str, ...]
-    rows: int
-    started: float
-    shadow: Loaded | None
+    def finished(self, call: Call, outcome: Outcome, job: Job | None) -> None:
+        """Take note; must not wait and must not raise."""
 
 
 class Core:
@@ -102,9 +49,14 @@ class Core:
         """Whether every model that has a stable version by its channel serves one."""
         self.draining = False
         self.in_flight = 0
+        self.observers: tuple[Observer, ...] = ()
+        self.callers: Callers | None = None
+        """Counts by caller, where callers are known; no observer, because it needs no outcome."""
         self._metrics = metrics
         self._clock = clock
         self._shadow = Shadow(metrics)
+        self._done = self._finish  # bound once, not per request
+        self._gone = self._abandon
         metrics.in_flight.set_function(lambda: self.in_flight)
 
     def find(self, model: str) -> Serving:
@@ -120,83 +72,148 @@ class Core:
             raise RequestRefused("version_not_found", f"version {quote(version)} is not loaded")
         return found[0]
 
-    def infer(self, call: Call, reply: Reply) -> Future | None:
-        """Answer a call through `reply`, exactly once; cancel the future if nobody waits."""
-        started = self._clock()
-        loaded: Loaded | None = None
+    def infer(self, call: Call, reply: Reply) -> Job | None:
+        """Answer a call through `reply`, exactly once, with the whole outcome.
+
+        Cancel the job if nobody waits any more.
+        """
+        call.reply = lambda call, result: reply(make_outcome(call, result))
+        return self.submit(call)
+
+    def submit(self, call: Call) -> Job | None:
+        """Answer a call through its own `reply`."""
+        arrived = self._clock()
         try:
             if self.draining:
                 raise RequestRefused("draining", "this host is stopping; ask another")
-            loaded, shadow = self._route(call)
-            outputs = pick_outputs(call.message, loaded.contract)
-            tensors = make_tensors(call.message, loaded.contract)
-            future = loaded.engine.submit(tensors)
+            loaded = call.loaded
+            if loaded is None:
+                loaded, call.shadow = self.route(call)
+                call.loaded = loaded
+            message, prepared = call.message, call.prepared
+            if prepared is None:
+                call.outputs = pick_outputs(message, loaded.contract)
+                prepared = call.prepared = prepare(message, loaded.contract)
+            if call.caller.meter is not None:
+                call.caller.charge(prepared.rows)
+            job = Job(prepared.inputs, prepared.rows, self._done, call, prepared.group, arrived)
+            job.abandon = self._gone
+            if message.timeout_us:
+                job.deadline = arrived + message.timeout_us * 1e-6
+            if message.priority == 1:
+                job.high = True
+            if call.trace is not None:
+                call.trace.step("check", arrived, self._clock())
+            loaded.engine.submit(job)
+            self.in_flight += 1
         except RequestRefused as refusal:
-            version = loaded.version if loaded else None
-            self._count(call.model, version, refusal.code)
-            reply(Outcome(refusal, version))
+            self.refuse(call, refusal)
             return None
-        rows = len(next(iter(tensors.values())))
-        self.in_flight += 1
-        running = _Running(call, reply, loaded, outputs, rows, started, shadow)
-        future.add_done_callback(partial(self._finish, running))
-        return future
+        return job
 
     def count_refusal(self, model: str, refusal: RequestRefused) -> None:
         """Count a request that named a model and could not be read."""
-        self._count(model, None, refusal.code)
+        self._metrics.series(model if model in self.models else "", "").count(refusal.code)
 
-    def _route(self, call: Call) -> tuple[Loaded, Loaded | None]:
+    def route(self, call: Call) -> tuple[Loaded, Loaded | None]:
         """Return the version that answers, and the one that shadows it."""
         if call.version is not None:
             return self.find_version(call.model, call.version), None
         serving = self.find(call.model)
         candidate = serving.candidate
-        key = call.key if call.key is not None else call.request_id
-        chosen = candidate and takes_candidate(candidate.version, key, serving.percent)
+        chosen = candidate and takes_candidate(candidate.version, _key(call), serving.percent)
         if candidate and chosen and serving.mode == "canary":
             return candidate, None
         if serving.stable is None:
             raise RequestRefused("not_ready", "this model has no stable version here yet")
         return serving.stable, candidate if chosen else None
 
-    def _finish(self, running: _Running, future: Future) -> None:
+    def _finish(self, job: Job, result: Result) -> None:
         """Send what the engine made of a call, then let the shadow try the same."""
+        call: Call = job.context
+        loaded = call.loaded
+        assert loaded is not None
         self.in_flight -= 1
-        model, version = running.call.model, running.loaded.version
-        if future.cancelled():
-            self._count(model, version, "cancelled")
-            return
-        result = self._judge(running, future)
-        if isinstance(result, RequestRefused):
-            self._count(model, version, result.code)
+        if isinstance(result, Exception):
+            result = self._judge(call, result)
+            loaded.series.count(result.code)
         else:
-            self._count(model, version, "ok")
-            seconds = self._clock() - running.started
-            self._metrics.seconds.labels(model, version).observe(seconds)
-        running.reply(Outcome(result, version))
-        if running.shadow and isinstance(result, Answer):
-            shadow = running.shadow
-            self._shadow.compare(
-                result, running.call.message, shadow.contract, shadow.version, shadow.engine
-            )
+            ended = job.batch.ended if job.batch is not None else self._clock()
+            loaded.series.answered(ended - job.arrived)
+        reply, call.reply = call.reply, None
+        assert reply is not None
+        reply(call, result)
+        if call.shadow is not None and not isinstance(result, RequestRefused):
+            self._shadow.compare(call, result)
+        if self.callers is not None:
+            self.callers.count(call.caller.id, job)
+        if self.observers:
+            self._tell(call, result, job)
 
-    def _judge(self, running: _Running, future: Future) -> Answer | RequestRefused:
-        """Make an answer of what the engine gave; no fault of a model gets past here."""
-        call, loaded = running.call, running.loaded
-        try:
-            outputs = check_outputs(future.result(), running.outputs, loaded.contract, running.rows)
-            return Answer(call.model, loaded.version, call.message.id, outputs)
-        except RequestRefused as refusal:
-            return refusal
-        except Exception:
-            log.exception(
-                "the model failed",
-                extra={"request_id": call.request_id, "version": loaded.version},
-            )
-            return RequestRefused("model_failed", "the model failed on this request")
+    def _abandon(self, job: Job) -> None:
+        """Count a job whose caller has gone."""
+        call: Call = job.context
+        if call.reply is not None:
+            call.reply = None
+            self.in_flight -= 1
+            self._count(call, "cancelled")
 
-    def _count(self, model: str, version: str | None, code: str) -> None:
+    def refuse(self, call: Call, refusal: RequestRefused) -> None:
+        """Answer a call that never reached an engine."""
+        self._count(call, refusal.code)
+        reply, call.reply = call.reply, None
+        assert reply is not None
+        reply(call, refusal)
+        if self.callers is not None:
+            self.callers.count(call.caller.id, None)
+        if self.observers:
+            self._tell(call, refusal, None)
+
+    def _judge(self, call: Call, error: Exception) -> RequestRefused:
+        """Make a refusal of what the engine gave; no fault of a model gets past here."""
+        if isinstance(error, RequestRefused):
+            return error
+        version = call.loaded.version if call.loaded else None
+        extra = {"request_id": name_request(call), "version": version}
+        log.error("the model failed", exc_info=error, extra=extra)
+        return RequestRefused("model_failed", FAILED)
+
+    def _tell(
+        self, call: Call, result: Mapping[str, Array] | RequestRefused, job: Job | None
+    ) -> None:
+        outcome = make_outcome(call, result)
+        for observer in self.observers:
+            observer.finished(call, outcome, job)
+
+    def _count(self, call: Call, code: str) -> None:
         """Count a request; a name that is no model of ours must not become a label."""
-        known = model if model in self.models else ""
-        self._metrics.requests.labels(known, version or "", code).inc()
+        if call.loaded is not None:
+            call.loaded.series.count(code)
+        else:
+            self._metrics.series(call.model if call.model in self.models else "", "").count(code)
+
+
+def make_outcome(call: Call, result: Mapping[str, Array] | RequestRefused) -> Outcome:
+    """Return the whole story of a call."""
+    loaded = call.loaded
+    version = loaded.version if loaded else None
+    if isinstance(result, RequestRefused):
+        return Outcome(result, version)
+    assert loaded is not None
+    datatypes = {tensor.name: tensor.datatype for tensor in loaded.contract.outputs}
+    outputs = tuple(OutputData(name, datatypes[name], result[name]) for name in call.outputs)
+    return Outcome(Answer(call.model, loaded.version, call.message.id, outputs), version)
+
+
+def _key(call: Call) -> str:
+    """Return what splits callers: the key that one gave, even an empty one, or else its name."""
+    if call.key is not None:
+        return call.key
+    return call.caller.id or name_request(call)
+
+
+def name_request(call: Call) -> str:
+    """Return the request's id; made up for one whose caller gave none, when it is needed."""
+    if call.request_id is None:
+        call.request_id = secrets.token_hex(8)
+    return call.request_id

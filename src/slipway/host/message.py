@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic] | NDArray[Any]
-"""One tensor; text is an object array of str, as the session takes and gives it."""
+"""One tensor; text is an object array of str, and BF16 an array of uint16 that holds its bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,9 @@ class InputData:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: list[Any]
-    """Row-major, nested or flat."""
+    data: list[Any] | bytes | memoryview | Array
+    """Row-major. A list: JSON values, nested or flat. Bytes: the binary tensor encoding, little
+    endian (BYTES: each element after its length, u32). An array: flat and already of numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,13 @@ class Message:
     inputs: tuple[InputData, ...]
     outputs: tuple[str, ...]
     """The outputs asked for, in order; none means all."""
+    timeout_us: int = 0
+    """Not worth answering after so many microseconds; 0: always worth it."""
+    priority: int = 0
+    """1 goes before all others; 0 and 2 mean normal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OutputData:
     """One output, already known to be finite."""
 
@@ -41,7 +46,7 @@ class OutputData:
     values: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """One answer, and which version gave it."""
 

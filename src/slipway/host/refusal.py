@@ -4,6 +4,7 @@ from typing import Final
 
 STATUS: Final = {
     "bad_request": 400,
+    "unauthenticated": 401,
     "forbidden": 403,
     "not_found": 404,
     "model_not_found": 404,
@@ -14,12 +15,16 @@ STATUS: Final = {
     "unsupported_media_type": 415,
     "expectation_failed": 417,
     "upgrade_refused": 426,
+    "rate_limited": 429,
     "headers_too_large": 431,
     "model_failed": 500,
     "non_finite_output": 500,
     "queue_full": 503,
     "draining": 503,
     "not_ready": 503,
+    "out_of_memory": 503,
+    "audit_failed": 503,
+    "queue_timeout": 504,
 }
 """The published error codes and their HTTP status."""
 
@@ -37,9 +42,11 @@ class RequestRefused(Exception):
     of the caller's own text (through `quote`): never of a path or of a library's message.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, retry_after_s: int = RETRY_AFTER_S) -> None:
         self.code = code
         self.message = message
+        self.retry_after_s = retry_after_s
+        """Said with 429 and 503 only."""
         super().__init__(message)
 
     @property

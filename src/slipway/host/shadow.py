@@ -4,20 +4,21 @@ Never in a caller's way: it starts after the answer was sent, it is dropped when
 way, and whatever it does is a number in the metrics.
 """
 
-import asyncio
 import logging
+import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 import numpy as np
 
 from slipway.bundle.contract import Contract
-from slipway.host.engine.engine import Engine
-from slipway.host.message import Answer, Array, Message
+from slipway.host.binary import as_numbers
+from slipway.host.call import Call
+from slipway.host.engine.job import Job, Result
+from slipway.host.message import Array
 from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import RequestRefused
-from slipway.host.tensors import make_tensors
+from slipway.host.tensors import prepare
 
 log = logging.getLogger(__name__)
 
@@ -33,50 +34,59 @@ class Shadow:
         self._running = 0
         self._largest: dict[tuple[str, str], float] = {}
 
-    def compare(
-        self, answer: Answer, message: Message, contract: Contract, version: str, engine: Engine
-    ) -> None:
-        """Run the same message on another version, if the budget allows."""
+    def compare(self, call: Call, outputs: Mapping[str, Array]) -> None:
+        """Run the same message on the call's shadow version, if the budget allows."""
+        shadow = call.shadow
+        assert shadow is not None
         if self._running >= AT_ONCE:
-            self._count(answer.model, version, "skipped")
+            self._count(call, "skipped")
             return
         try:
-            future = engine.submit(make_tensors(message, contract))
+            prepared = prepare(call.message, shadow.contract)
+            context = (call, {name: outputs[name] for name in call.outputs})
+            job = Job(prepared.inputs, prepared.rows, self._finish, context, prepared.group)
+            job.arrived = time.perf_counter()
+            shadow.engine.submit(job)
         except RequestRefused:
-            self._count(answer.model, version, "failed")
+            self._count(call, "failed")
             return
         self._running += 1
-        future.add_done_callback(partial(self._finish, answer, version))
 
-    def _finish(
-        self, answer: Answer, version: str, future: asyncio.Future[Mapping[str, Array]]
-    ) -> None:
+    def _finish(self, job: Job, result: Result) -> None:
         self._running -= 1
-        try:
-            apart = largest_difference(answer, future.result())
-        except Exception:
-            log.exception("the shadow failed", extra={"version": version})
-            self._count(answer.model, version, "failed")
+        call: Call
+        call, outputs = job.context
+        assert call.shadow is not None
+        if isinstance(result, Exception):
+            extra = {"version": call.shadow.version}
+            log.error("the shadow failed", exc_info=result, extra=extra)
+            self._count(call, "failed")
             return
-        self._count(answer.model, version, "compared")
-        series = (answer.model, version)
+        self._count(call, "compared")
+        apart = largest_difference(outputs, result, call.shadow.contract)
+        series = (call.model, call.shadow.version)
         self._largest[series] = max(self._largest.get(series, 0.0), apart)
         self._metrics.shadow_difference.labels(*series).set(self._largest[series])
 
-    def _count(self, model: str, version: str, outcome: str) -> None:
-        self._metrics.shadows.labels(model, version, outcome).inc()
+    def _count(self, call: Call, outcome: str) -> None:
+        version = call.shadow.version if call.shadow else ""
+        self._metrics.shadows.labels(call.model, version, outcome).inc()
 
 
-def largest_difference(answer: Answer, raw: Mapping[str, Array]) -> float:
+def largest_difference(
+    outputs: Mapping[str, Array], others: Mapping[str, Array], contract: Contract
+) -> float:
     """Return the largest distance of any value; a missing or non-finite one is infinitely far."""
     largest = 0.0
-    for output in answer.outputs:
-        other = raw.get(output.name)
-        if other is None or other.shape != output.values.shape:
+    datatypes = {tensor.name: tensor.datatype for tensor in contract.outputs}
+    for name, values in outputs.items():
+        other = others.get(name)
+        if other is None or other.shape != values.shape or other.dtype != values.dtype:
             return float("inf")
-        if output.values.dtype == object:
-            apart = float((other != output.values).any())
+        if values.dtype.kind in "OUb":
+            apart = float((other != values).any())
         else:
-            apart = float(np.max(np.abs(other.astype(float) - output.values.astype(float))))
+            numbers = [as_numbers(v, datatypes[name]).astype(float) for v in (other, values)]
+            apart = float(np.max(np.abs(numbers[0] - numbers[1]), initial=0.0))
         largest = max(largest, apart if np.isfinite(apart) else float("inf"))
     return largest

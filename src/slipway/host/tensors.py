@@ -1,52 +1,50 @@
 """Check a message against a model's contract and make the session's tensors of it.
 
 The graph is never asked to judge a request: what it would crash on, broadcast or quietly
-convert is refused here, with the input's name and what was expected.
+convert is refused here, with the input's name and what was expected. Whatever encoding
+brought the values, the verdict is the same.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor
-from slipway.host.message import Array, InputData, Message, OutputData
+from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, float_to_bf16
+from slipway.host.binary import as_numbers, decode
+from slipway.host.message import Array, InputData, Message
 from slipway.host.refusal import RequestRefused, bad_request, quote
 
-DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
-    "BOOL": np.dtype(np.bool_),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "BYTES": np.dtype(object),
-}
+WHOLE: Final = frozenset({int})
+NUMBERS: Final = frozenset({int, float})
 
-JSON_TYPES: Final[Mapping[str, frozenset[type]]] = {
-    "BOOL": frozenset({bool}),
-    "INT32": frozenset({int}),
-    "INT64": frozenset({int}),
-    "FP32": frozenset({int, float}),
-    "FP64": frozenset({int, float}),
-    "BYTES": frozenset({str}),
+JSON_TYPES: Final[Mapping[str, tuple[frozenset[type], str]]] = {
+    "BOOL": (frozenset({bool}), "true or false"),
+    "BYTES": (frozenset({str}), "strings"),
+    **dict.fromkeys(FLOATS, (NUMBERS, "numbers")),
+    **dict.fromkeys(DTYPES.keys() - FLOATS - {"BOOL", "BYTES"}, (WHOLE, "whole numbers")),
 }
-"""What an element may be. Exact types: in Python True is an int, in JSON it is not."""
-
-TYPE_WORDS: Final[Mapping[str, str]] = {
-    "BOOL": "true or false",
-    "INT32": "whole numbers",
-    "INT64": "whole numbers",
-    "FP32": "numbers",
-    "FP64": "numbers",
-    "BYTES": "strings",
-}
+"""What an element may be, and its name. Exact types: in Python True is an int, in JSON not."""
 
 CATEGORY_CHARACTERS_MAX: Final = 1024
 """Longer strings are in no vocabulary; they would only be copied about."""
 
 
-def make_tensors(message: Message, contract: Contract) -> dict[str, Array]:
+@dataclass(slots=True)
+class Prepared:
+    """What a session takes."""
+
+    inputs: dict[str, Array]
+    rows: int
+    """Length of the first dimension; 1 for a model that does not take rows."""
+    group: tuple[int, ...]
+    """The sizes of the other variable dimensions: only equal ones can be one batch."""
+
+
+def prepare(message: Message, contract: Contract) -> Prepared:
     """Return the session's inputs; raise RequestRefused where message and contract differ."""
     given = {item.name: item for item in message.inputs}
     known = {tensor.name for tensor in contract.inputs}
@@ -54,63 +52,27 @@ def make_tensors(message: Message, contract: Contract) -> dict[str, Array]:
         raise bad_request(f"unknown input {quote(unknown[0])}; the model has {_names(contract)}")
     if missing := [t.name for t in contract.inputs if t.name not in given]:
         raise bad_request(f"missing input {quote(missing[0])}; the model has {_names(contract)}")
-    rows: int | None = None
-    tensors: dict[str, Array] = {}
+    prepared = Prepared({}, 0, ())
     for tensor in contract.inputs:
         item = given[tensor.name]
-        rows = _check_shape(item, tensor, contract.max_rows, rows)
-        tensors[tensor.name] = _values(item, tensor)
-    return tensors
+        check_shape(item, tensor, contract, prepared)
+        prepared.inputs[tensor.name] = _values(item, tensor).reshape(item.shape)
+    return prepared
 
 
 def pick_outputs(message: Message, contract: Contract) -> tuple[str, ...]:
     """Return the names of the outputs to answer with: those asked for, or all."""
-    known = [tensor.name for tensor in contract.outputs]
+    known = tuple(tensor.name for tensor in contract.outputs)
     for name in message.outputs:
         if name not in known:
-            raise bad_request(f"unknown output {quote(name)}; the model has {known}")
-    return message.outputs or tuple(known)
+            raise bad_request(f"unknown output {quote(name)}; the model has {list(known)}")
+    return message.outputs or known
 
 
-def check_outputs(
-    raw: Mapping[str, Array], names: tuple[str, ...], contract: Contract, rows: int
-) -> tuple[OutputData, ...]:
-    """Return what the model gave, refused unless it is what the contract promises.
-
-    JSON has no NaN, and a null or a string in its place would be taken for an answer.
-    """
-    tensors = {tensor.name: tensor for tensor in contract.outputs}
-    outputs = []
-    for name in names:
-        values = raw[name]
-        tensor = tensors[name]
-        if values.dtype != DTYPES[tensor.datatype] or not _matches(values.shape, tensor, rows):
-            raise RequestRefused("model_failed", f"output {quote(name)} breaks the contract")
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise RequestRefused(
-                "non_finite_output", f"output {quote(name)} holds a value that is not finite"
-            )
-        outputs.append(OutputData(name, tensor.datatype, values))
-    return tuple(outputs)
-
-
-def _matches(shape: tuple[int, ...], tensor: OutputTensor, rows: int) -> bool:
-    """Compare with the contract, in which the first variable dimension counts the rows."""
-    expected = [rows if n == 0 and dim == -1 else dim for n, dim in enumerate(tensor.shape)]
-    return len(shape) == len(expected) and all(
-        want in (-1, got) for want, got in zip(expected, shape, strict=True)
-    )
-
-
-def _names(contract: Contract) -> str:
-    return str([tensor.name for tensor in contract.inputs])
-
-
-def _check_shape(item: InputData, tensor: InputTensor, max_rows: int, rows: int | None) -> int:
-    """Return the number of rows, which is the first dimension.
-
-    Every dimension is held to the contract before any is multiplied or allocated.
-    """
+def check_shape(
+    item: InputData, tensor: InputTensor, contract: Contract, prepared: Prepared
+) -> None:
+    """Hold every dimension to the contract before any is multiplied; note rows and group."""
     where = f"input {quote(item.name)}"
     if item.datatype != tensor.datatype:
         raise bad_request(f"{where}: datatype must be {tensor.datatype}")
@@ -118,37 +80,150 @@ def _check_shape(item: InputData, tensor: InputTensor, max_rows: int, rows: int 
         raise bad_request(f"{where}: shape must be {tensor.shape} (-1: any), got another rank")
     if any(d not in (-1, got) for d, got in zip(tensor.shape, item.shape, strict=True)):
         raise bad_request(f"{where}: shape must be {tensor.shape} (-1: any)")
-    count = item.shape[0] if item.shape else 1
-    if not 0 < count <= max_rows or any(dim > max_rows for dim in _free(item, tensor)):
-        raise bad_request(f"{where}: a request carries 1 to {max_rows} rows")
-    if rows is not None and count != rows:
-        raise bad_request(f"{where}: has {count} rows where other inputs have {rows}")
-    return count
+    rows = item.shape[0] if contract.batchable else 1
+    if not 0 < rows <= contract.max_rows:
+        raise bad_request(f"{where}: a request carries 1 to {contract.max_rows} rows")
+    if prepared.rows not in (0, rows):
+        raise bad_request(f"{where}: has {rows} rows where other inputs have {prepared.rows}")
+    if 0 in item.shape:
+        raise bad_request(f"{where}: no dimension may be 0")
+    axis = 1 if contract.batchable else 0
+    free = [n for d, n in zip(tensor.shape[axis:], item.shape[axis:], strict=True) if d == -1]
+    if tensor.padding and free and item.shape[tensor.padding.axis] > tensor.padding.buckets[-1]:
+        raise bad_request(f"{where}: is longer than {tensor.padding.buckets[-1]}")
+    prepared.rows = rows
+    prepared.group += tuple(free)
 
 
-def _free(item: InputData, tensor: InputTensor) -> list[int]:
-    return [got for d, got in zip(tensor.shape, item.shape, strict=True) if d == -1]
+def make_admission(contract: Contract) -> Callable[[Mapping[str, Array]], RequestRefused | None]:
+    """Return the check of a whole batch's values: no session sees one that is not finite.
+
+    One pass over a batch costs as much as over one row. A missing number is NaN by contract.
+    """
+    checks = [
+        (tensor.name, tensor.datatype, np.isfinite if tensor.kind == "tensor" else _no_infinity)
+        for tensor in contract.inputs
+        if tensor.datatype in FLOATS
+    ]
+
+    def admit(inputs: Mapping[str, Array]) -> RequestRefused | None:
+        for name, datatype, check in checks:
+            if not check(as_numbers(inputs[name], datatype)).all():
+                what = f"must be finite and fit {datatype}"
+                return bad_request(f"input {quote(name)}: every value {what}")
+        return None
+
+    return admit
+
+
+def _no_infinity(values: Array) -> Array:
+    return np.isinf(values) ^ True
+
+
+class Checked:
+    """A runner whose outputs are what the contract promises, or an error.
+
+    Checked once per batch; the engine then finds the row that caused it. JSON has no NaN,
+    and a null or a string in its place would be taken for an answer.
+    """
+
+    def __init__(self, runner: Any, contract: Contract) -> None:
+        self._runner = runner
+        self._contract = contract
+
+    def run(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
+        """Run a batch."""
+        align(inputs)
+        return self._check(self._runner.run(inputs), inputs)
+
+    def run_alone(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
+        """Run a batch while nothing else wants the machine."""
+        align(inputs)
+        return self._check(self._runner.run_alone(inputs), inputs)
+
+    def close(self) -> None:
+        """Let go of the session."""
+        self._runner.close()
+
+    def _check(
+        self, outputs: Mapping[str, Array], inputs: Mapping[str, Array]
+    ) -> Mapping[str, Array]:
+        rows = len(next(iter(inputs.values()))) if self._contract.batchable else None
+        for tensor in self._contract.outputs:
+            values = outputs[tensor.name]
+            same = values.dtype == DTYPES[tensor.datatype] or values.dtype.kind in "OU"
+            if not same or not _matches(values.shape, tensor, rows):
+                raise RequestRefused("model_failed", f"output {quote(tensor.name)} is misshapen")
+            if tensor.datatype in FLOATS:
+                numbers = as_numbers(values, tensor.datatype)
+                if not np.isfinite(numbers).all():
+                    raise RequestRefused(
+                        "non_finite_output",
+                        f"output {quote(tensor.name)} holds a value that is not finite",
+                    )
+        return outputs
+
+
+def align(inputs: dict[str, Array]) -> None:
+    """Copy what lies at an odd address, as a tensor inside a request's bytes may."""
+    for name, values in inputs.items():
+        if not values.flags.aligned:
+            inputs[name] = values.copy()
+
+
+def _matches(shape: tuple[int, ...], tensor: OutputTensor, rows: int | None) -> bool:
+    """Compare with the contract, in which the first variable dimension counts the rows."""
+    wanted = list(tensor.shape)
+    if rows is not None:
+        wanted[0] = rows
+    return len(shape) == len(wanted) and all(
+        want in (-1, got) for want, got in zip(wanted, shape, strict=True)
+    )
+
+
+def _names(contract: Contract) -> str:
+    return str([tensor.name for tensor in contract.inputs])
 
 
 def _values(item: InputData, tensor: InputTensor) -> Array:
-    """Convert the data; one pass over the elements' types, the rest at numpy's speed."""
+    """Return the values, flat, of whatever encoding they came in."""
     where = f"input {quote(item.name)}"
+    size = math.prod(item.shape)
+    if isinstance(item.data, list):
+        values = _from_json(item, tensor, size, where)
+    elif isinstance(item.data, np.ndarray):
+        if item.data.size != size:
+            raise bad_request(f"{where}: shape asks for {size} values, got {item.data.size}")
+        values = item.data
+    else:
+        try:
+            values = decode(item.data, tensor.datatype, size)
+        except ValueError as error:
+            raise bad_request(f"{where}: {error}") from None
+    if tensor.datatype == "BYTES" and tensor.kind == "category":
+        _check_categories(values, tensor, where)
+    return values
+
+
+def _from_json(item: InputData, tensor: InputTensor, size: int, where: str) -> Array:
+    """Convert JSON; one pass over the elements' types, the rest at numpy's speed."""
     flat = _flatten(item, where)
-    if len(flat) != (size := math.prod(item.shape)):
+    if len(flat) != size:
         raise bad_request(f"{where}: shape asks for {size} values, data has {len(flat)}")
     kinds = set(map(type, flat))
-    nullable = tensor.datatype in ("BYTES", "FP32", "FP64")
-    if wrong := kinds - JSON_TYPES[tensor.datatype] - ({type(None)} if nullable else set()):
+    allowed, words = JSON_TYPES[tensor.datatype]
+    nullable = tensor.kind != "tensor" and tensor.datatype in (*FLOATS, "BYTES")
+    if wrong := kinds - allowed - ({type(None)} if nullable else set()):
         got = "a list" if list in wrong else "null" if type(None) in wrong else "another type"
-        raise bad_request(f"{where}: data must be {TYPE_WORDS[tensor.datatype]}, got {got}")
+        raise bad_request(f"{where}: data must be {words}, got {got}")
     if tensor.datatype == "BYTES":
-        return _text(flat, tensor, where).reshape(item.shape)
-    return _numbers(flat, tensor, where).reshape(item.shape)
+        return np.array([value or "" for value in flat], dtype=object)
+    return _numbers(flat, tensor.datatype, where)
 
 
 def _flatten(item: InputData, where: str) -> list[Any]:
     """Return the data flat; nested data must have exactly the shape's form."""
-    level = item.data
+    level: list[Any] = item.data  # type: ignore[assignment]  # asked before
     if len(item.shape) < 2 or not level or type(level[0]) is not list:
         return level
     ragged = len(level) != item.shape[0]
@@ -160,29 +235,28 @@ def _flatten(item: InputData, where: str) -> list[Any]:
     return level
 
 
-def _numbers(flat: list[Any], tensor: InputTensor, where: str) -> Array:
+def _numbers(flat: list[Any], datatype: Datatype, where: str) -> Array:
     """Convert numbers, null to NaN; refuse what the datatype cannot hold."""
-    dtype = DTYPES[tensor.datatype]
-    if dtype.kind == "i":
-        limits = np.iinfo(dtype)
-        fits = all(limits.min <= value <= limits.max for value in flat)
+    dtype = DTYPES[datatype]
+    if datatype not in FLOATS:
+        whole = datatype != "BOOL"
+        limits = np.iinfo(dtype) if whole else None
+        fits = not limits or all(limits.min <= value <= limits.max for value in flat)
         values = np.array(flat if fits else [], dtype=dtype)
     else:
         with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused
-            values = np.array(flat, dtype=np.float64).astype(dtype)
-        fits = not np.isinf(values).any()
+            wide = np.array(flat, dtype=np.float64)
+            values = float_to_bf16(wide) if datatype == "BF16" else wide.astype(dtype)
+        fits = not np.isinf(as_numbers(values, datatype)).any()
     if not fits:
-        raise bad_request(f"{where}: a value does not fit {tensor.datatype}")
+        raise bad_request(f"{where}: a value does not fit {datatype}")
     return values
 
 
-def _text(flat: list[Any], tensor: InputTensor, where: str) -> Array:
-    """Convert strings, null to "": both mean missing."""
-    values = [value or "" for value in flat]
+def _check_categories(values: Array, tensor: InputTensor, where: str) -> None:
     if any(len(value) > CATEGORY_CHARACTERS_MAX for value in values):
         raise bad_request(f"{where}: a string has over {CATEGORY_CHARACTERS_MAX} characters")
     if tensor.categories is not None and tensor.unknown is None:
         known = {*tensor.categories, ""}
         if unknown := [value for value in values if value not in known]:
             raise bad_request(f"{where}: unknown category {quote(unknown[0])}")
-    return np.array(values, dtype=object)

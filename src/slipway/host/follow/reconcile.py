@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,8 +18,7 @@ from slipway.bundle.format import short
 from slipway.bundle.signing import TrustedKeys
 from slipway.errors import ChannelRefused, SlipwayError
 from slipway.host.background import in_background
-from slipway.host.core import Core, Loaded
-from slipway.host.engine.engine import Engine
+from slipway.host.core import Core
 from slipway.host.follow.followed import Followed
 from slipway.host.follow.loading import Loader, Opened
 from slipway.host.follow.memory import Memory, Remembered
@@ -36,6 +34,7 @@ from slipway.host.follow.plan import (
 )
 from slipway.host.follow.watch import Sight, look
 from slipway.host.observe.metrics import Metrics
+from slipway.host.serving import Running, make_loaded
 from slipway.store.channel import SignedChannel, open_channel
 from slipway.store.objects import Store
 
@@ -53,8 +52,8 @@ class Parts:
     loader: Loader
     core: Core
     metrics: Metrics
-    pool: Executor
-    """The threads that run models."""
+    running: Running
+    """What versions are run with."""
     poll_s: float
     clock: Callable[[], float] = time.monotonic
 
@@ -96,6 +95,10 @@ class Reconciler:
                 await asyncio.wait_for(self._wake.wait(), self._parts.poll_s)
             except TimeoutError:
                 continue
+
+    def reload(self) -> None:
+        """Look at the store now."""
+        self._wake.set()
 
     def status(self) -> dict[str, Any]:
         """Return the models' part of `/status`."""
@@ -200,7 +203,7 @@ class Reconciler:
                 case Serve(roles):
                     self._serve(model, followed, roles)
                 case Unload(version):
-                    del followed.loaded[version]
+                    followed.loaded.pop(version).engine.close()
                 case Forget(version):
                     followed.cached.discard(version)
                     await in_background(
@@ -230,8 +233,7 @@ class Reconciler:
         else:
             followed.refused.pop(version, None)
             followed.cached.add(version)
-            engine = Engine(opened.session, self._parts.pool)
-            followed.loaded[version] = Loaded(version, opened.contract, engine)
+            followed.loaded[version] = make_loaded(model, version, opened, self._parts.running)
         self._wake.set()
 
     def _serve(self, model: str, followed: Followed, roles: Roles) -> None:

@@ -17,6 +17,9 @@ from typing import Final, TextIO
 WAITING_MAX: Final = 10_000
 FLUSH_S: Final = 1.0
 
+LEVELS: Final = {"slipway": logging.INFO, "opentelemetry": logging.WARNING}
+"""Whose records are written; the exporter of traces tells of a dead collector by itself."""
+
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -42,6 +45,8 @@ class BackgroundHandler(logging.Handler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
+        self.dropped = 0
+        """How many lines were lost. An estimate: threads that log at once may count as one."""
         self._lines: queue.Queue[str | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
@@ -51,7 +56,7 @@ class BackgroundHandler(logging.Handler):
         try:
             self._lines.put_nowait(self.format(record))
         except queue.Full:
-            return
+            self.dropped += 1
 
     def close(self) -> None:
         """Write what is queued, for a moment at most."""
@@ -66,15 +71,16 @@ class BackgroundHandler(logging.Handler):
                 self._stream.write(line + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                continue
+                self.dropped += 1
 
 
-def start_logging(stream: TextIO | None = None) -> logging.Handler:
-    """Send everything that `slipway` logs to the stream (stderr); close the handler at the end."""
+def start_logging(stream: TextIO | None = None) -> BackgroundHandler:
+    """Send all that `slipway` and OpenTelemetry log to the stream (stderr); close it at the end."""
     handler = BackgroundHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
-    logger = logging.getLogger("slipway")
-    logger.handlers = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    for name, level in LEVELS.items():
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
     return handler

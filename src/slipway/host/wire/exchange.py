@@ -1,21 +1,25 @@
 """One HTTP request and its response, apart from the connection that carries them."""
 
 import secrets
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from slipway.host.refusal import RETRY_AFTER_S, RequestRefused, bad_request
+from slipway.host.refusal import RequestRefused, bad_request
 from slipway.host.wire.v2 import render_refusal
 
 READ_HEADERS: Final = frozenset(
     {
-        b"content-encoding", b"content-length", b"content-type", b"expect", b"host",
-        b"inference-header-content-length", b"origin", b"slipway-key", b"transfer-encoding",
+        b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect",
+        b"host", b"inference-header-content-length", b"origin", b"slipway-key", b"traceparent",
+        b"tracestate", b"transfer-encoding",
     }
 )  # fmt: skip
 """The headers that mean something here; each may come once."""
+
+ENCODINGS: Final = frozenset({b"identity", b"gzip", b"deflate"})
 
 FAILED: Final = "the host failed on this request"
 
@@ -33,6 +37,7 @@ class Limits:
     pipelined: int = 16
     """Requests that may wait for an answer before reading stops."""
     connections: int = 4096
+    """Each costs a file descriptor and some 20 KiB."""
     head_s: float = 5
     """For a whole head."""
     body_s: float = 30
@@ -45,19 +50,23 @@ class Limits:
     """For reading away the rest of a refused request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One complete request."""
+@dataclass(slots=True)
+class Head:
+    """What stands before a body. A connection's next request has mostly the very same one."""
 
     method: bytes
     path: bytes
     """As it was sent; nothing is decoded."""
     headers: dict[bytes, bytes]
     """Those of READ_HEADERS, their names in lower case."""
-    body: bytes | bytearray
+    memo: Any = None
+    """What the handler made of it, for the next time."""
 
 
-@dataclass(frozen=True, slots=True)
+Body = bytes | bytearray
+
+
+@dataclass(slots=True)
 class Response:
     """One complete response."""
 
@@ -67,6 +76,10 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     code: str = "ok"
     """The error code, for counting."""
+    start: bytes = b""
+    """The head up to the value of Content-Length, where it is already written."""
+    whole: bytes = b""
+    """Head and body in one, where they are already written; the connection stays open."""
 
 
 class Work(Protocol):
@@ -77,8 +90,8 @@ class Work(Protocol):
 
 
 Respond = Callable[[Response], None]
-Handler = Callable[[Request, Respond], Work | None]
-"""Calls its second argument exactly once, at once or later; may raise RequestRefused at once."""
+Handler = Callable[[Head, Body, Respond], Work | None]
+"""Calls its last argument exactly once, at once or later; may raise RequestRefused at once."""
 
 
 def new_request_id() -> str:
@@ -90,8 +103,10 @@ def refuse(
     refusal: RequestRefused, request_id: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> Response:
     """Make the response of a refusal."""
-    if refusal.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = (*headers, (b"Retry-After", b"%d" % RETRY_AFTER_S))
+    if refusal.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers = (*headers, (b"Retry-After", b"%d" % refusal.retry_after_s))
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers = (*headers, (b"WWW-Authenticate", b"Bearer"))
     body = render_refusal(refusal, request_id)
     return Response(refusal.status, body, headers=headers, code=refusal.code)
 
@@ -110,8 +125,8 @@ def check_head(version: str, upgrade: bool, headers: Mapping[bytes, bytes], limi
     coding = headers.get(b"transfer-encoding")
     if coding is not None and (version, coding.lower()) != ("1.1", b"chunked"):
         raise bad_request("the only Transfer-Encoding is chunked, in HTTP/1.1")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise RequestRefused("unsupported_media_type", "send the body uncompressed")
+    if headers.get(b"content-encoding", b"identity").lower() not in ENCODINGS:
+        raise RequestRefused("unsupported_media_type", "a body may be plain, gzip or deflate")
     if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
         raise too_large(limits)
     if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
@@ -120,12 +135,35 @@ def check_head(version: str, upgrade: bool, headers: Mapping[bytes, bytes], limi
 
 def render_response(response: Response, keep: bool, head_only: bool) -> bytes:
     """Write a response; nothing in it names the software or the machine."""
-    lines = [
-        b"HTTP/1.1 %d %b" % (response.status, HTTPStatus(response.status).phrase.encode()),
-        b"Content-Type: " + response.content_type,
-        b"Content-Length: %d" % len(response.body),
-        *(b"%b: %b" % header for header in response.headers),
-    ]
-    if not keep:
-        lines.append(b"Connection: close")
-    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else response.body)
+    if response.whole:
+        if keep:
+            return response.whole
+        return response.whole.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+    start = response.start or b"\r\n".join(
+        [
+            b"HTTP/1.1 %d %b" % (response.status, HTTPStatus(response.status).phrase.encode()),
+            b"Content-Type: " + response.content_type,
+            *(b"%b: %b" % header for header in response.headers),
+            b"Content-Length: ",
+        ]
+    )
+    body = response.body
+    end = b"\r\n\r\n" if keep else b"\r\nConnection: close\r\n\r\n"
+    return b"%b%d%b%b" % (start, len(body), end, b"" if head_only else body)
+
+
+def unpack(body: bytes | bytearray, encoding: bytes, limits: Limits) -> bytes | bytearray:
+    """Decompress a body; raise RequestRefused for a damaged one, or one that grows too large."""
+    encoding = encoding.lower()
+    if encoding == b"identity":
+        return body
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
+    try:
+        data = unpacker.decompress(body, limits.body_bytes + 1)
+    except zlib.error:
+        raise bad_request("the body is not what Content-Encoding says") from None
+    if len(data) > limits.body_bytes:
+        raise too_large(limits)
+    if not unpacker.eof or unpacker.unused_data:
+        raise bad_request("the body is not what Content-Encoding says")
+    return data

@@ -1,76 +1,112 @@
-"""The V2 protocol's REST face: from a request to the core, and from its outcome to a response."""
+"""The V2 protocol's REST face: exact routes, who may ask, and what the host says of itself."""
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
 from slipway import __version__
 from slipway.bundle.contract import InputTensor, OutputTensor
-from slipway.host.core import Call, Core, Loaded, Outcome
-from slipway.host.message import Message
+from slipway.host.call import Loaded
+from slipway.host.core import Core
+from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
+from slipway.host.guard.policy import enter, permit
 from slipway.host.observe.metrics import CONTENT_TYPE, Metrics
-from slipway.host.refusal import STATUS, RequestRefused, bad_request
+from slipway.host.refusal import STATUS, RequestRefused
 from slipway.host.wire.exchange import (
-    FAILED,
-    Request,
+    Body,
+    Head,
+    Limits,
     Respond,
     Response,
     Work,
     new_request_id,
     refuse,
 )
-from slipway.host.wire.routes import DATA_ROUTES, find_route
-from slipway.host.wire.v2 import read_message, render_answer
+from slipway.host.wire.infer import VERSION_HEADER, Asked, Begin, Infer
+from slipway.host.wire.later import answer
+from slipway.host.wire.openapi import OPENAPI
+from slipway.host.wire.routes import DATA_ROUTES, Route, find_route
 
-log = logging.getLogger(__name__)
+EXTENSIONS: Final = ["binary_tensor_data", "model_configuration", "statistics"]
 
-VERSION_HEADER: Final = b"Slipway-Version"
+PLATFORM: Final = "onnxruntime_onnx"
+
+
+class Judged:
+    """What was found out about a head; void when the guard's generation changes."""
+
+    __slots__ = ("asked", "caller", "generation", "names", "route")
+
+    def __init__(self, head: Head, guard: Guard) -> None:
+        self.generation = guard.generation
+        self.caller: Caller = enter(head.path, head.headers.get(b"authorization"), guard)
+        self.route: Route
+        self.route, self.names = find_route(DATA_ROUTES, head.path)
+        self.asked: Asked | None = None
 
 
 class Rest:
     """What the data port answers."""
 
-    def __init__(self, core: Core, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        core: Core,
+        metrics: Metrics,
+        guard: Guard | None = None,
+        limits: Limits | None = None,
+        begin: Begin | None = None,
+        whole: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> None:
         self._core = core
         self._metrics = metrics
+        self._whole = whole  # the metrics of all processes, where this is one of several
+        self._guard: Guard = guard or OpenGuard()
+        self._infer = Infer(core, limits or Limits(), begin)
         self.actions: Mapping[str, Callable[[Mapping[str, str]], Response]] = {
             "server": self._server,
             "live": self._live,
             "ready": self._ready,
             "model": self._model,
             "model_ready": self._model_ready,
+            "model_config": self._model_config,
+            "model_stats": self._model_stats,
+            "openapi": self._openapi,
             "metrics": self._render_metrics,
         }
         """Everything but inference, by the route's action."""
 
-    def handle(self, request: Request, respond: Respond) -> Work | None:
+    def handle(self, head: Head, body: Body, respond: Respond) -> Work | None:
         """Answer one request."""
-        route, names = find_route(DATA_ROUTES, request.path)
-        if request.method != route.method:
+        judged: Judged | None = head.memo
+        if judged is None or judged.generation != self._guard.generation:
+            judged = head.memo = Judged(head, self._guard)
+        if judged.caller is not ANYBODY:
+            permit(judged.caller, judged.route.action, judged.names.get("model"))
+        if judged.asked is not None:
+            return self._infer.handle(judged.asked, head, body, respond)
+        route = judged.route
+        if head.method != route.method:
             respond(refuse_method(route.method))
             return None
-        if route.action == "infer":
-            return self._infer(request, names["model"], names.get("version"), respond)
-        respond(self.actions[route.action](names))
-        return None
+        if route.action == "metrics" and self._whole is not None:
+            return answer(self._whole(), show_metrics, respond)
+        if route.action != "infer":
+            respond(self.actions[route.action](judged.names))
+            return None
+        judged.asked = self._ask(head, judged)
+        return self._infer.handle(judged.asked, head, body, respond)
 
-    def _infer(
-        self, request: Request, model: str, version: str | None, respond: Respond
-    ) -> Work | None:
+    def _ask(self, head: Head, judged: Judged) -> Asked:
+        self._core.find(judged.names["model"])
         try:
-            self._core.find(model)
-            _check_headers(request)
-            message = read_message(request.body)
+            return Asked(head, judged.names, judged.caller)
         except RequestRefused as refusal:
-            self._core.count_refusal(model, refusal)
+            self._core.count_refusal(judged.names["model"], refusal)
             raise
-        call = _call(request, model, version, message)
-        return self._core.infer(call, lambda o: respond(_response(o, call.request_id)))
 
     def _server(self, names: Mapping[str, str]) -> Response:
-        return _json({"name": "slipway", "version": __version__, "extensions": []})
+        return _json({"name": "slipway", "version": __version__, "extensions": EXTENSIONS})
 
     def _live(self, names: Mapping[str, str]) -> Response:
         return _json({"live": True})
@@ -83,17 +119,15 @@ class Rest:
         return _json({"live": True, "ready": True})
 
     def _model(self, names: Mapping[str, str]) -> Response:
-        model = names["model"]
-        loaded = self._pick(names)
-        if loaded is None:
-            raise RequestRefused("not_ready", "this model has no stable version here yet")
+        loaded = self._loaded(names)
+        contract = loaded.contract
         return _json(
             {
-                "name": model,
-                "versions": [other.version for other in self._core.find(model).versions],
-                "platform": "onnxruntime_onnx",
-                "inputs": [_describe(tensor) for tensor in loaded.contract.inputs],
-                "outputs": [_describe(tensor) for tensor in loaded.contract.outputs],
+                "name": names["model"],
+                "versions": [x.version for x in self._core.find(names["model"]).versions],
+                "platform": PLATFORM,
+                "inputs": [_describe(tensor) for tensor in contract.inputs],
+                "outputs": [_describe(tensor) for tensor in contract.outputs],
             },
             loaded.version,
         )
@@ -106,13 +140,47 @@ class Rest:
             )
         return _json({"name": names["model"], "ready": True}, loaded.version)
 
+    def _model_config(self, names: Mapping[str, str]) -> Response:
+        """Describe the model as Triton's clients expect; their dims leave out the rows."""
+        loaded = self._loaded(names)
+        contract = loaded.contract
+        return _json(
+            {
+                "name": names["model"],
+                "platform": PLATFORM,
+                "backend": "onnxruntime",
+                "max_batch_size": contract.max_rows if contract.batchable else 0,
+                "input": [_configure(tensor, contract.batchable) for tensor in contract.inputs],
+                "output": [_configure(tensor, contract.batchable) for tensor in contract.outputs],
+            },
+            loaded.version,
+        )
+
+    def _model_stats(self, names: Mapping[str, str]) -> Response:
+        loaded = self._loaded(names)
+        return _json({"model_stats": [statistics(names["model"], loaded)]}, loaded.version)
+
+    def _openapi(self, names: Mapping[str, str]) -> Response:
+        return Response(200, OPENAPI)
+
     def _render_metrics(self, names: Mapping[str, str]) -> Response:
-        return Response(200, self._metrics.render(), CONTENT_TYPE.encode())
+        return show_metrics(self._metrics.render())
+
+    def _loaded(self, names: Mapping[str, str]) -> Loaded:
+        loaded = self._pick(names)
+        if loaded is None:
+            raise RequestRefused("not_ready", "this model has no stable version here yet")
+        return loaded
 
     def _pick(self, names: Mapping[str, str]) -> Loaded | None:
         if "version" in names:
             return self._core.find_version(names["model"], names["version"])
         return self._core.find(names["model"]).stable
+
+
+def show_metrics(text: bytes) -> Response:
+    """Make the response to a scrape."""
+    return Response(200, text, CONTENT_TYPE.encode())
 
 
 def refuse_method(allowed: bytes) -> Response:
@@ -121,41 +189,30 @@ def refuse_method(allowed: bytes) -> Response:
     return refuse(refusal, new_request_id(), ((b"Allow", allowed),))
 
 
-def _check_headers(request: Request) -> None:
-    """Refuse bodies that are no JSON, before they are read.
+def statistics(model: str, loaded: Loaded) -> dict[str, Any]:
+    """Return what was counted about a version, in the form of Triton's statistics extension."""
+    series = loaded.series
+    answered = sum(series.seconds.counts)
+    failed = sum(series.codes.values())
 
-    A type that a browser sends without asking (text/plain, a form) is refused with them, so
-    no page of another site can use a reader's access to this host.
-    """
-    media = request.headers.get(b"content-type", b"application/json").partition(b";")[0]
-    if media.strip().lower() != b"application/json":
-        raise RequestRefused("unsupported_media_type", "send application/json")
-    length = request.headers.get(b"inference-header-content-length", b"%d" % len(request.body))
-    if length != b"%d" % len(request.body):
-        raise bad_request("Inference-Header-Content-Length must be the length of the body")
+    def spent(count: int, seconds: float) -> dict[str, int]:
+        return {"count": count, "ns": int(seconds * 1e9)}
 
-
-def _call(request: Request, model: str, version: str | None, message: Message) -> Call:
-    key = request.headers.get(b"slipway-key")
-    return Call(
-        model=model,
-        version=version,
-        message=message,
-        request_id=message.id or new_request_id(),
-        key=key.decode("latin-1") if key is not None else None,
-    )
-
-
-def _response(outcome: Outcome, request_id: str) -> Response:
-    """Write an outcome; a value that cannot be written is the model's fault."""
-    headers = ((VERSION_HEADER, outcome.version.encode()),) if outcome.version else ()
-    if isinstance(outcome.result, RequestRefused):
-        return refuse(outcome.result, request_id, headers)
-    try:
-        return Response(200, render_answer(outcome.result), headers=headers)
-    except Exception:
-        log.exception("an answer could not be written", extra={"request_id": request_id})
-        return refuse(RequestRefused("model_failed", FAILED), request_id, headers)
+    return {
+        "name": model,
+        "version": loaded.version,
+        "inference_count": int(series.batch_rows.sum),
+        "execution_count": sum(series.batch_rows.counts),
+        "inference_stats": {
+            "success": spent(answered, series.seconds.sum),
+            "fail": spent(failed, 0.0),
+            "queue": spent(answered, series.queue_seconds.sum),
+            "compute_input": spent(answered, 0.0),
+            "compute_infer": spent(answered, series.run_seconds.sum),
+            "compute_output": spent(answered, 0.0),
+        },
+        "batch_stats": [],
+    }
 
 
 def _json(value: Mapping[str, Any], version: str | None = None) -> Response:
@@ -171,3 +228,9 @@ def _not_ready(body: Mapping[str, Any], error: str, code: str = "not_ready") -> 
 
 def _describe(tensor: InputTensor | OutputTensor) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+
+
+def _configure(tensor: InputTensor | OutputTensor, batchable: bool) -> dict[str, Any]:
+    datatype = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
+    dims = tensor.shape[1:] if batchable else tensor.shape
+    return {"name": tensor.name, "data_type": f"TYPE_{datatype}", "dims": dims or [1]}

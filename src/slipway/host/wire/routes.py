@@ -21,12 +21,15 @@ class Route:
     action: str
     method: bytes
     pattern: re.Pattern[bytes]
+    template: str
+    """The path as people write it."""
 
 
 def _route(action: str, method: bytes, path: bytes) -> Route:
+    template = path.decode().removesuffix("/?").replace("\\", "")
     for name in (b"model", b"version"):
         path = path.replace(b"{%b}" % name, b"(?P<%b>%b)" % (name, NAME))
-    return Route(action, method, re.compile(path))
+    return Route(action, method, re.compile(path), template)
 
 
 DATA_ROUTES: Final = (
@@ -39,10 +42,19 @@ DATA_ROUTES: Final = (
     _route("model", b"GET", rb"/v2/models/{model}/versions/{version}"),
     _route("model_ready", b"GET", rb"/v2/models/{model}/ready"),
     _route("model_ready", b"GET", rb"/v2/models/{model}/versions/{version}/ready"),
+    _route("model_config", b"GET", rb"/v2/models/{model}/config"),
+    _route("model_config", b"GET", rb"/v2/models/{model}/versions/{version}/config"),
+    _route("model_stats", b"GET", rb"/v2/models/{model}/stats"),
+    _route("model_stats", b"GET", rb"/v2/models/{model}/versions/{version}/stats"),
+    _route("openapi", b"GET", rb"/openapi\.json"),
     _route("metrics", b"GET", rb"/metrics"),
 )
 
-ADMIN_ROUTES: Final = (_route("status", b"GET", rb"/status"),)
+ADMIN_ROUTES: Final = (
+    _route("status", b"GET", rb"/status"),
+    _route("reload", b"POST", rb"/reload"),
+    _route("admin_metrics", b"GET", rb"/metrics"),
+)
 
 
 def find_route(routes: tuple[Route, ...], path: bytes) -> tuple[Route, Mapping[str, str]]:

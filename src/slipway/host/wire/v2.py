@@ -1,18 +1,21 @@
-"""Read and write the JSON of the Open Inference Protocol V2.
+"""Read and write the Open Inference Protocol V2 over HTTP: JSON and the binary tensor extension.
 
 Knows the protocol, not the model: that a tensor fits its contract is `tensors`' business.
-Strict where the specification leaves a choice: a key that it does not name, a number that is
-not finite and a binary tensor are refused, because a request that is half understood gets an
-answer that is wrong.
+Strict where the specification leaves a choice: a key that it does not name, a key given twice,
+a number that is not finite and bytes that no tensor claims are refused, because a request that
+is half understood gets an answer that is wrong.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import orjson
 
-from slipway.host.message import Answer, Array, InputData, Message
+from slipway.bundle.format import parse_json
+from slipway.host.binary import as_numbers, encode
+from slipway.host.message import Answer, Array, InputData, Message, OutputData
 from slipway.host.refusal import RequestRefused, bad_request, quote
 
 DEPTH_MAX: Final = 64
@@ -24,41 +27,97 @@ TEXT_MAX: Final = 256
 TENSORS_MAX: Final = 1024
 """Most inputs and most outputs of one request."""
 
+NOT_JSON: Final = "the body is not JSON (RFC 8259, no key twice, at most 64 levels deep)"
 
-def read_message(body: bytes | bytearray) -> Message:
-    """Read a request body; raise RequestRefused, and nothing else, on anything malformed."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise bad_request("the body is not JSON (RFC 8259, at most 64 levels deep)") from None
-    if too_deep(document):
-        raise bad_request("the body is not JSON (RFC 8259, at most 64 levels deep)")
+UINT64_MAX: Final = 2**64 - 1
+
+
+@dataclass(slots=True)
+class Form:
+    """Which outputs a caller wants as binary tensors."""
+
+    binary: bool = False
+    """Those that `outputs` does not speak of."""
+    outputs: Mapping[str, bool] | None = None
+
+    def wants(self, output: str) -> bool:
+        """Tell whether this output goes as bytes."""
+        return self.outputs.get(output, self.binary) if self.outputs else self.binary
+
+
+def read_message(body: bytes | bytearray, header_length: int | None = None) -> tuple[Message, Form]:
+    """Read a request body; raise RequestRefused, and nothing else, on anything malformed.
+
+    `header_length` is the length of the JSON; binary tensors follow it, in its order.
+    """
+    length = len(body) if header_length is None else header_length
+    if length > len(body):
+        raise bad_request("Inference-Header-Content-Length is more than the body has")
+    text = body if length == len(body) else body[:length]
+    document = read_json(text)
     fields = _mapping(document, "the request", ("id", "parameters", "inputs", "outputs"))
     parameters = _parameters(fields, "the request")
-    if parameters.get("binary_data_output") is True:
-        raise bad_request("binary outputs are not supported; leave out 'binary_data_output'")
-    inputs = [_input(item) for item in _list(fields.get("inputs"), "'inputs'")]
-    outputs = [_output(item) for item in _list(fields.get("outputs", []), "'outputs'")]
+    form = Form(_flag(parameters, "binary_data_output", "the request"))
+    tensors = _Tensors(memoryview(body)[length:], header_length is not None)
+    inputs = [_input(item, tensors) for item in _list(fields.get("inputs"), "'inputs'")]
+    tensors.check_end()
+    outputs = [_output(item, form) for item in _list(fields.get("outputs", []), "'outputs'")]
     _unique([i.name for i in inputs], "input")
     _unique(outputs, "output")
-    return Message(_id(fields), tuple(inputs), tuple(outputs))
+    timeout_us = _whole(parameters, "timeout")
+    priority = _whole(parameters, "priority")
+    if sequence := sorted(name for name in parameters if name.startswith("sequence_")):
+        raise bad_request(f"this model keeps no state: leave out {quote(sequence[0])}")
+    message = Message(_id(fields), tuple(inputs), tuple(outputs), timeout_us, priority)
+    return message, form
 
 
-def render_answer(answer: Answer) -> bytes:
-    """Write an answer; orjson gives each FP32 its shortest exact form."""
+def read_json(text: bytes | bytearray) -> Any:
+    """Read JSON strictly.
+
+    orjson lets the last of two equal keys win, as other parsers let the first: what two
+    readers understand differently is refused. Only a document that can hold such a pair, one
+    with more quoted keys than orjson returned, is read again by a slower, stricter parser.
+    """
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise bad_request(NOT_JSON) from None
+    if too_deep(document):
+        raise bad_request(NOT_JSON)
+    if text.count(b":") != _count_keys(document):
+        try:
+            parse_json(bytes(text))
+        except ValueError:
+            raise bad_request(NOT_JSON) from None
+    return document
+
+
+def render_answer(answer: Answer, form: Form | None = None) -> tuple[bytes, int | None]:
+    """Write an answer; return it and, if it holds binary tensors, the length of its JSON.
+
+    orjson gives each FP32 its shortest exact form.
+    """
+    form = form or Form()
     document: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version}
     if answer.id is not None:
         document["id"] = answer.id
-    document["outputs"] = [
-        {
+    document["outputs"] = outputs = []
+    tensors = []
+    for output in answer.outputs:
+        item: dict[str, Any] = {
             "name": output.name,
             "datatype": output.datatype,
             "shape": list(output.values.shape),
-            "data": _flat(output.values),
         }
-        for output in answer.outputs
-    ]
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        if form.wants(output.name):
+            tensors.append(encode(output.values, output.datatype))
+            item["parameters"] = {"binary_data_size": len(tensors[-1])}
+        else:
+            item["data"] = _flat(output)
+        outputs.append(item)
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join((text, *tensors)), len(text)) if tensors else (text, None)
 
 
 def render_refusal(refusal: RequestRefused, request_id: str) -> bytes:
@@ -82,41 +141,92 @@ def too_deep(value: Any) -> bool:
     return any(isinstance(item, dict | list) for item in level)
 
 
+class _Tensors:
+    """Hands out the bytes behind the JSON, in its order, every byte once."""
+
+    def __init__(self, data: memoryview, allowed: bool) -> None:
+        self._data = data
+        self._allowed = allowed
+        self._position = 0
+
+    def take(self, size: Any, where: str) -> memoryview:
+        """Return the next tensor's bytes."""
+        if type(size) is not int or size < 0:
+            raise bad_request(f"{where}: 'binary_data_size' must be a whole number from 0 up")
+        if not self._allowed:
+            raise bad_request(f"{where}: binary data needs Inference-Header-Content-Length")
+        end = self._position + size
+        if end > len(self._data):
+            raise bad_request(f"{where}: 'binary_data_size' is more than the body has left")
+        taken, self._position = self._data[self._position : end], end
+        return taken
+
+    def check_end(self) -> None:
+        """Refuse bytes that belong to no tensor."""
+        if self._position != len(self._data):
+            raise bad_request("the body has more bytes than its binary tensors")
+
+
+def _count_keys(value: Any) -> int:
+    """Count the keys of the objects that a request has; anything else makes it a mismatch."""
+    if type(value) is not dict:
+        return 0
+    keys = len(value)
+    parts = [value.get("inputs"), value.get("outputs"), [value]]
+    for item in (item for part in parts if type(part) is list for item in part):
+        if type(item) is dict:
+            keys += len(item) if item is not value else 0
+            parameters = item.get("parameters")
+            keys += len(parameters) if type(parameters) is dict else 0
+    return keys
+
+
 def _nests(items: list[Any]) -> bool:
     """Tell whether a list holds containers; long lists of numbers are passed at C speed."""
     kinds = set(map(type, items))
     return list in kinds or dict in kinds
 
 
-def _flat(values: Array) -> Any:
+def _flat(output: OutputData) -> Any:
     """Return what orjson writes: an array of numbers, or a list of strings."""
-    if values.dtype == object:
-        return [str(value) for value in values.reshape(-1)]
-    return np.ascontiguousarray(values.reshape(-1))
+    values: Array = output.values.reshape(-1)
+    if output.datatype == "BYTES":
+        return [str(value) for value in values]
+    return np.ascontiguousarray(as_numbers(values, output.datatype))
 
 
-def _input(item: Any) -> InputData:
+def _input(item: Any, tensors: _Tensors) -> InputData:
     fields = _mapping(item, "an input", ("name", "shape", "datatype", "parameters", "data"))
     name = _text(fields, "name", "an input")
     where = f"input {quote(name)}"
-    if "binary_data_size" in _parameters(fields, where):
-        raise bad_request(f"{where}: binary tensors are not supported; send 'data'")
-    return InputData(
-        name,
-        _text(fields, "datatype", where),
-        _shape(fields.get("shape"), where),
-        _list(fields.get("data"), f"{where}: 'data'"),
-    )
+    datatype = _text(fields, "datatype", where)
+    shape = _shape(fields.get("shape"), where)
+    parameters = _parameters(fields, where)
+    _refuse_shared_memory(parameters, where)
+    if "binary_data_size" not in parameters:
+        return InputData(name, datatype, shape, _list(fields.get("data"), f"{where}: 'data'"))
+    if "data" in fields:
+        raise bad_request(f"{where}: give either 'data' or 'binary_data_size'")
+    return InputData(name, datatype, shape, tensors.take(parameters["binary_data_size"], where))
 
 
-def _output(item: Any) -> str:
+def _output(item: Any, form: Form) -> str:
     fields = _mapping(item, "an output", ("name", "parameters"))
     name = _text(fields, "name", "an output")
     where = f"output {quote(name)}"
     parameters = _parameters(fields, where)
-    if parameters.get("binary_data") is True or "classification" in parameters:
-        raise bad_request(f"{where}: neither binary data nor classification is supported")
+    _refuse_shared_memory(parameters, where)
+    if _whole(parameters, "classification"):
+        raise bad_request(f"{where}: classification is not supported")
+    if "binary_data" in parameters:
+        wanted = _flag(parameters, "binary_data", where)
+        form.outputs = {**(form.outputs or {}), name: wanted}
     return name
+
+
+def _refuse_shared_memory(parameters: Mapping[str, Any], where: str) -> None:
+    if "shared_memory_region" in parameters:
+        raise bad_request(f"{where}: shared memory is not supported")
 
 
 def _shape(value: Any, where: str) -> tuple[int, ...]:
@@ -133,6 +243,20 @@ def _id(fields: Mapping[str, Any]) -> str | None:
     value = fields["id"]
     if type(value) is not str or len(value) > TEXT_MAX:
         raise bad_request(f"'id' must be a string of at most {TEXT_MAX} characters")
+    return value
+
+
+def _flag(parameters: Mapping[str, Any], name: str, where: str) -> bool:
+    value = parameters.get(name, False)
+    if type(value) is not bool:
+        raise bad_request(f"{where}: '{name}' must be true or false")
+    return value
+
+
+def _whole(parameters: Mapping[str, Any], name: str) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is not int or not 0 <= value <= UINT64_MAX:
+        raise bad_request(f"'{name}' must be a whole number from 0 up")
     return value
 
 

@@ -1,0 +1,102 @@
+"""Slow connections beside an honest load: does anybody else notice?
+
+slowhttptest holds the connections, in three ways; wrk is the honest client, before, during and
+after, so that a drift of the machine is not taken for an attack.
+"""
+
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.host import payloads
+from benchmarks.host.records import Record
+from benchmarks.host.servers import Running, host_and_port
+from benchmarks.host.wrk import Load, run_wrk
+
+ATTACKS = {
+    "headers": ("-H", "-t", "POST"),
+    "body": ("-B", "-t", "POST", "-s", "8192"),
+    "read": ("-X", "-t", "GET", "-k", "10", "-w", "512", "-y", "1024", "-n", "2", "-z", "5"),
+}
+"""Unfinished headers; unfinished bodies; 10 answers asked for at once and read by 5 bytes."""
+SLOW = 2_000
+OPEN_PER_S = 1_000
+EVERY_S = 2
+"""Seconds between two drops of bytes on a slow connection."""
+CONNECT_S = 10.0
+"""How long to wait for all of them; a host that refuses or drops them never shows all."""
+HONEST = 16
+SETTLE_S = 1.0
+ESTABLISHED = "01"
+"""State of a connection in /proc/net/tcp."""
+
+
+def besiege(running: Running, payload: str, attack: str, seconds: int, folder: Path) -> Record:
+    """Measure the honest load before, during and after one attack."""
+    server = running.server
+    request = payloads.request(server.model, payload)
+
+    def honest() -> Load:
+        return run_wrk(server.url, request, HONEST, seconds, folder)
+
+    before = honest()
+    with slow_connections(server.url, attack, seconds) as opened:
+        during, held = honest(), established(server.url)
+    time.sleep(SETTLE_S)
+    after = honest()
+    return {
+        "what": "loris", "server": server.name, "model": server.model, "payload": payload,
+        "attack": attack, "slow_connections": opened, "held_at_end": held,
+        "honest_errors": during.errors, "honest_rps": during.rps, "p99_before_ms": before.p99_ms,
+        "p99_during_ms": during.p99_ms, "p99_after_ms": after.p99_ms,
+        "moved": during.p99_ms / statistics.mean((before.p99_ms, after.p99_ms)),
+    }  # fmt: skip
+
+
+@contextmanager
+def slow_connections(url: str, attack: str, seconds: int) -> Iterator[int]:
+    """Hold slow connections to a server; yield how many were seen at once."""
+    raise_file_limit()
+    # reading slowly wants something to read: the model's metadata
+    target = url.removesuffix("/infer") if attack == "read" else url
+    pace = {"-c": SLOW, "-r": OPEN_PER_S, "-i": EVERY_S, "-x": 16, "-p": 3, "-v": 0}
+    length_s = CONNECT_S + seconds + 30  # longer than needed: it is ended from here
+    options = [str(part) for pair in pace.items() for part in pair]
+    command = ["slowhttptest", *ATTACKS[attack], *options, "-l", f"{length_s:.0f}", "-u", target]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as attacker:
+        try:
+            opened = await_connections(url)
+            if attacker.poll() is not None:
+                raise RuntimeError(f"slowhttptest ended at once: {' '.join(command)}")
+            yield opened
+        finally:
+            attacker.kill()
+
+
+def await_connections(url: str) -> int:
+    """Wait until all slow connections are open; return the most that were."""
+    end, most = time.perf_counter() + CONNECT_S, 0
+    while most < SLOW and time.perf_counter() < end:
+        time.sleep(0.2)
+        most = max(most, established(url))
+    return most
+
+
+def established(url: str) -> int:
+    """Count the connections that a server's port has."""
+    _, port, _ = host_and_port(url)
+    wanted = f":{port:04X}"
+    table = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(line[1].endswith(wanted) and line[3] == ESTABLISHED for line in table)
+
+
+def raise_file_limit() -> None:
+    """Allow this process and its children every file that they may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,121 @@
+"""Read a contract from a graph: the shapes that requests will have, and what they may ask."""
+
+import math
+from collections.abc import Mapping
+from typing import Final, cast, get_args
+
+from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.datatypes import Datatype
+from slipway.bundle.session import Session
+from slipway.bundle.wrap.judge import Measured
+from slipway.bundle.wrap.wish import Wish
+from slipway.errors import ConfigError
+
+Shapes = dict[str, list[int]]
+
+PRECISION: Final = "as-made"
+"""The one form that there is: nothing was converted."""
+
+MEMORY_BASE_BYTES: Final = 64 << 20
+MEMORY_PER_MODEL_BYTE: Final = 4
+MEMORY_PER_VALUE_BYTES: Final = 64
+"""Beside the runtime and the weights (as for the pipelines' models), 8 values in between for each
+value that goes in or comes out of the largest request."""
+
+
+def read_shapes(wish: Wish, session: Session) -> Shapes:
+    """Return the tensors' shapes as requests will have them; refuse what no request can carry."""
+    if problems := [*_unfit(session), *_unknown(wish, session)]:
+        raise ConfigError(wish.model.name, problems)
+    shapes = {name: list(shape) for name, shape in session.shapes.items()}
+    if wish.one_row:
+        shapes = {n: [1, *s[1:]] if s[:1] == [-1] else s for n, s in shapes.items()}
+    return shapes
+
+
+def _unfit(session: Session) -> list[str]:
+    zipmap = "; for scikit-learn, convert with options={'zipmap': False}"
+    problems = [
+        f"{name!r} is {datatype}, no tensor of the protocol{zipmap if 'map' in datatype else ''}"
+        for name, datatype in {**session.inputs, **session.outputs}.items()
+        if datatype not in get_args(Datatype)
+    ]
+    if twice := sorted(session.inputs.keys() & session.outputs.keys()):
+        problems.append(f"both input and output: {', '.join(twice)}; rename one")
+    if not session.inputs:
+        problems.append("has no input")
+    return problems
+
+
+def _unknown(wish: Wish, session: Session) -> list[str]:
+    named = [
+        ("--pad", "input", set(wish.paddings), session.inputs),
+        ("--tolerance", "output", set(wish.tolerance) - {""}, session.outputs),
+    ]
+    return [
+        f"{option}: there is no {role} {name!r}; there are {list(there)}"
+        for option, role, names, there in named
+        for name in sorted(names - set(there))
+    ]
+
+
+def batchable(shapes: Shapes) -> bool:
+    """Tell whether every first dimension counts rows, as `Contract.batchable` does."""
+    return all(shape[:1] == [-1] for shape in shapes.values())
+
+
+def make_contract(
+    wish: Wish,
+    session: Session,
+    shapes: Shapes,
+    axes: Mapping[str, int],
+    measured: Mapping[str, Measured],
+    model_bytes: int,
+) -> Contract:
+    """Write down what the graph says and what was measured; meanings and ranges nobody knows."""
+    moved = [m.distances.get("batch invariance", 0.0) for m in measured.values()]
+    moved += [m.distances.get("padding", 0.0) for m in measured.values()]
+    return Contract(
+        model=wish.name,
+        precision=PRECISION,
+        inputs=[
+            InputTensor(
+                name=name,
+                datatype=cast(Datatype, datatype),
+                shape=shapes[name],
+                kind="tensor",
+                meaning="",
+                categories=None,
+                range=None,
+                missing="refused",
+                unknown=None,
+                padding=wish.paddings.get(name),
+            )
+            for name, datatype in session.inputs.items()
+        ],
+        outputs=[
+            OutputTensor(
+                name=name,
+                datatype=cast(Datatype, datatype),
+                shape=shapes[name],
+                meaning="",
+                range=None,
+                padded_axis=axes.get(name),
+            )
+            for name, datatype in session.outputs.items()
+        ],
+        max_rows=wish.max_rows if batchable(shapes) else 1,
+        requires=Requires(provider=wish.provider, memory_bytes=_memory(wish, shapes, model_bytes)),
+        batch_invariance_max=max(moved),
+    )
+
+
+def _memory(wish: Wish, shapes: Shapes, model_bytes: int) -> int:
+    """Estimate what a host must have free; a variable dimension counts as its largest bucket."""
+    bucket = max((p.buckets[-1] for p in wish.paddings.values()), default=1)
+    values = 0
+    for shape in shapes.values():
+        values += math.prod(bucket if dim == -1 else dim for dim in (shape[1:] or [1]))
+    rows = wish.max_rows if batchable(shapes) else 1
+    activations = MEMORY_PER_VALUE_BYTES * rows * values
+    return MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes + activations

@@ -1,0 +1,61 @@
+"""What somebody wants wrapped, and whether it can be asked for at all."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from slipway.bundle.contract import Padding
+from slipway.errors import ConfigError
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""Names that may become paths and parts of URLs."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to wrap, and how."""
+
+    model: Path
+    rows: Path
+    name: str
+    out: Path
+    key: Path
+    """The builder's private key."""
+    provider: str = "CPUExecutionProvider"
+    max_rows: int = 256
+    labels: str | None = None
+    """The column that holds what came true."""
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    """By output; "" for all others that are floating-point."""
+    paddings: Mapping[str, Padding] = field(default_factory=dict)
+    """By input."""
+    one_row: bool = False
+    """Take one row per request and batch none."""
+
+    def asked(self, output: str) -> float | None:
+        """Return the tolerance that was asked for."""
+        return self.tolerance.get(output, self.tolerance.get(""))
+
+
+def check_wish(wish: Wish) -> None:
+    """Raise ConfigError with everything that is wrong before the model is looked at."""
+    problems = []
+    if not NAME.fullmatch(wish.name):
+        problems.append(f"--name: must be letters, digits, '.', '_' and '-', got {wish.name!r}")
+    if wish.out.exists():
+        problems.append(f"--out: {wish.out} exists; remove it or name another folder")
+    for option, path in (("the model", wish.model), ("--golden", wish.rows), ("--key", wish.key)):
+        if not path.is_file():
+            problems.append(f"{option}: {path} is no file")
+    if wish.max_rows < 1:
+        problems.append(f"--max-rows: must be at least 1, got {wish.max_rows}")
+    if any(not 0 <= limit < math.inf for limit in wish.tolerance.values()):
+        problems.append("--tolerance: must be a number from 0 up")
+    if importlib.util.find_spec("model_signing") is None:
+        problems.append("signing needs one more package: pip install 'slipway-ml[sign]'")
+    if problems:
+        raise ConfigError("the command line", problems)

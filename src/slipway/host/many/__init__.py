@@ -1,0 +1,1 @@
+"""Several processes that are one host: a supervisor, and what it asks and tells its children."""

@@ -1,0 +1,123 @@
+"""The table of methods, and what every call goes through: who asks, and how errors are said.
+
+A caller is identified before its message is received, so a stranger can neither hold memory
+with large messages nor a place with one that never ends, and learns of no method whether it
+exists.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from slipway.host.core import Core
+from slipway.host.guard.caller import Guard
+from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.wire.exchange import FAILED
+from slipway.host.wire.grpc.describe import Description
+from slipway.host.wire.grpc.health import Health
+from slipway.host.wire.grpc.inference import Begin, Inference
+from slipway.host.wire.grpc.reflection import reflect
+from slipway.host.wire.grpc.schema import HEALTH, REFLECTION, SERVICE
+from slipway.host.wire.grpc.stream import Stream
+
+log = logging.getLogger(__name__)
+
+OPEN: Final = f"/{HEALTH}/Check"
+"""The one method that a stranger reaches; it tells strangers about the host as a whole only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How one method is answered."""
+
+    act: Callable[[Stream, bytes], Any]
+    """From the call and its message to the response; None if that comes later."""
+    many_in: bool = False
+    """Whether the client sends any number of messages, each with its response."""
+
+
+class Service:
+    """Everything that can be called."""
+
+    def __init__(
+        self,
+        core: Core,
+        guard: Guard,
+        health: Health,
+        held_bytes: int,
+        begin: Begin | None = None,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        self.guard = guard
+        self.refused = refused or _nothing
+        """Hears the code of every refusal."""
+        self.methods: Mapping[str, Method] = _methods(core, health, begin)
+        self._held_max = held_bytes
+        self._held = 0
+
+    def begin(self, stream: Stream) -> None:
+        """Judge the head of a call; refuse a stranger's, and one to nowhere."""
+        head = stream.head
+        if head.refusal and head.path != OPEN:
+            stream.refuse(head.refusal)
+        elif method := self.methods.get(head.path):
+            stream.method = method
+        else:
+            stream.refuse(RequestRefused("method_not_allowed", "this host has no such method"))
+
+    def hold(self, size: int) -> None:
+        """Count bytes of incomplete messages; raise RequestRefused when they are too many."""
+        self._held += size
+        if size > 0 and self._held > self._held_max:
+            raise RequestRefused("queue_full", "too much is being received; try again")
+
+    def take(self, stream: Stream, messages: list[bytes], ended: bool) -> None:
+        """Act on what has come of a call."""
+        method = stream.method
+        if method is None:
+            return
+        try:
+            if method.many_in:
+                for message in messages:
+                    stream.write(method.act(stream, message).SerializeToString())
+                if ended:
+                    stream.finish()
+            elif ended:
+                self._take_one(stream, method, messages)
+        except RequestRefused as refusal:
+            stream.refuse(refusal)
+        except Exception:
+            log.exception("a call failed", extra={"method": stream.head.path})
+            stream.refuse(RequestRefused("model_failed", FAILED))
+
+    def _take_one(self, stream: Stream, method: Method, messages: list[bytes]) -> None:
+        if not messages:
+            raise bad_request("the call takes one message, got none")
+        response = method.act(stream, messages[0])
+        if response is not None:
+            stream.answer(response.SerializeToString())
+
+
+def _methods(core: Core, health: Health, begin: Begin | None) -> dict[str, Method]:
+    description = Description(core)
+    return {
+        f"/{SERVICE}/ServerLive": Method(description.live),
+        f"/{SERVICE}/ServerReady": Method(description.ready),
+        f"/{SERVICE}/ServerMetadata": Method(description.server),
+        f"/{SERVICE}/ModelReady": Method(description.model_ready),
+        f"/{SERVICE}/ModelMetadata": Method(description.model),
+        f"/{SERVICE}/ModelConfig": Method(description.config),
+        f"/{SERVICE}/ModelInfer": Method(Inference(core, begin).infer),
+        OPEN: Method(health.check),
+        f"/{HEALTH}/Watch": Method(health.watch),
+        f"/{REFLECTION}/ServerReflectionInfo": Method(reflect, many_in=True),
+        # The same messages under their older name, which most clients still use.
+        f"/{REFLECTION.replace('.v1.', '.v1alpha.')}/ServerReflectionInfo": Method(
+            reflect, many_in=True
+        ),
+    }
+
+
+def _nothing(code: str) -> None:
+    """Count nothing."""

@@ -1,0 +1,181 @@
+"""One call on its connection: what it brings, and how it is answered."""
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.wire.grpc import frames
+from slipway.host.wire.grpc.frames import frame, trailer_block
+from slipway.host.wire.grpc.head import Head
+from slipway.host.wire.grpc.status import GRPC_STATUS, Metadata, Status, error_metadata
+
+if TYPE_CHECKING:
+    from slipway.host.wire.grpc.connection import Connection
+    from slipway.host.wire.grpc.service import Method
+
+PREFIX: Final = 5
+"""Before each message: whether it is compressed, and its length (u32)."""
+
+ENDING: Final = frames.END_STREAM | frames.END_HEADERS
+
+
+class Cancels(Protocol):
+    """What answers a call later: a job, a timer."""
+
+    def cancel(self) -> Any:
+        """Give up."""
+
+
+class Stream:
+    """One call. The faces' methods see its head and its answering half."""
+
+    __slots__ = (
+        "_begun", "_buffer", "_connection", "_ending", "begun_at", "blocked_at", "closed",
+        "half_closed", "head", "held", "id", "method", "pending", "sent", "window", "work",
+    )  # fmt: skip
+
+    def __init__(self, connection: "Connection", number: int, head: Head, now: float) -> None:
+        self._connection = connection
+        self.id = number
+        self.head = head
+        self.method: Method | None = None
+        self.window = connection.stream_window
+        """What the client lets this stream send."""
+        self.begun_at = now
+        self.blocked_at: float | None = None
+        """Since when the client lets nothing more be sent."""
+        self.half_closed = False
+        """Whether the client has said everything."""
+        self.closed = False
+        self.work: Cancels | None = None
+        """Cancelled when the client goes away."""
+        self.pending = b""
+        """What the client's windows had no room for."""
+        self.sent = 0
+        """How much of that has been sent since."""
+        self.held = 0
+        """Bytes counted as held for this call."""
+        self._buffer: bytearray | None = None
+        self._begun = False
+        self._ending: bytes | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._buffer) if self._buffer is not None else 0
+
+    def take(self, data: bytes, ended: bool, size_max: int) -> list[bytes]:
+        """Return the messages that these bytes complete; raise RequestRefused on wrong ones."""
+        self.half_closed = ended
+        if ended and self._buffer is None and _size(data) == len(data) - PREFIX <= size_max:
+            return [data[PREFIX:]]
+        buffer = self._buffer = self._buffer if self._buffer is not None else bytearray()
+        buffer += data
+        many = self.method is not None and self.method.many_in
+        messages = []
+        while (size := _size(buffer)) is not None:
+            if size > size_max:
+                raise RequestRefused("too_large", f"a message has more than {size_max} bytes")
+            end = PREFIX + size
+            if not many and len(buffer) > end:
+                raise bad_request("the call takes one message, got more")
+            if len(buffer) < end or not (many or ended):
+                break
+            messages.append(bytes(memoryview(buffer)[PREFIX:end]))
+            del buffer[:end]
+        if ended and buffer:
+            raise bad_request("the call ends within a message")
+        return messages
+
+    def answer(self, message: bytes, metadata: Metadata = ()) -> None:
+        """Send the only message and the end."""
+        self._ending = trailer_block(Status.OK, "", metadata)
+        self.write(message)
+
+    def write(self, message: bytes) -> None:
+        """Send one message."""
+        if self.closed:
+            return
+        data = b"\x00" + len(message).to_bytes(4, "big") + message
+        head = (
+            b""
+            if self._begun
+            else frame(frames.HEADERS, frames.END_HEADERS, self.id, frames.HEAD_BLOCK)
+        )
+        self._begun = True
+        room = min(self.window, self._connection.window, frames.FRAME_BYTES)
+        if self.pending or len(data) > room:
+            self._connection.send(head)
+            self.pending += data
+            self.pump()
+            return
+        self.window -= len(data)
+        self._connection.window -= len(data)
+        parts = (head, frame(frames.DATA, 0, self.id, data), self._end())
+        self._connection.send(b"".join(parts))
+        self._close_if_ended()
+
+    def finish(self) -> None:
+        """End a call that may have had several messages."""
+        self._finish(trailer_block(Status.OK))
+
+    def refuse(self, refusal: RequestRefused, version: str | None = None) -> None:
+        """End the call with a refusal."""
+        self._connection.refused(refusal.code)
+        metadata = error_metadata(refusal, version)
+        self._finish(trailer_block(GRPC_STATUS[refusal.code], refusal.message, metadata))
+
+    def pump(self) -> None:
+        """Send of what is pending as much as the client's windows have room for."""
+        connection = self._connection
+        while self.sent < len(self.pending):
+            room = min(self.window, connection.window, frames.FRAME_BYTES)
+            if room <= 0:
+                self.blocked_at = self.blocked_at or connection.now()
+                connection.blocked[self.id] = self
+                return
+            data = self.pending[self.sent : self.sent + room]
+            self.sent += len(data)
+            self.window -= len(data)
+            connection.window -= len(data)
+            self.blocked_at = None
+            connection.send(frame(frames.DATA, 0, self.id, data))
+        self.pending, self.sent = b"", 0
+        connection.blocked.pop(self.id, None)
+        connection.send(self._end())
+        self._close_if_ended()
+
+    def drop(self) -> None:
+        """Forget the call: nobody waits for it."""
+        self.closed = True
+        self.pending = b""
+        if self.work is not None:
+            self.work.cancel()
+
+    def discard(self) -> None:
+        """Let go of what has come of a message."""
+        self._buffer = None
+
+    def _finish(self, ending: bytes) -> None:
+        if self.closed:
+            return
+        self._ending = ending if self._begun else frames.HEAD_BLOCK + ending
+        if not self.pending:
+            self._connection.send(self._end())
+            self._close_if_ended()
+
+    def _end(self) -> bytes:
+        return b"" if self._ending is None else frame(frames.HEADERS, ENDING, self.id, self._ending)
+
+    def _close_if_ended(self) -> None:
+        if self._ending is not None:
+            self.closed = True
+            self._connection.ended(self)
+
+
+def _size(data: bytes | bytearray) -> int | None:
+    """Return the announced length of a message, None if it has not come yet."""
+    if len(data) < PREFIX:
+        return None
+    if data[0] != 0:
+        raise RequestRefused("method_not_allowed", "send messages uncompressed")
+    return int.from_bytes(data[1:PREFIX], "big")

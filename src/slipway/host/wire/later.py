@@ -1,0 +1,34 @@
+"""Respond when others have told what they know, without holding up the event loop."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from slipway.host.refusal import RequestRefused
+from slipway.host.wire.exchange import Respond, Response, Work, new_request_id, refuse
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def answer(told: T | Awaitable[T], show: Callable[[T], Response], respond: Respond) -> Work | None:
+    """Respond with what is told, at once or when it is known."""
+    if not isinstance(told, Awaitable):
+        respond(show(told))
+        return None
+    waiting = asyncio.ensure_future(told)
+
+    def tell(future: asyncio.Future[T]) -> None:
+        if future.cancelled():  # the client has gone
+            return
+        if (error := future.exception()) is None:
+            respond(show(future.result()))
+            return
+        log.warning("another process does not answer", extra={"reason": repr(error)})
+        refusal = RequestRefused("not_ready", "the other processes do not answer; try again")
+        respond(refuse(refusal, new_request_id()))
+
+    waiting.add_done_callback(tell)
+    return waiting

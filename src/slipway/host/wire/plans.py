@@ -1,0 +1,179 @@
+"""Learn how callers ask, and answer requests of the same form without judging them again.
+
+Most requests to one version differ in their numbers only. What is left of a body when the
+numbers of its one input are cut out, its skeleton, is checked once by `v2` and `tensors`; after
+that, equal skeletons lead to the plan that was made then, and only the numbers are new. JSON's
+grammar makes that sound: an array in the place of another array leaves the rest as it was.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import simdjson
+
+from slipway.bundle.datatypes import DTYPES
+from slipway.host.call import Loaded
+from slipway.host.message import Array, InputData, Message
+from slipway.host.tensors import Prepared
+from slipway.host.wire.exchange import Body
+from slipway.host.wire.v2 import Form
+
+PLANS_MAX: Final = 256
+"""Most plans of one version; all are forgotten when there are more."""
+
+SKELETON_MAX: Final = 4096
+"""Longest skeleton in bytes."""
+
+DATA: Final = b'"data":'
+
+NUMBERS: Final = {
+    "FP32": ("d", np.dtype(np.float64)),
+    "FP64": ("d", np.dtype(np.float64)),
+    "INT64": ("i", np.dtype(np.int64)),
+    "UINT64": ("u", np.dtype(np.uint64)),
+}
+"""What simdjson reads straight into memory, refusing all but such numbers."""
+
+
+SPACE: Final = ord(" ")
+BRACKET: Final = ord("[")
+
+
+class Template:
+    """What never changes in the answers to one plan."""
+
+    __slots__ = ("after", "before", "shape", "start")
+
+    def __init__(self, start: bytes, before: bytes, after: bytes, shape: tuple[int, ...]) -> None:
+        self.start = start
+        self.before = before
+        self.after = after
+        self.shape = shape
+
+
+@dataclass(slots=True)
+class Plan:
+    """A form of request that was found good."""
+
+    message: Message
+    """All but the numbers."""
+    form: Form
+    outputs: tuple[str, ...]
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    rows: int
+    group: tuple[int, ...]
+    count: int
+    binary: bool
+    dtype: np.dtype[Any]
+    size: int
+    """Of the numbers in their binary form, in bytes."""
+    template: Template | None = None
+    binary_answer: bool = False
+    """Whether the template is of a binary answer."""
+
+    def prepare(self, body: Body, start: int, end: int) -> Prepared | None:
+        """Return the tensors of a body, or None if its numbers need a closer look."""
+        if self.binary:
+            if len(body) - start != self.size:
+                return None
+            values: Array = np.ndarray(self.shape, self.dtype, body, start)
+        else:
+            parsed = self._parse(body, start, end)
+            if parsed is None:
+                return None
+            values = parsed
+        return Prepared({self.name: values}, self.rows, self.group)
+
+    def _parse(self, body: Body, start: int, end: int) -> Array | None:
+        kind, dtype = NUMBERS[self.datatype]
+        try:
+            parsed: Any = _parse(body[start:end])
+            values: Array = np.frombuffer(parsed.as_buffer(of_type=kind), dtype)
+            if dtype != self.dtype:
+                values = values.astype(self.dtype)
+            return values.reshape(self.shape)
+        except (ValueError, TypeError, RuntimeError, RuntimeWarning):
+            # no number, a number too large for its type, or not as many as the shape asks for
+            return None
+
+
+def skeleton(body: Body, header_length: int | None) -> tuple[bytes, int, int]:
+    """Return a body without its numbers, and where these begin and end; b"" if it has no such.
+
+    The first `]` ends the array: a nested one or one with text in it is then no JSON array of
+    numbers, and goes the long way.
+    """
+    if header_length is not None:
+        if header_length > SKELETON_MAX or type(body) is not bytes:
+            return b"", 0, 0
+        return body[:header_length], header_length, len(body)
+    start = body.find(DATA, 0, SKELETON_MAX) + len(DATA)
+    if start < len(DATA) or len(body) < start + 2:
+        return b"", 0, 0
+    start += body[start] == SPACE
+    end = body.find(b"]", start) + 1
+    if body[start] != BRACKET or not end or start + len(body) - end > SKELETON_MAX:
+        return b"", 0, 0
+    return bytes(body[:start] + body[end:]), start, end
+
+
+def refuse_overflow() -> None:
+    """Have numpy raise where a number is too large for FP32: it warns once and goes on else.
+
+    Such a request then goes the long way, whose answer names the input.
+    """
+    warnings.filterwarnings("error", "overflow", RuntimeWarning, re.escape(__name__))
+
+
+def learn(
+    loaded: Loaded, key: bytes, message: Message, form: Form, prepared: Prepared,
+    outputs: tuple[str, ...], body: Body, start: int, end: int,
+) -> Plan | None:  # fmt: skip
+    """Make a plan of a request that was found good, if its form allows one.
+
+    Kept only if it reads the very same numbers from the request that it was made of: so no plan
+    is made where the numbers that were cut out are not the whole of the input, as with nested
+    data or with JSON whose length a header gives.
+    """
+    if not key or len(message.inputs) != 1:
+        return None
+    item = message.inputs[0]
+    binary = not isinstance(item.data, list)
+    if item.datatype in ("BYTES", "BOOL") or not (binary or item.datatype in NUMBERS):
+        return None
+    empty = InputData(item.name, item.datatype, item.shape, b"")
+    bare = Message(message.id, (empty,), message.outputs, message.timeout_us, message.priority)
+    dtype, count = DTYPES[item.datatype], prod(item.shape)  # type: ignore[index]  # checked
+    plan = Plan(
+        bare, form, outputs, item.name, item.datatype, item.shape, prepared.rows,
+        prepared.group, count, binary, dtype, count * dtype.itemsize,
+    )  # fmt: skip
+    again = plan.prepare(body, start, end)
+    if again is None or not _equal(again, prepared):
+        return None
+    if len(loaded.plans) >= PLANS_MAX:
+        loaded.plans.clear()
+    loaded.plans[key] = plan
+    return plan
+
+
+def _equal(one: Prepared, other: Prepared) -> bool:
+    return all(one.inputs[name].tobytes() == other.inputs[name].tobytes() for name in one.inputs)
+
+
+def write_values(values: Array, binary: bool) -> bytes:
+    """Write an output's numbers alone."""
+    if binary:
+        return values.tobytes()
+    return orjson.dumps(values.reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+_parse: Final = simdjson.Parser().parse
+"""One parser for the event loop's thread. It refuses to read while an earlier document lives."""

@@ -1,0 +1,162 @@
+"""Runners of paper for engines, and what asks them."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from slipway.host.engine.engine import Admit, Batching, Engine, Shapes, Workers
+from slipway.host.engine.job import NEVER, Batch, Job, Result
+from slipway.host.engine.tuning import Tuner
+from slipway.host.message import Array
+
+RAISES, WRONG_ROWS, EATS_MEMORY = 666.0, 777.0, 888.0
+"""First values of a row that the paper model cannot bear."""
+
+
+def answers(x: Array) -> Mapping[str, Array]:
+    """Real maths, row by row: the same bits whatever stands beside a row."""
+    return {"y": np.sin(x) * 3 + x, "sum": x.sum(axis=1)}
+
+
+class PaperRunner:
+    """Computes `answers`; falls over poison, and over more rows than it has memory for."""
+
+    def __init__(self, memory_rows: int = 10**9) -> None:
+        self.memory_rows = memory_rows
+        self.runs: list[int] = []
+        self.alone = 0
+        self.closed = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+
+    def run(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
+        x = inputs["x"]
+        self.runs.append(len(x))
+        self.begun.set()
+        if not self.gate.is_set():
+            assert self.gate.wait(10)
+        poison = set(x[:, 0].tolist()) & {RAISES, WRONG_ROWS, EATS_MEMORY}
+        if len(x) > self.memory_rows or EATS_MEMORY in poison:
+            raise RuntimeError("bfc_arena.cc:376 Failed to allocate memory for requested buffer")
+        if RAISES in poison:
+            raise ValueError("indices element out of data bounds, idx=99")
+        outputs = answers(x)
+        return {name: values[:-1] for name, values in outputs.items()} if poison else outputs
+
+    def run_alone(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
+        self.alone += 1
+        return self.run(inputs)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Seen:
+    """Remembers the batches that an engine tells of."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.jobs: list[list[Job]] = []
+        self.failed = 0
+
+    def batch(self, batch: Batch, jobs: list[Job], error: Exception | None) -> None:
+        self.batches.append(batch)
+        self.jobs.append(jobs)
+        self.failed += error is not None
+
+
+class Bench:
+    """One engine, its runner, and the results by the jobs' names."""
+
+    def __init__(
+        self,
+        workers: Workers | None = None,
+        runner: Any = None,
+        admit: Admit | None = None,
+        shapes: Shapes | None = None,
+        tuner: Tuner | None = None,
+        **batching: Any,
+    ) -> None:
+        self.runner = runner or PaperRunner()
+        self.seen = Seen()
+        self.engine = Engine(
+            self.runner,
+            workers,
+            Batching(**batching),
+            self.seen,
+            admit,
+            shapes or Shapes(),
+            tuner,
+        )
+        self.results: dict[Any, Result] = {}
+        self.told: list[Any] = []
+
+    def job(self, name: Any, *values: float, rows: int = 0, width: int = 2, **fields: Any) -> Job:
+        """Make a job of one row for each value, or of some rows of zeros."""
+        x = np.zeros((rows or len(values), width), np.float32)
+        if values:
+            x[:, 0] = values
+        return job_of({"x": x}, self.finish, name, **fields)
+
+    def ask(self, name: Any, *values: float, **fields: Any) -> Job:
+        job = self.job(name, *values, **fields)
+        self.engine.submit(job)
+        return job
+
+    def finish(self, job: Job, result: Result) -> None:
+        assert job.context not in self.results, "finished twice"
+        self.results[job.context] = result
+        self.told.append(job.context)
+
+    def hold(self) -> None:
+        """Keep the next run from ending until `runner.gate` is set."""
+        self.runner.gate.clear()
+        self.runner.begun.clear()
+
+    async def settle(self, jobs: int, timeout_s: float = 5.0) -> None:
+        """Wait until so many jobs have been finished."""
+        await until(lambda: len(self.results) >= jobs, timeout_s)
+
+    def sizes(self) -> list[int]:
+        return [batch.rows for batch in self.seen.batches]
+
+
+def job_of(
+    inputs: Mapping[str, Array], finish: Callable[[Job, Result], None], name: Any, **fields: Any
+) -> Job:
+    rows = len(next(iter(inputs.values())))
+    fields = {"arrived": time.perf_counter(), "deadline": NEVER, **fields}
+    return Job(inputs, rows, finish, name, **fields)
+
+
+async def until(done: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    end = time.perf_counter() + timeout_s
+    while not done():
+        assert time.perf_counter() < end, "took too long"
+        await asyncio.sleep(0.0005)
+
+
+def on_loop(test: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+    asyncio.run(test(*arguments))
+
+
+def with_workers(
+    test: Callable[[Workers], Coroutine[Any, Any, None]], threads: int = 2
+) -> Sequence[threading.Thread]:
+    """Run a test that needs threads; every one of them has ended afterwards."""
+
+    async def run() -> None:
+        workers = Workers(threads)
+        try:
+            await test(workers)
+        finally:
+            workers.close()
+            assert workers.join(5)
+
+    asyncio.run(run())
+    return [thread for thread in threading.enumerate() if thread.name.startswith("model-")]

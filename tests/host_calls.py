@@ -1,0 +1,100 @@
+"""Finished requests for the tests of what the host notes about them."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.host.call import Call, Loaded, Outcome, Trace
+from slipway.host.engine.job import Batch, Job, Result
+from slipway.host.guard.caller import Caller
+from slipway.host.message import Answer, Array, Message, OutputData
+from slipway.host.observe.series import Series
+from slipway.host.refusal import RequestRefused
+from slipway.host.tensors import Prepared
+
+VERSION = "a" * 64
+
+
+class NoEngine:
+    """Takes no job."""
+
+    full = True
+
+    def submit(self, job: Job) -> None:
+        raise RequestRefused("queue_full", "full")
+
+
+def make_contract(inputs: Mapping[str, str], outputs: Mapping[str, str], rank: int = 1) -> Contract:
+    """Make a contract of tensors by name and datatype, with variable dimensions."""
+    shape = [-1] * rank
+    return Contract(
+        model="m",
+        precision="fp32",
+        inputs=[
+            InputTensor(name=name, datatype=datatype, shape=shape, kind="tensor", meaning="",
+                        categories=None, range=None, missing="refused", unknown=None)
+            for name, datatype in inputs.items()
+        ],
+        outputs=[
+            OutputTensor(name=name, datatype=datatype, shape=shape, meaning="", range=None)
+            for name, datatype in outputs.items()
+        ],
+        max_rows=1000,
+        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
+        batch_invariance_max=0.0,
+    )  # fmt: skip
+
+
+CONTRACT = make_contract({"x": "FP32"}, {"y": "FP32"})
+
+
+def make_call(
+    inputs: Mapping[str, Array] | None = None,
+    request_id: str = "r-1",
+    model: str = "m",
+    caller: str = "",
+    trace: Trace | None = None,
+    contract: Contract = CONTRACT,
+) -> Call:
+    """Make a call that was checked and given to a version."""
+    inputs = inputs if inputs is not None else {"x": np.array([1, 2], np.float32)}
+    call = Call(model, None, Message(None, (), ()), request_id, caller=Caller(caller))
+    call.trace = trace
+    call.prepared = Prepared(dict(inputs), len(next(iter(inputs.values()))), ())
+    call.loaded = Loaded(VERSION, contract, NoEngine(), Series(model, VERSION))
+    return call
+
+
+def answer(call: Call, outputs: Mapping[str, Array] | None = None) -> Outcome:
+    """Make the outcome of an answered call; its datatypes are the contract's."""
+    assert call.loaded is not None
+    outputs = outputs if outputs is not None else {"y": np.array([3, 4], np.float32)}
+    kinds = {tensor.name: tensor.datatype for tensor in call.loaded.contract.outputs}
+    data = tuple(OutputData(name, kinds[name], values) for name, values in outputs.items())
+    return Outcome(Answer(call.model, VERSION, None, data), VERSION)
+
+
+def refuse(code: str) -> Outcome:
+    """Make the outcome of a call that came to no version."""
+    return Outcome(RequestRefused(code, "no"), None)
+
+
+def make_batch(jobs: Sequence[Job], number: int = 1, run_s: float = 0.004) -> Batch:
+    """Run jobs as one batch that has just ended."""
+    ended = time.perf_counter()
+    rows = sum(job.rows for job in jobs)
+    batch = Batch(number, rows, len(jobs), ended - run_s, ended)
+    for job in jobs:
+        job.batch = batch
+    return batch
+
+
+def make_job(rows: int = 2, queue_s: float = 0.001, run_s: float = 0.004) -> Job:
+    """Make a job that waited so long before a run that took so long, and ends now."""
+    return Job({}, rows, _forget, arrived=time.perf_counter() - run_s - queue_s)
+
+
+def _forget(job: Job, result: Result) -> None:
+    """Take no note."""

@@ -1,0 +1,393 @@
+"""The bench's pure parts, and its generator against a server that is known."""
+
+import asyncio
+import json
+import shutil
+import threading
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from benchmarks.host import (
+    chart,
+    openload,
+    overload,
+    payloads,
+    records,
+    report,
+    rivals,
+    verdicts,
+    wrk,
+)
+from benchmarks.host.calibrate import mean_time, queue_times
+from benchmarks.host.openload import Answers
+from benchmarks.host.servers import host_and_port
+
+
+def closed(server, model, payload, connections, rps, **more):
+    return {
+        "what": "closed", "server": server, "model": model, "payload": payload,
+        "connections": connections, "rps": rps, "p50_ms": 0.12, "p99_ms": 1.0, "max_ms": 2.0,
+        "errors": 0, "cpu_us": 700.0, "client_us": 5.0, "foreign": 0.01, "pss_mib": 60.0,
+        "rss_mib": 80.0, "cold_s": 0.4, "bare_rows_per_s": 3200.0, "bare_run_ms": 0.007,
+        "bare_batch_ms": 9.0, "cores": 2, **more,
+    }  # fmt: skip
+
+
+def opened(**more):
+    return {
+        "what": "open", "model": "cnn", "payload": "binary", "cores": 2, "capacity_rps": 2000.0,
+        "capacity_client_cores": 0.0, "overload_client_cores": 0.4, "goodput_rps": 1500.0,
+        "steady_p99_ms": 20.0, "bare_batch_ms": 9.0, "reject_p99_ms": 4.0, "reject_max_ms": 9.0,
+        "other_answers": 0, "recovery_s": 0.5, **more,
+    }  # fmt: skip
+
+
+def answers(due_s, latency_ms, status):
+    status = np.array(status)
+    latency = np.where(status > 0, np.array(latency_ms, float), np.nan)
+    return Answers(np.array(due_s, float), np.zeros(len(status)), latency, status, 0.1)
+
+
+def verdict(found, start):
+    return next(v for v in found if v.what.startswith(start))
+
+
+# what is sent
+
+
+def test_a_plan_has_the_rate_of_each_phase_and_never_goes_back():
+    times = openload.plan([(1000, 10), (5000, 2)])
+    assert np.all(np.diff(times) >= 0)
+    assert (times < 10).sum() == pytest.approx(10_000, rel=0.05)
+    assert (times >= 10).sum() == pytest.approx(10_000, rel=0.05)
+    assert times[-1] < 12
+
+
+def test_arrivals_of_a_plan_are_as_irregular_as_those_of_strangers():
+    gaps = np.diff(openload.plan([(1000, 20)]))
+    assert gaps.std() / gaps.mean() == pytest.approx(1, rel=0.05)
+
+
+def test_the_same_seed_draws_the_same_plan():
+    assert np.array_equal(openload.plan([(100, 5)], seed=3), openload.plan([(100, 5)], seed=3))
+    assert not np.array_equal(openload.plan([(100, 5)]), openload.plan([(100, 5)], seed=3))
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "encoder"])
+def test_every_payload_of_a_request_carries_the_same_numbers(model):
+    want = payloads.rows(model, 1)
+    _, flat = payloads.request(model, "flat")
+    _, nested = payloads.request(model, "rows")
+    _, v2 = payloads.request(model, "json")
+    headers, binary = payloads.request(model, "binary")
+    start = int(headers[payloads.HEADER_LENGTH])
+    assert np.allclose(json.loads(flat)["data"], want.ravel(), atol=1e-5)
+    assert np.allclose(json.loads(nested)["data"], want, atol=1e-5)
+    assert np.allclose(json.loads(v2)["inputs"][0]["data"], want.ravel(), atol=1e-5)
+    assert binary[start:] == want.tobytes()
+    assert json.loads(binary[:start])["inputs"][0]["shape"] == list(want.shape)
+
+
+def test_a_written_request_is_one_that_a_server_can_read():
+    wire = openload.written("127.0.0.1", 80, "/p", ({"A": "b"}, b"xyz"))
+    head, _, body = wire.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /p HTTP/1.1"
+    assert b"Content-Length: 3" in lines
+    assert b"A: b" in lines
+    assert body == b"xyz"
+
+
+def test_an_address_is_split_into_its_parts():
+    assert host_and_port("http://127.0.0.1:90/v2/x") == ("127.0.0.1", 90, "/v2/x")
+    assert host_and_port("http://localhost") == ("localhost", 80, "/")
+
+
+# what comes back
+
+
+def test_wrks_line_is_read_without_counting_errors_as_answers():
+    text = 'noise\n@{"count":100,"us":2000000,"p50":500,"p99":1500,"max":9000,"errors":20}\nmore'
+    load = wrk.parse(text, client_cpu_s=0.5)
+    assert (load.requests, load.rps, load.errors) == (100, 40.0, 20)
+    assert (load.p50_ms, load.p99_ms, load.max_ms) == (0.5, 1.5, 9.0)
+
+
+def test_wrk_without_a_result_is_no_result():
+    with pytest.raises(RuntimeError, match="unable to connect"):
+        wrk.parse("unable to connect", 0)
+
+
+def test_goodput_counts_good_answers_by_when_they_came():
+    seen = answers([0, 0.1, 0.2, 0.9], [500, 2000, 10, 50], [200, 200, 503, 200])
+    assert overload.goodput(seen, 0, 1) == 2  # the second came at 2.1 s, the third was refused
+
+
+def test_recovery_ends_with_the_last_window_that_refused_or_was_late():
+    due = np.arange(10, 12, 0.05)
+    status = np.where(due < 10.3, 503, 200)
+    late = np.where((due > 10.5) & (due < 10.74), 500, 5)
+    assert overload.recovery_s(answers(due, late, status), 10, 12, 30) == 0.75
+    assert overload.recovery_s(answers(due, late * 0, due * 0 + 200), 10, 12, 30) == 0
+
+
+def test_one_slow_answer_does_not_make_a_window_bad():
+    seen = answers([0, 0.1, 0.2], [5, 900, 5], [200, 200, 200])
+    assert overload.recovery_s(seen, 0, 0.25, 30) == 0
+
+
+def test_a_percentile_is_one_that_was_seen_and_endless_is_none():
+    assert overload.percentile(np.array([1.0, 2.0, 3.0, 10.0]), 75) == 10.0
+    assert overload.percentile(np.array([]), 99) is None
+    assert overload.percentile(np.array([1.0, np.inf]), 99) is None
+
+
+def test_an_answer_that_never_came_counts_against_the_p99():
+    for missed in ([503, 503], [-1, -1], [0, 503]):
+        seen = answers(np.arange(50) / 50, [5] * 50, [200] * 48 + missed)
+        figures = overload.steady_figures(seen, 1)
+        assert figures["steady_answered"] == 0.96
+        assert figures["steady_p99_ms"] is None
+
+
+# what is made of it
+
+
+def test_disturbed_runs_are_left_out_of_the_median_unless_all_are():
+    runs = [{"rps": 10, "foreign": 0.02}, {"rps": 12, "foreign": 0.1}, {"rps": 1, "foreign": 0.9}]
+    assert records.middle(runs, "rps") == 11
+    assert records.middle([{"rps": 1, "foreign": 0.9}, {"rps": 2, "foreign": 0.5}], "rps") == 2
+
+
+def test_records_are_read_as_they_were_kept(tmp_path):
+    path = tmp_path / "r.jsonl"
+    kept = [records.keep(path, {"what": "x", "n": n}) for n in (1, 2)]
+    assert records.read(path) == kept
+
+
+def test_the_ratio_is_to_the_best_peer_in_any_payload():
+    runs = [
+        closed("slipway", "mlp", "json", 64, 60_000),
+        closed("slipway", "mlp", "binary", 64, 70_000),
+        closed("slow", "mlp", "binary", 64, 1_000),
+        closed("fast", "mlp", "flat", 64, 5_000),
+    ]
+    found = verdicts.judge(runs)
+    assert verdict(found, "mlp, 64 connections, json").passed  # 12 of 10
+    assert not verdict(found, "mlp, 64 connections, binary").passed  # 14 of 15
+    assert "fast flat" in verdict(found, "mlp, 64 connections, json").measured
+
+
+def test_efficiency_is_the_bare_models_cpu_time_over_the_servers():
+    runs = [closed("slipway", "cnn", "binary", 64, 2_500, cpu_us=650.0)]
+    assert verdicts.cpu_efficiency(runs) == pytest.approx(625 / 650)
+    assert verdict(verdicts.judge(runs), "cnn, 64 connections, binary").passed
+
+
+def test_alone_our_slowest_payload_has_to_beat_every_peer():
+    runs = [
+        closed("slipway", "cnn", "json", 1, 600),
+        closed("slipway", "cnn", "binary", 1, 900),
+        closed("peer", "cnn", "flat", 1, 700),
+    ]
+    assert not verdict(verdicts.judge(runs), "cnn, 1 connection").passed
+
+
+def test_added_latency_is_judged_against_the_bare_run():
+    found = verdicts.judge([closed("slipway", "mlp", "json", 1, 9_000, p50_ms=0.16)])
+    assert not verdict(found, "mlp, 1 connection, json").passed  # 0.153 over
+    found = verdicts.judge([closed("slipway", "mlp", "json", 1, 9_000, p50_ms=0.15)])
+    assert verdict(found, "mlp, 1 connection, json").passed
+
+
+def test_goodput_is_judged_against_what_the_generator_leaves():
+    found = verdicts.judge([opened()])  # 0.75 of capacity, 0.8 of the CPUs were left
+    assert verdict(found, "cnn binary, 5 × overload: goodput").passed
+    found = verdicts.judge([opened(overload_client_cores=0.1)])
+    assert not verdict(found, "cnn binary, 5 × overload: goodput").passed
+
+
+@pytest.mark.parametrize(
+    "bad", [{"reject_p99_ms": 11.0}, {"reject_p99_ms": None}, {"other_answers": 1}]
+)
+def test_a_slow_reject_none_at_all_or_a_broken_answer_fails(bad):
+    assert verdict(verdicts.judge([opened()]), "cnn binary, 5 × overload: p99").passed
+    assert not verdict(verdicts.judge([opened(**bad)]), "cnn binary, 5 × overload: p99").passed
+
+
+def test_a_load_that_was_not_answered_in_full_fails_its_p99():
+    assert verdict(verdicts.judge([opened()]), "cnn binary, 80 %").passed
+    assert not verdict(verdicts.judge([opened(steady_p99_ms=None)]), "cnn binary, 80 %").passed
+
+
+def test_an_honest_error_fails_the_siege_whatever_its_p99():
+    siege = {
+        "what": "loris", "model": "cnn", "slow_connections": 2000, "attack": "headers",
+        "moved": 1.1, "p99_before_ms": 10.0, "p99_during_ms": 11.0, "honest_errors": 0,
+    }  # fmt: skip
+    assert verdicts.judge([siege])[0].passed
+    assert not verdicts.judge([{**siege, "honest_errors": 1}])[0].passed
+    assert not verdicts.judge([{**siege, "moved": 1.6}])[0].passed
+
+
+def test_an_attack_that_failed_proves_nothing():
+    siege = {
+        "what": "loris", "model": "cnn", "slow_connections": 3, "attack": "headers",
+        "moved": 1.0, "p99_before_ms": 10.0, "p99_during_ms": 10.0, "honest_errors": 0,
+    }  # fmt: skip
+    assert not verdicts.judge([siege])[0].passed
+
+
+def test_what_was_not_measured_is_not_judged():
+    assert verdicts.judge([]) == []
+    assert report.write([]) == ""
+
+
+def test_the_report_shows_every_server_and_every_verdict():
+    runs = [closed("slipway", "mlp", "json", 64, 60_000), closed("peer", "mlp", "flat", 64, 5_000)]
+    text = report.write([*runs, opened()])
+    assert "| peer | flat | 64 | 5,000 |" in text
+    assert "12.0 ×" in text
+    assert text.count("**FAIL**") == 0
+    assert "## Open loop" in text
+
+
+def test_the_chart_is_a_picture_with_a_longer_bar_for_the_faster():
+    runs = [closed("slipway", "mlp", "json", 64, 60_000), closed("a<b", "mlp", "flat", 64, 5_000)]
+    picture = ElementTree.fromstring(chart.draw(runs))
+    widths = [float(e.get("width")) for e in picture.iter() if e.tag.endswith("rect")]
+    words = [e.text for e in picture.iter() if e.tag.endswith("text")]
+    assert widths[0] > widths[1] > 0
+    assert {"slipway json", "60,000", "a<b flat", "5,000"} < set(words)
+
+
+def test_a_server_that_the_bench_did_not_start_has_no_cpu_figures():
+    runs = [closed("slipway", "mlp", "json", 64, 60_000, cpu_us=None, foreign=None, cold_s=None)]
+    assert "nan" in report.write(runs)
+
+
+def test_every_peer_has_its_module_and_its_requirements():
+    for peer in rivals.RIVALS.values():
+        assert (rivals.PEERS / f"serve_{peer.environment}.py").is_file()
+        assert (rivals.PEERS / "requirements" / f"{peer.environment}.txt").is_file()
+    assert set(rivals.chosen("contenders")) < set(rivals.chosen("all")) < set(rivals.RIVALS)
+    assert rivals.chosen("none") == []
+
+
+def test_an_unknown_peer_is_named():
+    with pytest.raises(SystemExit, match="unknown peers torchserve"):
+        rivals.chosen("fastapi,torchserve")
+
+
+# the generator
+
+
+def test_a_queue_with_one_server_is_what_pollaczek_and_khinchine_say():
+    times = openload.plan([(80, 2000)])
+    assert queue_times(times, 0.01).mean() == pytest.approx(mean_time(0.8, 0.01), rel=0.05)
+    assert list(queue_times(np.array([0.0, 0.1, 5.0]), 1.0)) == [1.0, 1.9, 1.0]
+
+
+@pytest.fixture
+def program(tmp_path):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    return openload.build(tmp_path)
+
+
+class Scripted(asyncio.Protocol):
+    """Holds every answer back for `hold_s`; answers by turns, in pieces where `cuts` says."""
+
+    answers: tuple[bytes, ...] = ()
+    hold_s = 0.0
+    cuts = ()
+
+    def __init__(self):
+        self.turn = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        reply = self.answers[self.turn % len(self.answers)]
+        self.turn += 1
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.hold_s, self.send, reply)
+
+    def send(self, reply):
+        if not reply:
+            self.transport.close()
+            return
+        pieces = [reply[a:b] for a, b in pairwise((0, *self.cuts, len(reply)))]
+        for turn, piece in enumerate(pieces):
+            asyncio.get_running_loop().call_later(0.02 * turn, self.transport.write, piece)
+
+
+@pytest.fixture
+def scripted():
+    loop = asyncio.new_event_loop()
+    servers = []
+
+    def start(hold_s, *answers, cuts=()):
+        script = {"answers": answers, "hold_s": hold_s, "cuts": cuts}
+        kind = type("Server", (Scripted,), script)
+        made = loop.run_until_complete(loop.create_server(kind, "127.0.0.1", 0))
+        servers.append(made)
+        thread.start()
+        return f"http://127.0.0.1:{made.sockets[0].getsockname()[1]}/"
+
+    thread = threading.Thread(target=loop.run_forever)
+    yield start
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    for server in servers:
+        server.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+
+
+def send(program, url, times, folder, **options):
+    return openload.send(program, url, ({}, b"x"), np.array(times), Path(folder), **options)
+
+
+def test_requests_leave_on_time_however_late_the_answers_are(program, scripted, tmp_path):
+    times = np.arange(20) * 0.01
+    seen = send(program, scripted(0.3, OK), times, tmp_path)
+    assert np.allclose(seen.due_s, times)
+    assert list(seen.status) == [200] * 20
+    assert np.median(seen.lag_ms) < 20  # all sent before the first answer at 300 ms
+    assert np.all(seen.latency_ms >= 300)
+
+
+def test_waiting_for_a_connection_counts_as_latency(program, scripted, tmp_path):
+    seen = send(program, scripted(0.1, OK), [0, 0, 0], tmp_path, connections=1)
+    assert list(np.floor(seen.latency_ms / 100)) == [1, 2, 3]
+    assert seen.lag_ms[2] >= 200
+
+
+def test_refusals_broken_connections_and_silence_are_told_apart(program, scripted, tmp_path):
+    url = scripted(0.0, OK, BUSY, b"")
+    seen = send(program, url, [0, 0.05, 0.1, 0.15], tmp_path, connections=1)
+    assert list(seen.status) == [200, 503, openload.FAILED, 200]
+    assert np.isnan(seen.latency_ms[2])
+
+
+def test_an_answer_after_the_end_is_not_waited_for(program, scripted, tmp_path):
+    seen = send(program, scripted(1.0, OK), [0.0], tmp_path, drain_s=0.1)
+    assert list(seen.status) == [openload.UNFINISHED]
+
+
+def test_an_answer_in_pieces_is_one_answer(program, scripted, tmp_path):
+    long = OK.replace(b": 2", b": 6") + b"okok"
+    url = scripted(0.0, long, cuts=(25, len(OK) - 1, len(OK) + 1))
+    seen = send(program, url, [0, 0.1, 0.2], tmp_path, connections=1)
+    assert list(seen.status) == [200, 200, 200]
+    assert np.all(seen.latency_ms >= 60)
