@@ -18,12 +18,14 @@ check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+clients: .venv-clients/.ready  ## clients that others wrote, for the tests that need them
+
 lock: $(READY)  ## write requirements.lock from what .venv holds
 	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > requirements.lock
 
 clean:  ## stop the hosts, remove all that was made here, their memory of serials too
 	@if [ -x $(BIN)/slipway ]; then $(BIN)/slipway fleet down local || true; fi
-	@rm -rf .slipway .venv .dvc/cache .dvc/tmp models dist
+	@rm -rf .slipway .venv .venv-clients .dvc/cache .dvc/tmp models dist
 	@find data -mindepth 2 -maxdepth 2 ! -name sources.lock -exec rm -rf {} +
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -37,4 +39,15 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)
 
-.PHONY: help run test check lock clean
+# the lists are whole, so nothing is resolved; what is never imported is never compiled
+CLIENT_PIP := -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r
+
+.venv-clients/.ready: tests/clients/triton.txt tests/clients/kserve.txt $(READY)
+	@echo "setting up .venv-clients (a minute the first time)" >&2
+	@for name in triton kserve; do $(BIN)/python -m venv --clear .venv-clients/$$name || exit 1; done
+	@cd .venv-clients/kserve/lib/python3*/site-packages && $(CURDIR)/$(BIN)/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))' > slipway.pth
+	@for name in triton kserve; do .venv-clients/$$name/bin/python $(CLIENT_PIP) tests/clients/$$name.txt || exit 1; done
+	@touch $@
+
+.PHONY: help run test check clients lock clean

@@ -30,6 +30,7 @@ class Tensor:
     shape: list[int]
     elements: list[Any]
     datatype: str
+    parameters: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the binary form of the elements."""
@@ -38,7 +39,8 @@ class Tensor:
             return b"".join(struct.pack("<I", len(text)) + text for text in texts)
         if self.kind == "BF16":
             return float_to_bf16(np.array(self.elements, np.float32)).tobytes()
-        return np.array(self.elements, DTYPES[self.kind]).tobytes()  # type: ignore[index]
+        dtype = np.uint8 if self.kind == "BOOL" else DTYPES[self.kind]  # type: ignore[index]
+        return np.array(self.elements, dtype).tobytes()
 
 
 @dataclass
@@ -52,6 +54,8 @@ class Logical:
     outputs: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    """The outputs that the model has."""
 
     @property
     def path(self) -> str:
@@ -66,6 +70,8 @@ def as_json(asked: Logical, random: Random) -> bytes:
     for tensor in asked.inputs:
         data = _nest([_literal(e, tensor.kind) for e in tensor.elements], tensor.shape, random)
         fields = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
+        if tensor.parameters:
+            fields["parameters"] = tensor.parameters
         items.append(json.dumps(fields)[:-1].encode() + b',"data":' + data + b"}")
     rest = json.dumps(_rest(asked))[1:].encode()
     return b'{"inputs":[%b]%b%b' % (b",".join(items), b"," if len(rest) > 1 else b"", rest)
@@ -76,20 +82,24 @@ def as_binary(asked: Logical) -> tuple[bytes, int]:
     items, tensors = [], []
     for tensor in asked.inputs:
         tensors.append(tensor.encode())
-        items.append({"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype,
-                      "parameters": {"binary_data_size": len(tensors[-1])}})  # fmt: skip
+        parameters = {**tensor.parameters, "binary_data_size": len(tensors[-1])}
+        fields = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
+        items.append({**fields, "parameters": parameters})
     text = json.dumps({"inputs": items, **_rest(asked)}).encode()
     return text + b"".join(tensors), len(text)
 
 
 def as_grpc(asked: Logical, raw: bool) -> Any:
     """Write a request as a message, in typed contents where that is possible and wanted."""
-    broken = any(BROKEN in tensor.elements for tensor in asked.inputs)
+    broken = any(
+        BROKEN in t.elements or (t.kind == "BOOL" and 2 in t.elements) for t in asked.inputs
+    )
     raw = raw or broken or any(tensor.kind not in FIELDS for tensor in asked.inputs)
     inputs, contents = [], []
     for tensor in asked.inputs:
         item: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype,
-                                "shape": tensor.shape}  # fmt: skip
+                                "shape": tensor.shape,
+                                "parameters": _parameters(tensor.parameters)}  # fmt: skip
         if raw:
             contents.append(tensor.encode())
         else:
@@ -120,17 +130,19 @@ def make_logical(random: Random, models: dict[str, dict[str, Any]]) -> Logical:
         kind = tensor["datatype"]
         elements = [make_element(random, kind) for _ in range(math.prod(shape))]
         inputs.append(Tensor(tensor["name"], kind, shape, elements, kind))
-    asked = Logical(model, inputs)
+    names = [output["name"] for output in metadata["outputs"]]
+    asked = Logical(model, inputs, known=names)
     if random.random() < 0.5:
         asked.id = random.choice(("", "7", "é", '"', "x" * 256))
     if random.random() < 0.3:
-        names = [output["name"] for output in metadata["outputs"]]
         asked.outputs = [(n, {}) for n in random.sample(names, random.randint(1, len(names)))]
     if random.random() < 0.2:
         asked.parameters = {"timeout": 60_000_000, "priority": random.choice((0, 1, 2)), "p": "q"}
     if random.random() < 0.6:
         name = random.choice(sorted(FAULTS))
         asked.faults.append(name)
+        if name.startswith("an output"):
+            asked.outputs.clear()  # one fault at a time
         FAULTS[name](random, asked)
     return asked
 
@@ -216,6 +228,8 @@ def _spoil(random: Random, tensor: Tensor) -> None:
     at = random.randrange(len(tensor.elements))
     if tensor.kind == "BYTES":
         tensor.elements[at] = BROKEN
+    elif tensor.kind == "BOOL":
+        tensor.elements[at] = 2
     elif tensor.kind in FLOATS:
         tensor.elements[at] = random.choice((math.inf, -math.inf, math.nan))
 
@@ -260,13 +274,16 @@ FAULTS: dict[str, Callable[[Random, Logical], None]] = {
     ),
     "an element of no value": _tensor(_spoil),
     "unknown output": lambda random, asked: asked.outputs.append(("nope", {})),
-    "an output twice": lambda random, asked: asked.outputs.extend([("y", {}), ("y", {})]),
+    "an output twice": lambda random, asked: asked.outputs.extend([(asked.known[0], {})] * 2),
     "an output without a name": lambda random, asked: asked.outputs.append(("", {})),
     "an output classified": lambda random, asked: asked.outputs.append(
-        ("y", {"classification": random.choice((2, -1, True, "3", 1.0))})
+        (asked.known[0], {"classification": random.choice((2, -1, True, False, "3", 0.0))})
     ),
     "an output elsewhere": lambda random, asked: asked.outputs.append(
-        ("y", {"shared_memory_region": "r"})
+        (asked.known[0], {"shared_memory_region": "r"})
+    ),
+    "an input elsewhere": _tensor(
+        lambda random, tensor: tensor.parameters.update(shared_memory_region="r")
     ),
     "a sequence": lambda random, asked: asked.parameters.update(sequence_id=1),
     "a timeout of no meaning": lambda random, asked: asked.parameters.update(

@@ -28,6 +28,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from slipway.errors import SlipwayError
 from slipway.host.binary import encode
 from slipway.host.guard.caller import Caller
+from slipway.host.guard.tls import new_context
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.convert import FIELDS
 from slipway.host.wire.grpc.frames import frame
@@ -145,6 +146,9 @@ def test_refusals_have_the_status_of_their_code_and_no_more_words(
         {"slipway-code": "model_not_found"},
     )
     code, _, metadata = refusal(lambda: infer(channel, model_version="f" * 64))
+    assert (code, metadata["slipway-code"]) == (grpc.StatusCode.NOT_FOUND, "version_not_found")
+    both = {"model_version": "f" * 64, "raw_input_contents": [b"1234567"]}
+    code, _, metadata = refusal(lambda: infer(channel, **both))
     assert (code, metadata["slipway-code"]) == (grpc.StatusCode.NOT_FOUND, "version_not_found")
     code, _, metadata = refusal(lambda: infer(channel, raw_input_contents=[b"1234567"]))
     assert (code, metadata["slipway-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "bad_request")
@@ -335,7 +339,7 @@ def make_certificate(folder: Path, name: str) -> tuple[bytes, ssl.SSLContext]:
             serialization.NoEncryption(),
         )
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = new_context("h2")
     context.load_cert_chain(folder / f"{name}.pem")
     return chain, context
 

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +33,30 @@ BODY = json.dumps(
 )
 
 
+class Manager:
+    """Hears what a service manager would."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+
+    def __enter__(self) -> "Manager":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.close()
+
+    def heard(self) -> list[str]:
+        """Return what was said since the last time."""
+        said = []
+        while True:
+            try:
+                said.append(self._socket.recv(1000).decode())
+            except BlockingIOError:
+                return said
+
+
 class Host:
     """One host of several processes."""
 
@@ -52,12 +77,16 @@ class Host:
         }
         self.words = [str(w) for name, value in given.items() for w in (f"--{name}", value)]
         self.headers: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
+        self.manager: Manager | None = None
 
     def __enter__(self) -> "Host":
         command = [sys.executable, "-m", "slipway.host", *self.words]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log, env=environment())
+            self.process = subprocess.Popen(
+                command, stderr=log, env={**environment(), **self.environment}
+            )
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -255,14 +284,20 @@ def test_of_a_process_that_is_killed_only_its_connections_fail_and_it_comes_back
     theirs = count_ok(host.own(0), "slipway_connections", 'listener="http"')
     os.kill(victim, signal.SIGKILL)
     host.wait(lambda: host.status()["processes"][0]["restarts"] == 1, "started again")
-    host.wait_until_ready()
+    fresh = []  # connections made while the new process loads its models
+
+    def back() -> bool:
+        fresh.extend(host.infer()[0] for _ in range(5))
+        return host.status()["ready"] and host.listening() == 2
+
+    host.wait(back, "back")
     answered_since = host.answered()
     late = [host.infer()[0] for _ in range(20)]
     load.stop()
     assert 0 < theirs < 20, "the kernel gave all connections to one process"
     assert load.broken == theirs
     assert set(load.codes) == {200}
-    assert late == [200] * 20
+    assert set(fresh + late) == {200}
     assert answered_since > answered
     assert host.status()["processes"][0]["pid"] != victim
     assert '"a process ended; starting another", "number": 0, "code": -9' in host.log.read_text()
@@ -312,10 +347,18 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, bundles: tuple[Path, Path]) 
             quota_rows_per_day=rows,
         )
         add_key(folder / "keys.json", key)
-    with Host(folder, bundles[0], **{"api-keys": folder / "keys.json"}) as one:
-        one.headers = {"Authorization": "Bearer ours"}
+    host = Host(folder, bundles[0], **{"api-keys": folder / "keys.json"})
+    host.headers = {"Authorization": "Bearer ours"}
+    host.environment = {"NOTIFY_SOCKET": str(folder / "manager"), "WATCHDOG_USEC": "9000000"}
+    with Manager(folder / "manager") as manager, host as one:
+        one.manager = manager
         one.wait_until_ready()
         yield one
+
+
+def test_the_service_manager_is_told_once_that_all_of_them_listen(keyed: Host):
+    assert keyed.manager
+    assert keyed.manager.heard().count("READY=1") == 1
 
 
 def test_the_admin_port_of_all_asks_for_a_key_too(keyed: Host):
@@ -330,6 +373,25 @@ def test_each_of_two_processes_gives_a_key_half_of_its_quota(keyed: Host):
     assert (codes.count(200), codes.count(429)) == (40, 110)
 
 
+def test_the_service_manager_hears_of_life_only_while_all_of_them_answer(keyed: Host):
+    assert keyed.manager
+    keyed.wait(lambda: "WATCHDOG=1" in keyed.manager.heard(), "alive")
+    before = count_ok(keyed.ask("GET", "/metrics", keyed.admin_port)[1])
+    victim = keyed.status()["processes"][1]["pid"]
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        assert keyed.status()["ready"] is False
+        text = keyed.ask("GET", "/metrics", keyed.admin_port)[1]
+        assert b"\nslipway_processes_silent 1.0\n" in text
+        assert count_ok(text) == before
+        keyed.manager.heard()
+        time.sleep(2)
+        assert keyed.manager.heard() == []
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    keyed.wait(lambda: "WATCHDOG=1" in keyed.manager.heard(), "alive again")
+
+
 def test_sigterm_lets_all_of_them_finish(keyed: Host):
     pids = [each["pid"] for each in keyed.status()["processes"]]
     load = Load(keyed, clients=8)
@@ -338,6 +400,8 @@ def test_sigterm_lets_all_of_them_finish(keyed: Host):
     keyed.process.terminate()
     assert keyed.process.wait(WAIT_S) == 0
     load.stop()
+    assert keyed.manager
+    assert "STOPPING=1" in keyed.manager.heard()
     assert load.codes[200] > 0
     assert set(load.codes) <= {200, 503}
     assert not any(map(runs, pids))

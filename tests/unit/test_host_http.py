@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from slipway.host.refusal import RequestRefused
 from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response, Work
 from slipway.host.wire.http import Connection, Listener
 
@@ -480,3 +481,30 @@ def test_a_stopping_host_answers_everything_it_took_and_then_closes() -> None:
     client = talk(conversation)
     assert client.statuses == [200, 200]
     assert client.transport.closed
+
+
+def greeted(data: bytes) -> Client:
+    """Talk to a listener that takes strangers for what they are."""
+
+    def refuse(head: Head) -> None:
+        raise RequestRefused("unauthenticated", "who are you?")
+
+    def conversation() -> Client:
+        client = Client()
+        client.listener.greet = refuse
+        return client.send(data)
+
+    client: Client = talk(conversation)
+    return client
+
+
+@pytest.mark.parametrize(
+    "head", [HEAD + b"Content-Length: 1000\r\n\r\n", CHUNKED, CHUNKED + b"3e8\r\nab"]
+)
+def test_a_stranger_is_refused_before_the_body_is_taken(head: bytes) -> None:
+    client = greeted(head)
+    assert (client.statuses, client.requests) == ([401], [])
+
+
+def test_a_request_without_a_body_is_left_to_the_handler() -> None:
+    assert greeted(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").statuses == [200]

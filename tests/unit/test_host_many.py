@@ -1,6 +1,7 @@
 """Several processes as one host: the parts that need no process."""
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from slipway.host.many.child import FIRST_S, LONGEST_S, STEADY_S, make_command, 
 from slipway.host.many.ports import hold_port
 from slipway.host.many.status import merge_status
 from slipway.host.many.totals import Totals
+from slipway.host.observe.access import group
 from slipway.host.observe.merge import merge, parse, past, render
 from slipway.host.options import HostOptions, Part, Records, Work, check_options, take_share
 from slipway.host.refusal import RequestRefused
@@ -124,9 +126,12 @@ class Processes:
     def __init__(self, *texts: bytes | None) -> None:
         self.texts = list(texts)
         self.totals = Totals(len(texts), self.ask)
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
+        self.free.set()
 
     async def ask(self, number: int) -> bytes:
-        await asyncio.sleep(0)
+        self.asked.set()
+        await self.free.wait()
         if (text := self.texts[number]) is None:
             raise OSError("nobody there")
         return text
@@ -170,10 +175,13 @@ def test_the_last_word_of_a_process_that_ends_meanwhile_is_not_taken_for_its_suc
         processes = Processes(scrape(3))
         await processes.count()
         processes.texts[0] = scrape(5)
-        collecting = asyncio.create_task(processes.totals.collect())
-        await asyncio.sleep(0)
+        processes.asked.clear()
+        processes.free.clear()
+        counting = asyncio.create_task(processes.count())
+        await processes.asked.wait()
         processes.totals.restarted(0)
-        await collecting
+        processes.free.set()
+        assert await counting == (3, 0)
         processes.texts[0] = scrape(1)
         assert await processes.count() == (4, 0)
 
@@ -360,6 +368,18 @@ def count_waiting(listener: socket.socket) -> int:
         except BlockingIOError:
             return count
         count += 1
+
+
+# --- lines of several processes in one pipe
+
+
+def test_lines_go_out_in_writes_that_a_pipe_does_not_tear():
+    lines = [b"%d" % n + b"x" * n + b"\n" for n in range(300)] + [b"long" * 2000 + b"\n"]
+    pieces = list(group(lines))
+    assert b"".join(pieces) == b"".join(lines)
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert [len(piece) for piece in pieces if len(piece) > select.PIPE_BUF] == [8001]
+    assert len(pieces) < 20
 
 
 # --- asking a process

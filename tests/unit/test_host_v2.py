@@ -10,7 +10,7 @@ from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Require
 from slipway.host.message import Answer, Array, OutputData
 from slipway.host.refusal import RequestRefused, quote
 from slipway.host.tensors import Checked, pick_outputs, prepare
-from slipway.host.wire.v2 import read_message, render_answer, render_refusal
+from slipway.host.wire.v2 import CONTAINERS_MAX, read_message, render_answer, render_refusal
 
 
 def tensor(name: str, datatype: str, shape: list[int], **fields: Any) -> InputTensor:
@@ -431,3 +431,12 @@ def test_a_good_request_with_one_byte_changed_is_answered_or_refused(at: int, va
     raw[at % len(raw)] = value
     made = attempt(bytes(raw), X)
     assert not isinstance(made, RequestRefused) or made.code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "filler", [b"[]," * (CONTAINERS_MAX + 1), b"{}," * (CONTAINERS_MAX + 1), b"," * 4_194_305]
+)
+def test_json_that_would_fill_the_memory_is_refused_unread(filler: bytes) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        read_message(b'{"inputs":[' + filler)
+    assert caught.value.code == "too_large"

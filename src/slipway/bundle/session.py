@@ -23,8 +23,8 @@ from slipway.errors import BundleRefused
 if TYPE_CHECKING:  # a probe opens sessions in a process of its own, and need not wait for Arrow
     from slipway.bundle.golden import Tensors
 
-ERRORS_ONLY = 3
-"""ONNX Runtime's severity; what matters of its warnings is checked and said by us."""
+FATAL_ONLY = 4
+"""ONNX Runtime's severity; errors are raised as well, and said by us, as JSON where logs are."""
 
 
 QUIET = {"session.intra_op.allow_spinning": "0"}
@@ -142,7 +142,7 @@ def device_memory_bytes(provider: str) -> int:
 
 def _options(threads: int, entries: Mapping[str, str]) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     for name, value in {**QUIET, **entries, **ONNX_ONLY}.items():

@@ -119,8 +119,8 @@ def host(
     connection to one of them (so have several per client), /metrics adds them up, /status
     and reload speak for all, and one that ends is started again. They divide --threads,
     --memory-mib, --cache-mib and each key's rate, burst and quota; --queue and
-    /v2/models/NAME/stats are of one process. Bundles, memory, audit log (STATE/N) and
-    captures (DIR/N) are kept by each.
+    /v2/models/NAME/stats are of one process. Each keeps bundles, memory and an audit log
+    in STATE/0, STATE/1 and so on, and captures in DIR/0, DIR/1.
     """
     from slipway.host.guard.access import Access
     from slipway.host.options import HostOptions, Part, Records, Work

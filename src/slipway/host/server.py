@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
-import numpy as np
 import uvloop
 
 from slipway.host.core import Core
@@ -90,7 +89,6 @@ def serve(options: HostOptions) -> None:
         options = take_share(options, count_cores())
     handler = start_logging()
     sys.setswitchinterval(SWITCH_S)
-    np.seterr(over="ignore")  # a number too large for FP32 becomes infinite, and is refused
     try:
         with own_state(options.state):
             drained = uvloop.run(_Host(options).run())
@@ -224,6 +222,7 @@ class _Host:
             whole = partial(ask, supervisor, "/metrics", timeout_s=WHOLE_S)
         rest = Rest(self._core, self._metrics, self._guard, options.limits, begin, whole)
         connect = self._listener("http", rest.handle, options.limits)
+        self._listeners["http"].greet = rest.greet
         place = (address, options.port)
         self._servers.append(
             await listen(

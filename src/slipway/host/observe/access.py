@@ -5,8 +5,10 @@ A full disk or a stopped reader costs lines, which are counted, and never a requ
 
 import logging
 import os
+import select
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
@@ -83,13 +85,14 @@ class AccessLog:
             self._replace()
         if not records:
             return
-        text = "".join(map(render, records)).encode()
-        # After a full disk the file may end inside a line, which must not swallow the next.
-        data = b"\n" + text if self._torn else text
-        written = 0
-        while written < len(data):
-            written += os.write(self._file, data[written:])
-            self._torn = written < len(data)
+        lines = [render(record).encode() for record in records]
+        for text in group(lines) if self._path == "-" else [b"".join(lines)]:
+            # After a full disk the file may end inside a line, which must not swallow the next.
+            data = b"\n" + text if self._torn else text
+            written = 0
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+                self._torn = written < len(data)
 
     def _replace(self) -> None:
         """Open anew; if that fails, the file that was moved away still takes lines."""
@@ -99,6 +102,18 @@ class AccessLog:
             log.error("the access log stays where it was", extra={"reason": str(error)})
             return
         os.close(old)
+
+
+def group(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines to writes that a pipe takes whole: processes of one host share stdout."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > select.PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
 
 
 def render(record: Access) -> str:

@@ -55,6 +55,8 @@ class Listener:
     """Called with the error code of each refusal."""
     connections: set["Connection"] = field(default_factory=set)
     heads: Heads = field(default_factory=Heads)
+    greet: Callable[[Head], None] | None = None
+    """Looks at a head before its body is taken; refuses by raising."""
     draining: bool = False
     """Every response closes its connection."""
     now: float = 0.0
@@ -239,6 +241,8 @@ class Connection(asyncio.Protocol):
         version, upgrade = self._parser.get_http_version(), self._parser.should_upgrade()
         try:
             check_head(version, upgrade, self._headers, self._limits)
+            if self._listener.greet is not None and _has_body(self._headers):
+                self._listener.greet(Head(b"", self._path, self._headers))
         except RequestRefused as refusal:
             self._refuse(refusal)
             return
@@ -395,3 +399,7 @@ class Connection(asyncio.Protocol):
             self._pause(False)
             if self._unfed:
                 self._loop.call_soon(self._parse, b"")
+
+
+def _has_body(headers: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"

@@ -23,14 +23,13 @@ from slipway.host.wire.exchange import (
     new_request_id,
     refuse,
 )
+from slipway.host.wire.grpc.describe import PLATFORM, make_config
 from slipway.host.wire.infer import VERSION_HEADER, Asked, Begin, Infer
 from slipway.host.wire.later import answer
 from slipway.host.wire.openapi import OPENAPI
 from slipway.host.wire.routes import DATA_ROUTES, Route, find_route
 
 EXTENSIONS: Final = ["binary_tensor_data", "model_configuration", "statistics"]
-
-PLATFORM: Final = "onnxruntime_onnx"
 
 
 class Judged:
@@ -75,6 +74,10 @@ class Rest:
             "metrics": self._render_metrics,
         }
         """Everything but inference, by the route's action."""
+
+    def greet(self, head: Head) -> None:
+        """Raise RequestRefused for a stranger, before any of the body is taken."""
+        enter(head.path, head.headers.get(b"authorization"), self._guard)
 
     def handle(self, head: Head, body: Body, respond: Respond) -> Work | None:
         """Answer one request."""
@@ -141,20 +144,8 @@ class Rest:
         return _json({"name": names["model"], "ready": True}, loaded.version)
 
     def _model_config(self, names: Mapping[str, str]) -> Response:
-        """Describe the model as Triton's clients expect; their dims leave out the rows."""
         loaded = self._loaded(names)
-        contract = loaded.contract
-        return _json(
-            {
-                "name": names["model"],
-                "platform": PLATFORM,
-                "backend": "onnxruntime",
-                "max_batch_size": contract.max_rows if contract.batchable else 0,
-                "input": [_configure(tensor, contract.batchable) for tensor in contract.inputs],
-                "output": [_configure(tensor, contract.batchable) for tensor in contract.outputs],
-            },
-            loaded.version,
-        )
+        return _json(make_config(names["model"], loaded.contract), loaded.version)
 
     def _model_stats(self, names: Mapping[str, str]) -> Response:
         loaded = self._loaded(names)
@@ -228,9 +219,3 @@ def _not_ready(body: Mapping[str, Any], error: str, code: str = "not_ready") -> 
 
 def _describe(tensor: InputTensor | OutputTensor) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-
-
-def _configure(tensor: InputTensor | OutputTensor, batchable: bool) -> dict[str, Any]:
-    datatype = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
-    dims = tensor.shape[1:] if batchable else tensor.shape
-    return {"name": tensor.name, "data_type": f"TYPE_{datatype}", "dims": dims or [1]}

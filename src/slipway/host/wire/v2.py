@@ -27,6 +27,11 @@ TEXT_MAX: Final = 256
 TENSORS_MAX: Final = 1024
 """Most inputs and most outputs of one request."""
 
+CONTAINERS_MAX: Final = 262_144
+ELEMENTS_MAX: Final = 4_194_304
+"""Of one body of JSON. As Python objects 16 MiB of `[],` would take forty times the memory; who
+has more to say sends binary tensors."""
+
 NOT_JSON: Final = "the body is not JSON (RFC 8259, no key twice, at most 64 levels deep)"
 
 UINT64_MAX: Final = 2**64 - 1
@@ -79,6 +84,8 @@ def read_json(text: bytes | bytearray) -> Any:
     readers understand differently is refused. Only a document that can hold such a pair, one
     with more quoted keys than orjson returned, is read again by a slower, stricter parser.
     """
+    if text.count(b"[") + text.count(b"{") > CONTAINERS_MAX or text.count(b",") > ELEMENTS_MAX:
+        raise RequestRefused("too_large", f"the JSON has more than {ELEMENTS_MAX:,} elements")
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:

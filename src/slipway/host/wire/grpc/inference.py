@@ -41,6 +41,8 @@ class Inference:
         model, head = request.model_name, stream.head
         try:
             self._core.find(model)
+            if request.model_version:
+                self._core.find_version(model, request.model_version)
             message = read_message(request, head.timeout_s)
         except RequestRefused as refusal:
             self._core.count_refusal(model, refusal)
