@@ -126,6 +126,16 @@ class PinnedHost:
         finally:
             connection.close()
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum the samples of a metric that carry these labels."""
+        total = 0.0
+        for line in self.ask("GET", "/metrics").body.decode().splitlines():
+            series, _, value = line.rpartition(" ")
+            wanted = all(f'{key}="{text}"' in series for key, text in labels.items())
+            if series.partition("{")[0] == name and wanted:
+                total += float(value)
+        return total
+
     def infer(self, model: str = "mlp", body: bytes = BODY) -> Answer:
         """Ask a model; by default one row of `mlp`."""
         return self.ask("POST", f"/v2/models/{model}/infer", body)

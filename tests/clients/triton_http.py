@@ -51,9 +51,7 @@ def check_the_server_describes_itself():
         assert c.is_server_ready()
         metadata = c.get_server_metadata()
         assert metadata["name"] == "slipway"
-        assert {"binary_tensor_data", "model_configuration", "statistics"} <= set(
-            metadata["extensions"]
-        )
+        assert {"binary_tensor_data", "model_configuration"} <= set(metadata["extensions"])
 
 
 def check_a_model_describes_itself():

@@ -469,7 +469,7 @@ async def asked(bench: Bench, document: Any) -> list[Response]:
         ({"content_type": "application/x-www-form-urlencoded"}, "unsupported_media_type"),
         ({"content_type": "multipart/form-data; boundary=x"}, "unsupported_media_type"),
         ({"content_type": "application/x-python-pickle"}, "unsupported_media_type"),
-        ({"content_type": "application/octet-stream"}, "bad_request"),
+        ({"content_type": "application/octet-stream"}, None),
         ({"inference_header_content_length": "99999999999"}, "bad_request"),
         ({"inference_header_content_length": "-1"}, "bad_request"),
         ({"inference_header_content_length": "0x10"}, "bad_request"),

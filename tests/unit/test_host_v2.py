@@ -128,6 +128,8 @@ MALFORMED = {
     "empty name": body(name=""),
     "endless name": body(name="X" * 257),
     "unknown key": {**body(), "output": []},
+    "another model than the path's": {**body(), "model_name": "n"},
+    "a model that is no text": {**body(), "model_name": 1},
     "unknown key in an input": body(dims=[1]),
     "unknown output": {**body(), "outputs": [{"name": "nope"}]},
     "an output given twice": {**body(), "outputs": [{"name": "y"}, {"name": "y"}]},
@@ -440,3 +442,10 @@ def test_json_that_would_fill_the_memory_is_refused_unread(filler: bytes) -> Non
     with pytest.raises(RequestRefused) as caught:
         read_message(b'{"inputs":[' + filler)
     assert caught.value.code == "too_large"
+
+
+def test_the_model_may_be_named_again() -> None:
+    raw = json.dumps({**body(), "model_name": "m"}).encode()
+    assert read_message(raw, model="m")[0] == read_message(json.dumps(body()).encode())[0]
+    with pytest.raises(RequestRefused, match="not the model of the path"):
+        read_message(raw, model="n")

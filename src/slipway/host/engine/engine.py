@@ -87,13 +87,13 @@ class Engine:
         """Run a job and finish it later; raise RequestRefused when too many wait. On the loop."""
         if self._closing:
             raise RequestRefused("not_ready", "this version is being unloaded")
-        if self._queue.full(job.rows):
-            self._make_room(job.rows)
         if self._shapes.pads:
             job.group = self._shapes.group(job.inputs)
         if not self._armed:
             self._arm()  # before the job is there: a thread may take it at once
-        self._queue.put(job)
+        if not self._queue.offer(job):
+            self._make_room(job.rows)
+            self._queue.put(job)
         if job.deadline != NEVER and self._workers and not self._sweeping:
             self._watch_deadlines()
 

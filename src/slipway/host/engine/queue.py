@@ -76,6 +76,19 @@ class Queue:
             waiting > 0 and self._rows_in - self._rows_out + rows > self.batching.queue_rows
         )
 
+    def offer(self, job: Job) -> bool:
+        """Add a job if there is room; the same as asking `full` and then `put`. On the loop."""
+        waiting, batching, rows = self._jobs_in - self._jobs_out, self.batching, job.rows
+        if waiting and (
+            waiting >= batching.queue_jobs
+            or self._rows_in - self._rows_out + rows > batching.queue_rows
+        ):
+            return False
+        self._inbox.append(job)
+        self._jobs_in += 1
+        self._rows_in += rows
+        return True
+
     def put(self, job: Job) -> None:
         """Add a job. On the loop."""
         self._inbox.append(job)

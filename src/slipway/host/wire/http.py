@@ -70,30 +70,23 @@ class Listener:
 
 
 class Slot:
-    """The place of one request in the order of responses."""
+    """The place of one request in the order of responses. Most never set what the class has."""
 
-    __slots__ = ("connection", "head_only", "keep_alive", "linger", "response", "work")
+    head_only = False
+    linger = False
+    response: Response | None = None
+    work: Work | None = None
 
-    def __init__(
-        self,
-        connection: "Connection",
-        keep_alive: bool,
-        head_only: bool = False,
-        response: Response | None = None,
-        linger: bool = False,
-    ) -> None:
+    def __init__(self, connection: "Connection", keep_alive: bool) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
-        self.head_only = head_only
-        self.response = response
-        self.linger = linger
-        self.work: Work | None = None
 
     def respond(self, response: Response) -> None:
         """Send a response when its turn has come."""
         self.response = response
         self.work = None
-        self.connection.flush()
+        if not (response.whole and self.keep_alive and self.connection.send_at_once(response)):
+            self.connection.flush()
 
 
 class Connection(asyncio.Protocol):
@@ -148,7 +141,7 @@ class Connection(asyncio.Protocol):
                 self._raw_head = self._listener.heads.find_raw(data)
                 self._parse(data)
             elif len(data) - end == known.length:
-                self._hand_over(known.head, data[end:], Slot(self, keep_alive=True))
+                self._hand_over(known.head, data[end:], Slot(self, True))
             else:
                 self._known = known
                 self._deadline = self._loop.time() + self._limits.body_s
@@ -165,7 +158,7 @@ class Connection(asyncio.Protocol):
             return
         head, body = self._known.head, bytes(self._held)
         self._known, self._held = None, bytearray()
-        self._hand_over(head, body, Slot(self, keep_alive=True))
+        self._hand_over(head, body, Slot(self, True))
         if len(data) > missing:
             self._parse(data[missing:])
 
@@ -276,7 +269,9 @@ class Connection(asyncio.Protocol):
             self._listener.heads.remember(self._raw_head, head, self._header_count)
         self._raw_head = b""
         body, self._body = self._body, bytearray()
-        self._hand_over(head, body, Slot(self, keep, head_only=method == b"HEAD"))
+        slot = Slot(self, keep)
+        slot.head_only = method == b"HEAD"
+        self._hand_over(head, body, slot)
 
     # --- in between
 
@@ -339,23 +334,26 @@ class Connection(asyncio.Protocol):
         self._unfed = b""
         self._body, self._held, self._known = bytearray(), bytearray(), None
         response = refuse(refusal, new_request_id())
-        self._slots.append(Slot(self, keep_alive=False, response=response, linger=True))
+        slot = Slot(self, False)
+        slot.response, slot.linger = response, True
+        self._slots.append(slot)
         self._deadline = FOREVER
         self.flush()
 
+    def send_at_once(self, response: Response) -> bool:
+        """Write the only response that is waited for, in the usual case: nothing else to see to."""
+        slots = self._slots
+        if len(slots) != 1 or self._unfed or self._ended or self._finished:
+            return False
+        if self._listener.draining:
+            return False
+        slots.clear()
+        self._transport.write(response.whole)
+        self._deadline = self._listener.now + self._limits.idle_s
+        return True
+
     def flush(self) -> None:
         """Write the responses that are ready and whose turn it is."""
-        slots = self._slots
-        if len(slots) == 1 and not self._unfed and not self._ended and not self._finished:
-            slot = slots[0]  # the usual case, and nothing else to see to
-            response = slot.response
-            usual = response is not None and response.whole and slot.keep_alive
-            if usual and not self._listener.draining:
-                assert response is not None
-                slots.clear()
-                self._transport.write(response.whole)
-                self._deadline = self._listener.now + self._limits.idle_s
-                return
         while self._slots and (response := self._slots[0].response) is not None:
             slot = self._slots.popleft()
             last = self._listener.draining and not self._slots

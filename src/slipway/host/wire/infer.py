@@ -137,7 +137,7 @@ class Infer:
         if header_length == 0:
             message, form = _raw_message(body, loaded)
         else:
-            message, form = read_message(body, header_length)
+            message, form = read_message(body, header_length, call.model)
         call.message, call.request_id = message, message.id
         call.outputs = pick_outputs(message, loaded.contract)
         call.prepared = prepare(message, loaded.contract)
@@ -247,6 +247,7 @@ def _raw_message(body: Body, loaded: Loaded) -> tuple[Message, Form]:
 def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
     """Return the length of the JSON before binary tensors, or None for JSON alone.
 
+    Without a length all is JSON, also as octet-stream: tritonclient's `aio` sends it so.
     A type that a browser sends without asking (text/plain, a form) is refused, so no page of
     another site can use a reader's access to this host.
     """
@@ -255,8 +256,6 @@ def _header_length(headers: Mapping[bytes, bytes]) -> int | None:
         raise RequestRefused("unsupported_media_type", "send application/json or octet-stream")
     text = headers.get(HEADER_LENGTH)
     if text is None:
-        if media == BINARY:
-            raise bad_request("binary tensors need Inference-Header-Content-Length")
         return None
     if not text.isdigit() or len(text) > 10:
         raise bad_request("Inference-Header-Content-Length must be a whole number")

@@ -60,6 +60,7 @@ SCHEMAS: Final[dict[str, Any]] = {
         "additionalProperties": False,
         "properties": {
             "id": {"type": "string", "maxLength": 256},
+            "model_name": _TEXT,
             "parameters": _PARAMETERS,
             "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
             "outputs": {

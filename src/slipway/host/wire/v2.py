@@ -32,6 +32,9 @@ ELEMENTS_MAX: Final = 4_194_304
 """Of one body of JSON. As Python objects 16 MiB of `[],` would take forty times the memory; who
 has more to say sends binary tensors."""
 
+KEYS: Final = ("id", "model_name", "parameters", "inputs", "outputs")
+"""Of a request."""
+
 NOT_JSON: Final = "the body is not JSON (RFC 8259, no key twice, at most 64 levels deep)"
 
 UINT64_MAX: Final = 2**64 - 1
@@ -50,17 +53,22 @@ class Form:
         return self.outputs.get(output, self.binary) if self.outputs else self.binary
 
 
-def read_message(body: bytes | bytearray, header_length: int | None = None) -> tuple[Message, Form]:
+def read_message(
+    body: bytes | bytearray, header_length: int | None = None, model: str | None = None
+) -> tuple[Message, Form]:
     """Read a request body; raise RequestRefused, and nothing else, on anything malformed.
 
-    `header_length` is the length of the JSON; binary tensors follow it, in its order.
+    `header_length` is the length of the JSON; binary tensors follow it, in its order. KServe's
+    client names the model in the body too, which then must be the one of the path.
     """
     length = len(body) if header_length is None else header_length
     if length > len(body):
         raise bad_request("Inference-Header-Content-Length is more than the body has")
     text = body if length == len(body) else body[:length]
     document = read_json(text)
-    fields = _mapping(document, "the request", ("id", "parameters", "inputs", "outputs"))
+    fields = _mapping(document, "the request", KEYS)
+    if "model_name" in fields and _text(fields, "model_name", "the request") != model:
+        raise bad_request("'model_name' is not the model of the path")
     parameters = _parameters(fields, "the request")
     form = Form(_flag(parameters, "binary_data_output", "the request"))
     tensors = _Tensors(memoryview(body)[length:], header_length is not None)
