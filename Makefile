@@ -18,7 +18,7 @@ check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-clients: .venv-clients/.ready  ## clients that others wrote, for the tests that need them
+clients: .venv-clients/triton/.ready .venv-clients/kserve/.ready  ## clients that others wrote, for the tests that need them
 
 lock: $(READY)  ## write requirements.lock from what .venv holds
 	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > requirements.lock
@@ -39,15 +39,14 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)
 
-# the lists are whole, so nothing is resolved; what is never imported is never compiled
-CLIENT_PIP := -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r
-
-.venv-clients/.ready: tests/clients/triton.txt tests/clients/kserve.txt $(READY)
-	@echo "setting up .venv-clients (a minute the first time)" >&2
-	@for name in triton kserve; do $(BIN)/python -m venv --clear .venv-clients/$$name || exit 1; done
-	@cd .venv-clients/kserve/lib/python3*/site-packages && $(CURDIR)/$(BIN)/python -c \
-		'import sysconfig; print(sysconfig.get_path("purelib"))' > slipway.pth
-	@for name in triton kserve; do .venv-clients/$$name/bin/python $(CLIENT_PIP) tests/clients/$$name.txt || exit 1; done
+# Their lists are whole, so nothing is resolved; what is never imported is never compiled.
+# KServe's client takes what it shares with this project from .venv.
+.venv-clients/%/.ready: tests/clients/%.txt $(READY)
+	@echo "setting up .venv-clients/$* (a minute the first time)" >&2
+	@$(BIN)/python -m venv --clear .venv-clients/$*
+	@if [ $* = kserve ]; then cd .venv-clients/kserve/lib/python3*/site-packages && $(CURDIR)/$(BIN)/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))' > slipway.pth; fi
+	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $<
 	@touch $@
 
 .PHONY: help run test check clients lock clean

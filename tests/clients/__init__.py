@@ -28,7 +28,7 @@ def find_python(name: str) -> str | None:
     if named and name == "triton":
         return named
     python = environments / name / "bin/python"
-    return str(python) if python.exists() else None
+    return str(python) if (environments / name / ".ready").exists() else None
 
 
 def find_checks(script: str) -> list[str]:

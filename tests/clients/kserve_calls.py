@@ -35,7 +35,11 @@ def row(binary=True, model="mlp", **more):
 
 
 def every(binary):
-    inputs = [make(f"in_{name}", name, values, binary) for name, values in tensors().items()]
+    """Ask with every datatype; KServe's client sends no FP16 as JSON."""
+    inputs = [
+        make(f"in_{name}", name, values, binary or name == "FP16")
+        for name, values in tensors().items()
+    ]
     return InferRequest("types", inputs, request_id="a-1")
 
 
@@ -67,7 +71,7 @@ async def check_rest_infers_in_json_and_in_bytes():
         answers = [await c.infer(HTTP, row(binary), "mlp") for binary in (False, True)]
         for answer in answers:
             assert answer.outputs[0].shape == [1, 10]
-            assert answer.model_version == SITE["versions"]["mlp"]
+            assert answer.model_name == "mlp"
         first, second = (answer.outputs[0].as_numpy() for answer in answers)
         assert np.array_equal(first, second)
         wanted = [RequestedOutput("y", parameters={"binary_data": True})]

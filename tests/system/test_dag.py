@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,14 @@ RUNNER = {
 """It binds, checks and shows how far a stage is, and decides no byte of an output."""
 
 
+@cache
 def addresses() -> list[str]:
     from dvc.repo import Repo
 
     return sorted(s.addressing for s in Repo(REPOSITORY).index.stages)
 
 
+@cache
 def declared(address: str) -> tuple[list[Path], list[Path]]:
     from dvc.repo import Repo
 
@@ -63,6 +66,7 @@ def test_a_stage_declares_the_modules_that_it_imports(address: str):
     assert code == imported_by(name)
 
 
+@cache
 def imported_by(stage_name: str) -> set[str]:
     """Import a stage alone and list the project's modules that came along."""
     script = (
@@ -130,7 +134,7 @@ def again(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-STRACE = ["strace", "-f", "-qq", "-e", "trace=openat,open,creat", "-o"]
+STRACE = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=openat,open,creat", "-o"]
 STRACE = STRACE if shutil.which("strace") else []
 
 

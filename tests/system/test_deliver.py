@@ -42,7 +42,7 @@ def project(built: Project) -> Iterator[Project]:
     built.knobs({})
 
 
-def until(true: Callable[[], object], timeout_s: float = 60) -> None:
+def until(true: Callable[[], object], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline
@@ -476,9 +476,11 @@ def test_kill_9_of_the_flow_in_release_leaves_stable_serving_and_the_next_run_go
     flow = live.start()
     channels = live.root / ".slipway/store/channels/local/tiny"
     known = len(list(channels.iterdir()))
-    until(lambda: len(list(channels.iterdir())) > known)
-    flow.kill()
-    flow.communicate(timeout=20)
+    try:
+        until(lambda: len(list(channels.iterdir())) > known)
+    finally:
+        flow.kill()
+        flow.communicate(timeout=20)
     for url in urls:
         body = b'{"inputs": [{"name": "carrier", "datatype": "BYTES", "shape": [1], "data": ["AA"]}'
         body += b', {"name": "delay", "datatype": "FP32", "shape": [1], "data": [1.0]}]}'

@@ -1,7 +1,6 @@
 """The gRPC face over real sockets, asked by clients that nobody here wrote."""
 
 import datetime
-import os
 import socket
 import ssl
 import subprocess
@@ -36,6 +35,7 @@ from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.schema import HEALTH, SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcServer
 from slipway.store.split import takes_candidate
+from tests.clients import MISSING, find_python
 from tests.grpc_host import (
     DATATYPES,
     A,
@@ -48,8 +48,7 @@ from tests.grpc_host import (
     method,
 )
 
-CLIENTS = os.environ.get("SLIPWAY_CLIENTS")
-"""The Python of an environment with tritonclient[grpc]==2.50.0, which wants an older protobuf."""
+CLIENTS = find_python("triton")
 
 
 @pytest.fixture(scope="module")
@@ -464,7 +463,7 @@ asyncio.run(many())
 """
 
 
-@pytest.mark.skipif(not CLIENTS, reason="SLIPWAY_CLIENTS names no Python with tritonclient")
+@pytest.mark.skipif(not CLIENTS, reason=MISSING)
 def test_tritonclient_works_unchanged(host: GrpcHost, channel: grpc.Channel) -> None:
     assert CLIENTS
     done = subprocess.run(

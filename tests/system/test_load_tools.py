@@ -114,7 +114,7 @@ def test_slow_clients_are_ended_while_others_are_answered(host: PinnedHost) -> N
 
 
 def time_requests(host: PinnedHost, seconds: float) -> list[float]:
-    """Ask on a new connection each time, as an honest client would come; return how long it took."""
+    """Ask on a new connection each time, as one who comes would; return how long it took."""
     times, until = [], time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()

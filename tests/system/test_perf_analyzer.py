@@ -13,7 +13,7 @@ from tests.clients import MISSING, find_python
 from tests.pinned_host import Bundles, PinnedHost, X
 
 LINE = re.compile(r"throughput: ([\d.]+) infer/sec, latency (\d+) usec")
-QUICK = ("--measurement-interval", "300", "--max-trials", "3", "--stability-percentage", "999")
+QUICK = ("--measurement-interval", "300", "--max-trials", "20", "--stability-percentage", "999")
 """Short windows, none of which is unstable: what is tested is the protocol, not the speed."""
 
 
