@@ -214,6 +214,6 @@ def _key(call: Call) -> str:
 
 def name_request(call: Call) -> str:
     """Return the request's id; made up for one whose caller gave none, when it is needed."""
-    if call.request_id is None:
+    if not call.request_id:
         call.request_id = secrets.token_hex(8)
     return call.request_id
