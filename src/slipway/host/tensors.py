@@ -129,7 +129,8 @@ class Checked:
 
     def __init__(self, runner: Any, contract: Contract) -> None:
         self._runner = runner
-        self._contract = contract
+        self._batchable = contract.batchable
+        self._promises = [_Promise.of(tensor) for tensor in contract.outputs]
 
     def run(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
         """Run a batch."""
@@ -148,20 +149,49 @@ class Checked:
     def _check(
         self, outputs: Mapping[str, Array], inputs: Mapping[str, Array]
     ) -> Mapping[str, Array]:
-        rows = len(next(iter(inputs.values()))) if self._contract.batchable else None
-        for tensor in self._contract.outputs:
-            values = outputs[tensor.name]
-            same = values.dtype == DTYPES[tensor.datatype] or values.dtype.kind in "OU"
-            if not same or not _matches(values.shape, tensor, rows):
-                raise RequestRefused("model_failed", f"output {quote(tensor.name)} is misshapen")
-            if tensor.datatype in FLOATS:
-                numbers = as_numbers(values, tensor.datatype)
-                if not np.isfinite(numbers).all():
-                    raise RequestRefused(
-                        "non_finite_output",
-                        f"output {quote(tensor.name)} holds a value that is not finite",
-                    )
+        rows = len(next(iter(inputs.values()))) if self._batchable else None
+        for promise in self._promises:
+            values = outputs[promise.name]
+            if not promise.fits(values, rows):
+                raise RequestRefused("model_failed", f"output {quote(promise.name)} is misshapen")
+            if promise.datatype in FLOATS and not _finite(values, promise.datatype):
+                raise RequestRefused(
+                    "non_finite_output",
+                    f"output {quote(promise.name)} holds a value that is not finite",
+                )
         return outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What one output must be, in the form that is quick to compare."""
+
+    name: str
+    datatype: Datatype
+    dtype: np.dtype[Any]
+    fixed: tuple[tuple[int, int], ...]
+    """Dimension and its size, for those that are fixed by the contract."""
+    rank: int
+
+    @classmethod
+    def of(cls, tensor: OutputTensor) -> "_Promise":
+        """Read it from the contract."""
+        fixed = [(n, dim) for n, dim in enumerate(tensor.shape) if dim != -1]
+        dtype = DTYPES[tensor.datatype]
+        return cls(tensor.name, tensor.datatype, dtype, tuple(fixed), len(tensor.shape))
+
+    def fits(self, values: Array, rows: int | None) -> bool:
+        """Compare; where rows are counted, the first dimension must count them."""
+        shape = values.shape
+        if len(shape) != self.rank or (rows is not None and shape[0] != rows):
+            return False
+        if values.dtype != self.dtype and values.dtype.kind not in "OU":
+            return False
+        return all(shape[n] == dim for n, dim in self.fixed)
+
+
+def _finite(values: Array, datatype: Datatype) -> bool:
+    return bool(np.isfinite(as_numbers(values, datatype)).all())
 
 
 def align(inputs: dict[str, Array]) -> None:
@@ -169,16 +199,6 @@ def align(inputs: dict[str, Array]) -> None:
     for name, values in inputs.items():
         if not values.flags.aligned:
             inputs[name] = values.copy()
-
-
-def _matches(shape: tuple[int, ...], tensor: OutputTensor, rows: int | None) -> bool:
-    """Compare with the contract, in which the first variable dimension counts the rows."""
-    wanted = list(tensor.shape)
-    if rows is not None:
-        wanted[0] = rows
-    return len(shape) == len(wanted) and all(
-        want in (-1, got) for want, got in zip(wanted, shape, strict=True)
-    )
 
 
 def _names(contract: Contract) -> str:
