@@ -19,7 +19,11 @@ BUDGET_S: Final = 0.6
 """For one model in all; each figure takes a share of it, and needs no more to be right by a
 few percent. A model that is slower than that is measured once per size."""
 
-NEAR_BEST: Final = 0.98
+NEAR_BEST: Final = 0.95
+"""A measurement on a shared machine is not better than this."""
+
+SMALL_SHARE: Final = 0.01
+"""Of a row's cost: what a batch costs beside its run is shared until it is no more."""
 
 HANDOVER_S: Final = 200e-6
 """What a batch costs beside its run: a thread wakes, two wait for one interpreter, the answers go
@@ -89,15 +93,15 @@ def measure(
 
 
 def choose_batch(per_row: Mapping[int, float], most_rows: int) -> int:
-    """Return the smallest size within 2 % of the best, but no less than four rows.
+    """Return the smallest size that is as fast as any, its own cost shared by its rows.
 
-    `per_row`: seconds of a run per row, by batch size. Each batch also has a cost of its own.
+    `per_row`: seconds of a run per row, by batch size.
     """
+    best = min(per_row.values())
+    near = sorted(rows for rows, each_s in per_row.items() if each_s * NEAR_BEST <= best)
     shared_s = TURN_S if per_row[1] < INLINE_ROW_S else HANDOVER_S
-    whole = {rows: each_s + shared_s / rows for rows, each_s in per_row.items()}
-    best = min(whole.values())
-    near = min(rows for rows, each_s in whole.items() if each_s * NEAR_BEST <= best)
-    return min(most_rows, max(near, BATCH_MIN))
+    enough = [rows for rows in near if shared_s / rows <= best * SMALL_SHARE]
+    return min(most_rows, max(enough[0] if enough else near[-1], BATCH_MIN))
 
 
 def gains(narrow: Run, wide: Run, sample: Mapping[str, Array], budget_s: float = 0.3) -> bool:
