@@ -20,7 +20,8 @@ def draw(records: list[Record], connections: int = 64) -> str:
     largest = max((rate for panel in panels.values() for _, rate in panel), default=0.0)
     for model, panel in panels.items():
         if panel:
-            parts.append(text(4, top + 22, f"{model}: requests/s at {connections} connections", 15))
+            title = f"{model}: requests/s at {connections} connections (logarithmic)"
+            parts.append(text(4, top + 22, title, 15))
             top += HEAD
         for name, rate in panel:
             parts.append(bar(name, rate, top, largest))
