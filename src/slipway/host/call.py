@@ -51,11 +51,6 @@ class Loaded:
     plans: dict[bytes, Any] = field(default_factory=dict)
     """What a face has learnt about how callers ask this version; bounded by the face."""
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of all outputs."""
-        return tuple(tensor.name for tensor in self.contract.outputs)
-
 
 @dataclass(frozen=True)
 class Serving:

@@ -46,7 +46,7 @@ Begin = Callable[[Mapping[bytes, bytes]], Trace | None]
 class Asked:
     """What a head says about an inference; judged once per head."""
 
-    __slots__ = ("caller", "encoding", "header_length", "key", "model", "traced", "version")
+    __slots__ = ("caller", "encoding", "header_length", "key", "model", "version")
 
     def __init__(self, head: Head, names: Mapping[str, str], caller: Caller) -> None:
         headers = head.headers
@@ -55,7 +55,6 @@ class Asked:
         self.caller = caller
         key = headers.get(b"slipway-key")
         self.key = key.decode("latin-1") if key is not None else None
-        self.traced = b"traceparent" in headers
         self.encoding = headers.get(b"content-encoding", b"identity")
         self.header_length = _header_length(headers)
 
