@@ -10,6 +10,7 @@ import numpy as np
 
 from slipway.host.engine.engine import Admit, Batching, Engine, Shapes, Workers
 from slipway.host.engine.job import NEVER, Batch, Job, Result
+from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner
 from slipway.host.message import Array
 
@@ -80,6 +81,7 @@ class Bench:
         admit: Admit | None = None,
         shapes: Shapes | None = None,
         tuner: Tuner | None = None,
+        spin: Spin | None = None,
         **batching: Any,
     ) -> None:
         self.runner = runner or PaperRunner()
@@ -92,6 +94,7 @@ class Bench:
             admit,
             shapes or Shapes(),
             tuner,
+            spin,
         )
         self.results: dict[Any, Result] = {}
         self.told: list[Any] = []

@@ -13,7 +13,7 @@ SECTIONS = (
     ("address", "admin_socket", "api_keys", "jwks", "jwt_algorithm", "jwt_issuer", "jwt_audience",
      "tls_cert", "tls_key", "behind_proxy"),
     ("cores", "max_rows", "max_delay_us", "queue", "p95_ms", "cache_mib", "memory_mib",
-     "instances", "cuda_graphs"),
+     "instances", "cuda_graphs", "spin_us"),
     ("access_log", "audit_log", "capture", "capture_ratio", "redact", "traces", "trace_ratio"),
 )  # fmt: skip
 """The options that say who can reach a host, how models are run, and what is written down."""
@@ -74,6 +74,8 @@ class _Command(click.Command):
 @click.option("--instances", default=1, show_default=True, help="Runs at once per version (GPU).")
 @click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True,
               help="Replay recorded GPU work where a model allows it.")  # fmt: skip
+@click.option("--spin-us", default=200, show_default=True,
+              help="Pause between lone requests that is spent awake.")  # fmt: skip
 @click.option("--api-keys", type=FILE, metavar="FILE", help="Who may ask; see `slipway keys`.")
 @click.option("--jwks", type=FILE, metavar="FILE", help="Public keys of a token issuer.")
 @click.option("--jwt-algorithm", help="The one algorithm its tokens are signed with, e.g. ES256.")

@@ -34,6 +34,8 @@ class Work:
     """Runs of one version at once on a GPU."""
     cuda_graphs: bool = True
     """Whether to use CUDA graphs where a model allows it."""
+    spin_us: int = 200
+    """Longest pause between two requests of a tiny model that is spent awake; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ def _check_numbers(options: HostOptions) -> list[str]:
     ]
     wrong += [
         (work.max_delay_us < 0, "--max-delay-us: must be 0 or more", work.max_delay_us),
+        (work.spin_us < 0, "--spin-us: must be 0 or more", work.spin_us),
         (work.cache_mib < 0, "--cache-mib: must be 0 or more", work.cache_mib),
         (not 0 <= records.capture_ratio <= 1, "--capture-ratio: 0 to 1", records.capture_ratio),
         (not 0 <= records.trace_ratio <= 1, "--trace-ratio: 0 to 1", records.trace_ratio),

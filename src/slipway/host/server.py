@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from slipway.host.core import Core
 from slipway.host.engine.cache import Cache
 from slipway.host.engine.cores import count_cores
 from slipway.host.engine.engine import Workers
+from slipway.host.engine.spin import Spin
 from slipway.host.following import make_follower
 from slipway.host.guard.access import open_admin_socket, open_guard, open_tls
 from slipway.host.guard.policy import check_policy
@@ -94,9 +96,10 @@ def serve(options: HostOptions) -> None:
             drained = uvloop.run(_Host(options).run())
     finally:
         handler.close()
-    if not drained:
-        # A model that runs for ever holds its thread, and an exit would wait for the thread.
-        os._exit(1)
+    if not drained or threading.active_count() > 1:
+        # A thread that runs a model may never end, and one that still opens a model must not come
+        # back from C++ into an interpreter that is being taken down: that aborts the process.
+        os._exit(0 if drained else 1)
 
 
 @dataclass
@@ -140,6 +143,8 @@ class _Host:
             work.max_delay_us,
             work.queue,
             work.p95_ms,
+            # a lone core has better things to do than to stay awake
+            Spin(work.spin_us / 1e6) if self._workers.threads > 1 else None,
         )
         self._follower: Follower = make_follower(options, self._core, running)
         self._listeners: dict[str, Listener] = {}

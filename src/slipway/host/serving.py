@@ -8,6 +8,7 @@ from slipway.host.engine.batch import Shapes
 from slipway.host.engine.cache import Cache, CachedEngine
 from slipway.host.engine.engine import Batching, Engine, Workers
 from slipway.host.engine.measure import Measured
+from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Settings, Tuner
 from slipway.host.follow.loading import Opened
 from slipway.host.observe.metrics import Metrics
@@ -43,6 +44,8 @@ class Running:
     """Requests that may wait; None: as many as are answered in QUEUE_S."""
     p95_ms: float | None = None
     """Tune batches to this; None: leave them."""
+    spin: Spin | None = None
+    """Keeps the event loop awake between requests."""
 
 
 def make_loaded(model: str, version: str, opened: Opened, running: Running) -> Loaded:
@@ -64,6 +67,7 @@ def make_loaded(model: str, version: str, opened: Opened, running: Running) -> L
         make_admission(contract),
         Shapes.of(contract),
         _tuner(running, batching) if contract.batchable else None,
+        running.spin,
     )
     if running.cache is not None:
         engine = CachedEngine(engine, running.cache, version, series)

@@ -18,6 +18,7 @@ from slipway.host.engine.finish import finish
 from slipway.host.engine.job import NEVER, Batch, Job, Result, too_late
 from slipway.host.engine.queue import Batching, Queue
 from slipway.host.engine.runner import BatchObserver, Runner
+from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner
 from slipway.host.engine.workers import Work, Workers
 from slipway.host.refusal import RequestRefused
@@ -48,6 +49,7 @@ class Engine:
         admit: Admit | None = None,
         shapes: Shapes = ROWS,
         tuner: Tuner | None = None,
+        spin: Spin | None = None,
     ) -> None:
         self._runner = runner
         self._workers = workers
@@ -55,6 +57,7 @@ class Engine:
         self._admit = admit
         self._shapes = shapes
         self._tuner = tuner
+        self._spin = spin
         self._queue = Queue(batching, alone=not shapes.batchable)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._armed = False
@@ -134,6 +137,8 @@ class Engine:
                 results = attempts.answer(jobs)
                 now = batch.ended = perf_counter()
                 self._finish(batch, jobs, results, errors)
+                if self._spin:
+                    self._spin.served(len(jobs), batch.started, perf_counter())
             if now > until and self._queue.jobs:
                 if not self._armed:
                     self._arm()
