@@ -2,8 +2,9 @@
 
 import gc
 import math
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from slipway.host.engine.batch import Shapes
 from slipway.host.engine.bisect import Admit, Attempts, is_out_of_memory
-from slipway.host.engine.job import Job, Result
+from slipway.host.engine.job import Batch, Job, Result
+from slipway.host.engine.runner import Copied
 from slipway.host.message import Array
 from slipway.host.refusal import RequestRefused
 from tests.engines import EATS_MEMORY, RAISES, WRONG_ROWS, PaperRunner, answers, job_of
@@ -32,7 +34,7 @@ def attempt(
     jobs: list[Job], runner: PaperRunner, admit: Admit | None = None
 ) -> tuple[list[Result], list[Exception]]:
     errors: list[Exception] = []
-    return Attempts(runner.run, Shapes(), admit, errors).answer(jobs), errors
+    return Attempts(runner.run, Shapes(), admit, errors, Batch(1, 0, 0, 0.0)).answer(jobs), errors
 
 
 def is_answer(job: Job, result: Result) -> bool:
@@ -180,3 +182,17 @@ def test_a_poisoned_batch_keeps_no_memory() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_batch_is_told_what_copying_took_here_and_on_a_device() -> None:
+    class Slow(Shapes):
+        def assemble(self, jobs: Sequence[Job]) -> dict[str, Array]:
+            time.sleep(0.002)
+            return super().assemble(jobs)
+
+    def run(inputs: dict[str, Array]) -> Mapping[str, Array]:
+        return Copied(answers(inputs["x"]), copy_s=5.0)
+
+    batch = Batch(1, 0, 0, 0.0)
+    Attempts(run, Slow(), None, [], batch).answer(jobs_of(1.0, 2.0))
+    assert 5.002 <= batch.copy_s < 6.0

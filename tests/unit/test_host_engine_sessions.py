@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -188,6 +189,16 @@ def test_bound_answers_are_those_of_a_plain_run():
     for rows in (1, 2, 3, 5, 8, 64, 3):
         inputs = dense_rows(rows, 32, seed=rows)
         assert runner.run(inputs)["y"] == pytest.approx(session.run(inputs)["y"], abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [4, 3])  # 3 are filled up to 4 and cut back
+def test_a_bound_run_says_how_long_it_copied(rows):
+    runner = bound(make_dense())
+    runner.run(dense_rows(rows))
+    begun = time.perf_counter()
+    answers = runner.run(dense_rows(rows))
+    assert 0 < answers.copy_s < time.perf_counter() - begun
+    assert len(answers["y"]) == rows
 
 
 def test_an_answer_is_not_overwritten_by_the_next_run():

@@ -47,9 +47,9 @@ def test_refusals_are_counted_by_code() -> None:
 def test_a_batch_counts_its_size_its_run_and_the_wait_of_each_request() -> None:
     metrics = Metrics()
     jobs = [Job({}, rows, print, arrived=10.0) for rows in (1, 3)]
-    batch = Batch(1, 4, 2, started=10.03, ended=10.08)
+    batch = Batch(1, 4, 2, started=10.03, ended=10.08, copy_s=0.25)
     series = metrics.series("m", "v")
-    series.batch(batch, jobs, copy_s=0.25)
+    series.batch(batch, jobs)
     series.batch(batch, jobs, RequestRefused("out_of_memory", "no"))
     series.batch(batch, jobs, ValueError("secret"))
     labels = {"model": "m", "version": "v"}
@@ -60,7 +60,7 @@ def test_a_batch_counts_its_size_its_run_and_the_wait_of_each_request() -> None:
     assert value(metrics, "slipway_run_seconds_sum", **labels) == pytest.approx(0.15)
     assert value(metrics, "slipway_batch_rows_sum", **labels) == 12
     assert value(metrics, "slipway_batch_requests_sum", **labels) == 6
-    assert value(metrics, "slipway_copy_seconds_total", **labels) == 0.25
+    assert value(metrics, "slipway_copy_seconds_total", **labels) == 0.75
     failed = "slipway_batches_failed_total"
     assert value(metrics, failed, error="out_of_memory", **labels) == 1
     assert value(metrics, failed, error="ValueError", **labels) == 1

@@ -8,10 +8,12 @@ answer is its own by construction.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Final
 
 from slipway.host.engine.batch import Shapes, WrongRows
-from slipway.host.engine.job import Job, Result
+from slipway.host.engine.job import Batch, Job, Result
+from slipway.host.engine.runner import Copied
 from slipway.host.message import Array
 from slipway.host.refusal import RequestRefused
 
@@ -50,16 +52,22 @@ class Attempts:
     admit: Admit | None
     errors: list[Exception]
     """What was raised, in order; a batch that went well leaves it empty."""
+    batch: Batch
+    """Is told what copying took."""
 
     def answer(self, jobs: Sequence[Job]) -> list[Result]:
         """Return a result for every job, in their order; raise nothing."""
         raised: Exception | None = None
         outputs = objection = None
         try:
+            begun = perf_counter()
             inputs = self.shapes.assemble(jobs)
+            self.batch.copy_s += perf_counter() - begun
             objection = self.admit(inputs) if self.admit else None
             if objection is None:
                 outputs = self.run(inputs)
+                if type(outputs) is Copied:
+                    self.batch.copy_s += outputs.copy_s
                 return list(self.shapes.divide(outputs, jobs))
         except Exception as error:
             raised = error

@@ -133,7 +133,7 @@ class Engine:
             if jobs:
                 batch = self._begin(jobs, now)
                 errors: list[Exception] = []
-                attempts = Attempts(self._runner.run, self._shapes, self._admit, errors)
+                attempts = Attempts(self._runner.run, self._shapes, self._admit, errors, batch)
                 results = attempts.answer(jobs)
                 now = batch.ended = perf_counter()
                 self._finish(batch, jobs, results, errors)
@@ -269,7 +269,7 @@ class Engine:
         run = self._runner.run_alone if alone and len(jobs) == 1 else self._runner.run
         batch.started = perf_counter()
         errors: list[Exception] = []
-        results = Attempts(run, self._shapes, self._admit, errors).answer(jobs)
+        results = Attempts(run, self._shapes, self._admit, errors, batch).answer(jobs)
         batch.ended = perf_counter()
         self._call(self._finish, batch, jobs, results, errors)
 

@@ -23,6 +23,8 @@ class Batch:
     jobs: int
     started: float
     ended: float = 0.0
+    copy_s: float = 0.0
+    """Seconds of it that went into stacking rows, and moving them to and from a device."""
 
 
 class Job:

@@ -7,6 +7,15 @@ from slipway.host.engine.job import Batch, Job
 from slipway.host.message import Array
 
 
+class Copied(dict[str, Array]):
+    """Outputs that a device computed."""
+
+    def __init__(self, outputs: Mapping[str, Array], copy_s: float) -> None:
+        super().__init__(outputs)
+        self.copy_s = copy_s
+        """Seconds that it took to move rows there and answers back."""
+
+
 class Runner(Protocol):
     """What an engine needs of a session."""
 

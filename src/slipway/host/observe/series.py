@@ -87,9 +87,7 @@ class Series:
         seconds.counts[bisect_left(SECONDS, total_s)] += 1
         seconds.sum += total_s
 
-    def batch(
-        self, batch: Batch, jobs: Sequence[Job], error: Exception | None = None, copy_s: float = 0.0
-    ) -> None:
+    def batch(self, batch: Batch, jobs: Sequence[Job], error: Exception | None = None) -> None:
         """Count one run of the model and the wait of each of its requests: a BatchObserver."""
         started = batch.started
         queued = self.queue_seconds
@@ -103,7 +101,7 @@ class Series:
         self.run_seconds.add(batch.ended - started)
         self.batch_rows.add(batch.rows)
         self.batch_jobs.add(len(jobs))
-        self.copy_seconds += copy_s
+        self.copy_seconds += batch.copy_s
         if error is not None:
             kind = error.code if isinstance(error, RequestRefused) else type(error).__name__
             self.failed[kind] = self.failed.get(kind, 0) + 1
@@ -127,7 +125,7 @@ def render(all_series: Iterable[Series]) -> list[Metric]:
             [(one.labels, one.batch_rows) for one in series]),
         _histogram("batch_requests", "Requests of a batch.",
             [(one.labels, one.batch_jobs) for one in series]),
-        _counter("copy_seconds", "Copying between host and device memory.",
+        _counter("copy_seconds", "Stacking rows, and moving them to and from a device.",
             [(one.labels, one.copy_seconds) for one in series]),
         _by("error", "slipway_batches_failed", "Batches that raised, by the error's class.",
             [(one.labels, one.failed) for one in series]),

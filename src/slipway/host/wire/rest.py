@@ -200,7 +200,7 @@ def statistics(model: str, loaded: Loaded) -> dict[str, Any]:
             "success": spent(answered, series.seconds.sum),
             "fail": spent(failed, 0.0),
             "queue": spent(answered, series.queue_seconds.sum),
-            "compute_input": spent(answered, 0.0),
+            "compute_input": spent(answered, series.copy_seconds),
             "compute_infer": spent(answered, series.run_seconds.sum),
             "compute_output": spent(answered, 0.0),
         },
