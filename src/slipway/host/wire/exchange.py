@@ -78,8 +78,6 @@ class Response:
     """The error code, for counting."""
     start: bytes = b""
     """The head up to the value of Content-Length, where it is already written."""
-    whole: bytes = b""
-    """Head and body in one, where they are already written; the connection stays open."""
 
 
 class Work(Protocol):
@@ -89,7 +87,10 @@ class Work(Protocol):
         """Give up if possible."""
 
 
-Respond = Callable[[Response], None]
+Written = bytes
+"""A response of code `ok` whose head and body are written; the connection stays open."""
+
+Respond = Callable[[Response | Written], None]
 Handler = Callable[[Head, Body, Respond], Work | None]
 """Calls its last argument exactly once, at once or later; may raise RequestRefused at once."""
 
@@ -133,12 +134,12 @@ def check_head(version: str, upgrade: bool, headers: Mapping[bytes, bytes], limi
         raise RequestRefused("expectation_failed", "the only expectation is 100-continue")
 
 
-def render_response(response: Response, keep: bool, head_only: bool) -> bytes:
+def render_response(response: Response | Written, keep: bool, head_only: bool) -> bytes:
     """Write a response; nothing in it names the software or the machine."""
-    if response.whole:
+    if isinstance(response, bytes):
         if keep:
-            return response.whole
-        return response.whole.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+            return response
+        return response.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
     start = response.start or b"\r\n".join(
         [
             b"HTTP/1.1 %d %b" % (response.status, HTTPStatus(response.status).phrase.encode()),

@@ -27,6 +27,7 @@ from slipway.host.wire.exchange import (
     Limits,
     Response,
     Work,
+    Written,
     check_head,
     new_request_id,
     refuse,
@@ -74,18 +75,19 @@ class Slot:
 
     head_only = False
     linger = False
-    response: Response | None = None
+    response: Response | Written | None = None
     work: Work | None = None
 
     def __init__(self, connection: "Connection", keep_alive: bool) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
 
-    def respond(self, response: Response) -> None:
+    def respond(self, response: Response | Written) -> None:
         """Send a response when its turn has come."""
         self.response = response
         self.work = None
-        if not (response.whole and self.keep_alive and self.connection.send_at_once(response)):
+        written = type(response) is bytes and self.keep_alive
+        if not (written and self.connection.send_at_once(response)):  # type: ignore[arg-type]
             self.connection.flush()
 
 
@@ -340,7 +342,7 @@ class Connection(asyncio.Protocol):
         self._deadline = FOREVER
         self.flush()
 
-    def send_at_once(self, response: Response) -> bool:
+    def send_at_once(self, response: Written) -> bool:
         """Write the only response that is waited for, in the usual case: nothing else to see to."""
         slots = self._slots
         if len(slots) != 1 or self._unfed or self._ended or self._finished:
@@ -348,7 +350,7 @@ class Connection(asyncio.Protocol):
         if self._listener.draining:
             return False
         slots.clear()
-        self._transport.write(response.whole)
+        self._transport.write(response)
         self._deadline = self._listener.now + self._limits.idle_s
         return True
 
@@ -360,7 +362,7 @@ class Connection(asyncio.Protocol):
             keep = slot.keep_alive and not last
             if not self._transport.is_closing():
                 self._transport.write(render_response(response, keep, slot.head_only))
-            if response.code != "ok":
+            if not isinstance(response, bytes) and response.code != "ok":
                 self._listener.count(response.code)
             if not keep:
                 self._close(slot.linger)

@@ -21,6 +21,7 @@ from slipway.host.wire.exchange import (
     Limits,
     Respond,
     Response,
+    Written,
     refuse,
     unpack,
 )
@@ -157,6 +158,7 @@ def reply(call: Call, result: Mapping[str, Array] | RequestRefused) -> None:
         headers = ((VERSION_HEADER, version.encode()),) if version else ()
         respond(refuse(result, name_request(call), headers))
         return
+    response: Response | Written
     try:
         if type(form) is Plan:
             response = _planned(call, form, result)
@@ -168,17 +170,18 @@ def reply(call: Call, result: Mapping[str, Array] | RequestRefused) -> None:
     respond(response)
 
 
-def _planned(call: Call, plan: Plan, result: Mapping[str, Array]) -> Response:
+def _planned(call: Call, plan: Plan, result: Mapping[str, Array]) -> Response | Written:
     """Write an answer into the plan's template."""
     template = plan.template
     if template is not None:
         values = result[plan.outputs[0]]
         if values.shape == template.shape:
-            data = values.tobytes() if plan.binary_answer else write_values(values, False)
+            if plan.binary_answer:  # of equal length each time
+                return template.prefix + values.tobytes()
+            data = write_values(values, False)
             before, after = template.before, template.after
             length = len(before) + len(data) + len(after)
-            whole = b"%b%d\r\n\r\n%b%b%b" % (template.start, length, before, data, after)
-            return Response(200, b"", whole=whole)
+            return b"%b%d\r\n\r\n%b%b%b" % (template.start, length, before, data, after)
     outcome = make_outcome(call, result)
     response = _response(outcome, plan.form)
     plan.template = _template(outcome, plan.form, response)
@@ -219,7 +222,8 @@ def _template(outcome: Outcome, form: Form, response: Response) -> Template | No
     before = response.body[: len(response.body) - len(after) - len(data)]
     if before + data + after != response.body:
         return None
-    return Template(response.start, before, after, output.values.shape)
+    prefix = b"%b%d\r\n\r\n%b" % (response.start, len(response.body), before)
+    return Template(response.start, before, after, output.values.shape, prefix)
 
 
 def _raw_message(body: Body, loaded: Loaded) -> tuple[Message, Form]:

@@ -47,13 +47,17 @@ BRACKET: Final = ord("[")
 class Template:
     """What never changes in the answers to one plan."""
 
-    __slots__ = ("after", "before", "shape", "start")
+    __slots__ = ("after", "before", "prefix", "shape", "start")
 
-    def __init__(self, start: bytes, before: bytes, after: bytes, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, start: bytes, before: bytes, after: bytes, shape: tuple[int, ...], prefix: bytes
+    ) -> None:
         self.start = start
         self.before = before
         self.after = after
         self.shape = shape
+        self.prefix = prefix
+        """All before the numbers, for a binary answer: its length never changes."""
 
 
 @dataclass(slots=True)
