@@ -18,7 +18,7 @@ from flows.panels import splits
 from flows.wording import FILTERS, number, share
 from slipway.bundle.contract import Contract, InputTensor, read_contract
 from slipway.bundle.golden import read_golden
-from slipway.fleet.traffic import make_questions
+from slipway.fleet.questions import make_questions
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -68,7 +68,7 @@ def card(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], fa
 def example(payload: Path, contract: Contract) -> tuple[Verbatim, float]:
     """Spell out the request for the first golden row, with the answer that was proven."""
     golden = read_golden(payload / "golden.arrow")
-    body = make_questions(golden, contract, requests=1, rows_per_request=1).bodies[0].decode()
+    body = make_questions(golden, contract, requests=1, rows_per_request=1).bodies[0].data.decode()
     url = f'"$HOST/v2/models/{contract.model}/infer"'
     header = "'Content-Type: application/json'"
     call = f"curl -s {url} \\\n  -H {header} \\\n  -d {shlex.quote(body)}"

@@ -28,7 +28,8 @@ from flows.talk import Talk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
 from slipway.errors import SlipwayError
-from slipway.fleet.inventory import Fleet, load_fleet
+from slipway.fleet.credentials import check
+from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
 
 
 @flow(flow_run_name="deliver {pipeline}", persist_result=False)
@@ -47,6 +48,8 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
     """Do all steps in order and return the content of run.json; without a fleet, build only."""
     config = load_config(root, pipeline)
     fleet = load_fleet(root, fleet_name) if fleet_name else None
+    if fleet is not None:
+        check(fleet.credentials)  # now, and not after hours of training
     with Talk().live() as talk, workspace.only_run(root, talk.say):
         record.close_killed(root, talk.say)
         entry = record.begin(root, pipeline, fleet_name)
@@ -66,7 +69,8 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
             entry.finish("interrupted", "interrupted before it was done", talk.say)
             raise
         entry.finish("completed", None, talk.say)
-    print(summary.summary(entry, root / "models" / pipeline / "payload"), flush=True)
+    credentials = fleet.credentials if fleet else NO_CREDENTIALS
+    print(summary.summary(entry, root / "models" / pipeline / "payload", credentials), flush=True)
     return entry.to_dict()
 
 

@@ -26,11 +26,17 @@ from slipway.errors import SlipwayError
 
 @flow(flow_run_name="release {pipeline} on {fleet}", persist_result=False)
 def release(
-    pipeline: str, fleet: str = "local", version: str | None = None
+    pipeline: str,
+    fleet: str = "local",
+    version: str | None = None,
+    limits: Path | None = None,
 ) -> "dict[str, Any] | State[Any]":
-    """Bring a published version to stable; without a version, the one built last."""
+    """Bring a published version to stable; without a version, the one built last.
+
+    `limits` is a file that says how a model without a pipeline is judged.
+    """
     try:
-        done = run(Path.cwd(), pipeline, fleet, version, run_id=flow_run.id)
+        done = run(Path.cwd(), pipeline, fleet, version, limits=limits, run_id=flow_run.id)
     except SlipwayError as error:
         # a state, not an exception: its message is what people are to see, not a traceback
         return Failed(message=str(error), data=error)

@@ -1,4 +1,7 @@
-"""The command `python -m flows.release`, and the release that the flow of that name runs."""
+"""The command `python -m flows.release`, and the release that the flow of that name runs.
+
+A pipeline here is also a model without one: made elsewhere, and pushed to the store.
+"""
 
 import argparse
 import json
@@ -13,12 +16,13 @@ from flows.server import prefect_api
 from flows.talk import fail
 from flows.wording import compact
 from slipway.bundle.format import payload_version, short
-from slipway.config import load_config
-from slipway.errors import SlipwayError
+from slipway.config import pipelines
+from slipway.errors import ConfigError, SlipwayError
 from slipway.fleet import launch
 from slipway.fleet.controller import Controller
 from slipway.fleet.inventory import load_fleet
 from slipway.fleet.keys import ensure_local_keys
+from slipway.fleet.models import find_release_config
 from slipway.fleet.release import Release
 from slipway.fleet.release import release as bring_to_stable
 from slipway.fleet.trace import find_version
@@ -33,11 +37,18 @@ def main(argv: list[str]) -> int:
     options = _parse(argv)
     root = Path.cwd()
     try:
-        load_config(root, options.pipeline)
         store = Store(load_fleet(root, options.fleet).store)
+        find_release_config(root, options.pipeline, store, options.limits)
         options.version = _published(root, options.pipeline, store, options.version)
         if options.dry_run:  # writes nothing, so there is nothing for Prefect to keep
-            done = run(root, options.pipeline, options.fleet, options.version, dry_run=True)
+            done = run(
+                root,
+                options.pipeline,
+                options.fleet,
+                options.version,
+                limits=options.limits,
+                dry_run=True,
+            )
             return _show(done.to_dict(), options.json)
         return _flow(root, options)
     except KeyboardInterrupt:
@@ -53,20 +64,22 @@ def run(
     fleet_name: str,
     version: str | None,
     *,
+    limits: Path | None = None,
     dry_run: bool = False,
     run_id: str | None = None,
 ) -> Release:
     """Start the hosts that do not run and release the version; a dry run does neither."""
-    config = load_config(root, pipeline)
     fleet = load_fleet(root, fleet_name)
-    wanted = _published(root, pipeline, Store(fleet.store), version)
+    store = Store(fleet.store)
+    config = find_release_config(root, pipeline, store, limits)
+    wanted = _published(root, pipeline, store, version)
     key = root / ".slipway/keys/release.key"
     if not dry_run:
         key = ensure_local_keys(root, fleet).release
     controller = Controller.open(fleet, pipeline, key, _say, run_id)
     if not dry_run:
         launch.up(fleet, controller.client, _say)
-    return bring_to_stable(controller, wanted, config.release, dry_run=dry_run)
+    return bring_to_stable(controller, wanted, config, dry_run=dry_run)
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -84,6 +97,10 @@ def _published(root: Path, pipeline: str, store: Store, version: str | None) -> 
     """Return the full version that was asked for, or that of the payload built last."""
     if version is not None:
         return find_version(store, version, pipeline)[1]
+    if pipeline not in pipelines(root):
+        there = ", ".join(map(short, store.names(f"bundles/{pipeline}")))
+        problem = f"--version: say which version of {pipeline} to release; pushed were: {there}"
+        raise ConfigError("the command line", [problem])
     payload = root / "models" / pipeline / "payload"
     if not payload.is_dir():
         raise SlipwayError(f"{payload} does not exist: build the pipeline first: slipway run")
@@ -103,7 +120,9 @@ def _flow(root: Path, options: argparse.Namespace) -> int:
 
         if server is not None:
             server.wait_until_ready()
-        state = release(options.pipeline, options.fleet, options.version, return_state=True)
+        state = release(
+            options.pipeline, options.fleet, options.version, options.limits, return_state=True
+        )
     found = state.result(raise_on_failure=False)
     if isinstance(found, SlipwayError):
         raise found
@@ -136,9 +155,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         prog="python -m flows.release",
         description="Release a published version on a fleet, by way of a canary.",
     )
-    parser.add_argument("pipeline", help="configs/PIPELINE.yaml")
+    parser.add_argument("pipeline", help="configs/PIPELINE.yaml, or a model pushed to the store")
     parser.add_argument("--fleet", default="local", help="configs/fleets/FLEET.yaml")
     parser.add_argument("--version", help="a published version; the one built last if left out")
+    parser.add_argument("--limits", type=Path, help="how a model without a pipeline is judged")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("--json", action="store_true", help="write the result as JSON")
     return parser.parse_args(argv)

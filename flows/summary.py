@@ -14,14 +14,16 @@ from flows.wording import compact
 from slipway.bundle.contract import read_contract
 from slipway.bundle.golden import read_golden
 from slipway.errors import SlipwayError
-from slipway.fleet.traffic import make_questions
+from slipway.fleet.credentials import KeyFile, trust
+from slipway.fleet.inventory import NO_CREDENTIALS, Credentials
+from slipway.fleet.questions import make_questions
 
 ANSWER_TIMEOUT_S = 10
 
 SIGNS = {"max": "≤", "min": "≥"}
 
 
-def summary(record: Record, payload: Path) -> str:
+def summary(record: Record, payload: Path, credentials: Credentials) -> str:
     """Write the summary of a completed run; asks the first host one golden row over HTTP."""
     assert record.version is not None
     parts = [
@@ -34,7 +36,8 @@ def summary(record: Record, payload: Path) -> str:
     if record.hosts:
         url = f"{record.hosts[0]['url']}/v2/models/{record.pipeline}/infer"
         body = golden_request(payload)
-        parts += ["", curl(url, body), f"  -> {answer(url, body)}", ""]
+        told = answer(url, body, credentials)
+        parts += ["", curl(url, body, credentials), f"  -> {told}", ""]
     parts.append(f"report   {record.report}")
     if record.hosts:
         parts.append(f"stop the hosts with: {_command()} fleet down {record.fleet}")
@@ -71,22 +74,32 @@ def golden_request(payload: Path) -> bytes:
     """Write the V2 request that asks for the first golden row."""
     golden = read_golden(payload / "golden.arrow")
     contract = read_contract(payload / "contract.json")
-    return make_questions(golden, contract, requests=1, rows_per_request=1).bodies[0]
+    return make_questions(golden, contract, requests=1, rows_per_request=1).bodies[0].data
 
 
-def curl(url: str, body: bytes) -> str:
-    """Spell the request out for a shell."""
-    header = "'Content-Type: application/json'"
-    return f"curl -s {shlex.quote(url)} -H {header} -d {shlex.quote(body.decode())}"
+def curl(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> str:
+    """Spell the request out for a shell; a secret is read by it, and is no argument of curl."""
+    words = ["curl", "-s", shlex.quote(url), "-H", "'Content-Type: application/json'"]
+    if credentials.ca is not None:
+        words += ["--cacert", shlex.quote(str(credentials.ca))]
+    if credentials.key_file is not None:
+        secret = f"$(cat {shlex.quote(str(credentials.key_file))})"
+        words += ["-H", f'@<(echo "Authorization: Bearer {secret}")']
+    return " ".join([*words, "-d", shlex.quote(body.decode())])
 
 
-def answer(url: str, body: bytes) -> str:
+def answer(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> str:
     """Send the request now and return the answer on one line."""
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **KeyFile(credentials.key_file).header()}
     try:
         # a proxy in the environment must not see a request to this machine
         reply = httpx.post(
-            url, content=body, headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=False
+            url,
+            content=body,
+            headers=headers,
+            timeout=ANSWER_TIMEOUT_S,
+            trust_env=False,
+            verify=trust(credentials.ca),
         )
         return json.dumps(reply.raise_for_status().json())
     except (httpx.HTTPError, ValueError) as error:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.metrics import log_loss, roc_auc_score
 
 from tasks import columns
 from tasks.columns import Arrays
@@ -91,6 +90,8 @@ def comparisons(
 
 def quality(answers: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Return AUC and log loss; NaN where an answer is no number or a class is missing."""
+    from sklearn.metrics import log_loss, roc_auc_score  # seconds, and flows never measure
+
     if not np.isfinite(answers).all() or len(np.unique(labels)) < 2:
         return math.nan, math.nan
     exact = np.clip(answers.astype(np.float64), 0, 1)  # one ulp above 1 is rounding, not an error

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from slipway.bundle.datatypes import DTYPES, as_numbers
+from slipway.bundle.rows import from_bytes
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import verify_bundle
@@ -58,7 +60,14 @@ class FakeHosts:
         return HostStatus(name=host.name, fleet=self.fleet.name, ready=ready, models=found)
 
     def infer(
-        self, host: Host, model: str, body: bytes, *, key: str, version: str | None
+        self,
+        host: Host,
+        model: str,
+        body: bytes,
+        *,
+        key: str,
+        version: str | None,
+        json_bytes: int | None = None,
     ) -> Answer:
         self.before_answer(len(self.asked))
         channel = self._read(model)
@@ -72,13 +81,14 @@ class FakeHosts:
         latency_ms = self.slow_ms.get(chosen, 1.0)
         if chosen in self.broken:
             return Answer(latency_ms, error=self.broken[chosen])
-        inputs = {
-            tensor["name"]: _tensor(tensor["datatype"], tensor["data"])
-            for tensor in json.loads(body)["inputs"]
+        session = self._session(model, chosen)
+        answers = session.run(_tensors(body, json_bytes, session.inputs))
+        outputs = {
+            name: as_numbers(values, session.outputs[name]) for name, values in answers.items()
         }
-        probability = self._session(model, chosen).run(inputs)["probability"].astype(np.float64)
-        skewed = probability + self.skewed.get(chosen, 0.0)
-        return Answer(latency_ms, chosen, {"probability": skewed})
+        skew = self.skewed.get(chosen, 0.0)
+        skewed = {n: v + skew if v.dtype.kind == "f" and skew else v for n, v in outputs.items()}
+        return Answer(latency_ms, chosen, skewed)
 
     def _read(self, model: str) -> Channel | None:
         """Return the channel; a serial is read once, as it never changes."""
@@ -121,10 +131,28 @@ class FakeHosts:
         return self._sessions[version]
 
 
-def _tensor(datatype: str, data: list) -> np.ndarray:
+def _tensors(
+    body: bytes, json_bytes: int | None, datatypes: dict[str, str]
+) -> dict[str, np.ndarray]:
+    """Read a request, JSON or binary, as a host does whose contract knows missing values."""
+    position = len(body) if json_bytes is None else json_bytes
+    tensors = {}
+    for item in json.loads(body[:position])["inputs"]:
+        name, shape = item["name"], item["shape"]
+        datatype = datatypes[name]
+        if "data" in item:
+            tensors[name] = _values(datatype, item["data"]).reshape(shape)
+            continue
+        end = position + item["parameters"]["binary_data_size"]
+        tensors[name] = from_bytes(body[position:end], shape, datatype)
+        position = end
+    return tensors
+
+
+def _values(datatype: str, data: list) -> np.ndarray:
     if datatype == "BYTES":
         return np.array(["" if value is None else value for value in data], dtype=object)
-    return np.array([np.nan if value is None else value for value in data], dtype=np.float32)
+    return np.array([np.nan if v is None else v for v in data], dtype=DTYPES[datatype])
 
 
 @dataclass

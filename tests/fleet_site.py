@@ -69,7 +69,7 @@ class Site:
         return release(self.controller(), version, config)
 
     def up(self) -> list[str]:
-        return launch.up(self.fleet, HttpClient(), self.said.append)
+        return launch.up(self.fleet, HttpClient(self.fleet.credentials), self.said.append)
 
     def down(self) -> list[str]:
         return launch.down(self.fleet, self.said.append)

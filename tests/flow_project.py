@@ -83,6 +83,8 @@ class Project:
     def __init__(self, root: Path) -> None:
         """Write the project's files and make it a git and DVC repository."""
         self.root = root
+        self.api: str | None = None
+        """The Prefect server that `deliver` uses; without it, each run starts an API of its own."""
         for folder in ("inputs", "configs/fleets", "data/tiny", "models"):
             (root / folder).mkdir(parents=True)
         (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY)))
@@ -147,9 +149,13 @@ class Project:
 
     def deliver(self, *arguments: str, **environment: str) -> "Ended":
         """Run the deliver command to its end."""
-        process = self.start(*arguments, **environment)
+        process = self.start(*arguments, **self.server(), **environment)
         out, err = process.communicate(timeout=180)
         return Ended(process.returncode, out, err)
+
+    def server(self) -> dict[str, str]:
+        """Return how a run is told of the Prefect server."""
+        return {"PREFECT_API_URL": self.api} if self.api else {}
 
     def dvc(self, *arguments: str) -> "Ended":
         """Run a DVC command."""

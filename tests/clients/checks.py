@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 SITE: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 """Where the hosts are and what they serve; see tests/system/test_clients.py."""
 
+KEY = {"authorization": f"Bearer {SITE.get('secret')}"}
+"""What opens those that want a key."""
+
 
 def main(names: dict[str, Any]) -> None:
     """Run every `check_...` of a module and print what became of each."""

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import httpx
 import numpy as np
-from checks import SITE, Said, main, refused
+from checks import KEY, SITE, Said, main, refused
 from kserve import (
     InferenceGRPCClient,
     InferenceRESTClient,
@@ -16,7 +16,6 @@ from kserve import (
 from kserve.protocol.infer_type import RequestedOutput
 from values import ROW, same, tensors
 
-KEY = {"authorization": f"Bearer {SITE.get('secret')}"}
 HTTP, GRPC = f"http://{SITE.get('http')}", SITE.get("grpc", "")
 
 

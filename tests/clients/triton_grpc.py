@@ -2,46 +2,23 @@
 
 import asyncio
 import queue
+import time
 from contextlib import suppress
 
 import numpy as np
 import tritonclient.grpc as client
 import tritonclient.grpc.aio as aio
-from checks import SITE, Said, main, refused
+from checks import KEY, SITE, main
+from triton_requests import Requests, denied, expect, expect_refused
 from tritonclient.utils import InferenceServerException
-from values import BF16, ROW, same, tensors
+from values import BF16, ROW, same
 
-KEY = {"authorization": f"Bearer {SITE.get('secret')}"}
+ASK = Requests(client)
+make, row, give, want = ASK.make, ASK.row, ASK.give, ASK.want
 
 
 def connect():
     return client.InferenceServerClient(SITE["grpc"])
-
-
-def say(error):
-    return Said(error.status(), error.message())
-
-
-def make(name, datatype, values):
-    return client.InferInput(name, list(values.shape), datatype).set_data_from_numpy(values)
-
-
-def give():
-    return [make(f"in_{name}", name, values) for name, values in tensors().items()]
-
-
-def want():
-    return [client.InferRequestedOutput(f"out_{name}") for name in tensors()]
-
-
-def row(values=ROW):
-    return [make("x", "FP32", values)]
-
-
-def expect(answer):
-    for name, values in tensors().items():
-        found = answer.as_numpy(f"out_{name}")
-        assert same(found, values), (name, found, values)
 
 
 def check_the_server_describes_itself():
@@ -65,18 +42,21 @@ def check_a_model_describes_itself():
             assert (config.max_batch_size, list(config.input[0].dims)) == (64, [64])
 
 
-def check_statistics_are_counted_where_they_are_offered():
+def check_statistics_count():
     with connect() as c:
-        if "statistics" in c.get_server_metadata().extensions:
-            c.infer("mlp", row())
-            (found,) = c.get_inference_statistics("mlp").model_stats
-            assert found.name == "mlp"
-            assert found.version == SITE["versions"]["mlp"]
-            assert found.inference_stats.success.count >= 1
-        else:
-            with refused(InferenceServerException, say) as refusal:
-                c.get_inference_statistics("mlp")
-            assert refusal.status == "StatusCode.UNIMPLEMENTED"
+        (before,) = c.get_inference_statistics("mlp").model_stats
+        c.infer("mlp", row(np.repeat(ROW, 3, 0)))
+        (after,) = c.get_inference_statistics("mlp", SITE["versions"]["mlp"]).model_stats
+        assert (after.name, after.version) == ("mlp", SITE["versions"]["mlp"])
+        assert after.inference_count - before.inference_count == 3
+        assert after.execution_count - before.execution_count == 1
+        for step in ("success", "queue", "compute_infer"):
+            was, now = (getattr(each.inference_stats, step) for each in (before, after))
+            assert now.count - was.count == 1
+            assert now.ns > was.ns
+        with denied() as refusal:
+            c.get_inference_statistics("nope")
+        assert refusal.status == "StatusCode.NOT_FOUND"
 
 
 def check_every_datatype():
@@ -100,50 +80,27 @@ def check_only_the_outputs_that_are_asked_for():
 
 def check_priority_timeout_and_parameters():
     with connect() as c:
-        more = {"priority": 1, "timeout": 10**7, "parameters": {"a": "b", "c": 3, "d": True}}
-        answer = c.infer("mlp", row(), client_timeout=10, **more)
-        assert answer.as_numpy("y").shape == (1, 10)
+        ASK.expect_parameters(c, client_timeout=10)
 
 
-def check_compressed_requests_are_refused_in_words():
+def check_compressed_requests_and_answers():
+    rows = np.repeat(ROW, 50, 0)
     with connect() as c:
-        plain = c.infer("mlp", row()).as_numpy("y")
+        plain = c.infer("mlp", row(rows)).as_numpy("y")
         for algorithm in ("gzip", "deflate"):
-            with refused(InferenceServerException, say) as refusal:
-                c.infer("mlp", row(), compression_algorithm=algorithm)
-            assert refusal.status == "StatusCode.UNIMPLEMENTED"
-            assert "compress" in refusal.message
-        assert np.array_equal(c.infer("mlp", row()).as_numpy("y"), plain)
+            answer = c.infer("mlp", row(rows), compression_algorithm=algorithm)
+            assert np.array_equal(answer.as_numpy("y"), plain)
+            expect(c.infer("types", give(), compression_algorithm=algorithm))
 
 
 def check_refusals_carry_a_status():
     with connect() as c:
-        wrong = {
-            "NOT_FOUND": [("nope", row(), {}), ("mlp", row(), {"model_version": "f" * 64})],
-            "INVALID_ARGUMENT": [
-                ("mlp", row(ROW[:, :63]), {}),
-                ("mlp", [make("x", "FP64", ROW.astype(np.float64))], {}),
-                ("mlp", [make("z", "FP32", ROW)], {}),
-                ("types", give()[:5], {}),
-                ("mlp", row(), {"outputs": [client.InferRequestedOutput("nope")]}),
-                ("mlp", row(), {"outputs": [client.InferRequestedOutput("y", class_count=3)]}),
-                ("mlp", row(np.full((1, 64), np.nan, np.float32)), {}),
-                ("mlp", row(np.repeat(ROW, 65, 0)), {}),
-                ("mlp", [client.InferInput("x", [1, 64], "FP32").set_shared_memory("r", 256)], {}),
-            ],
-        }
-        for status, calls in wrong.items():
-            for model, inputs, more in calls:
-                with refused(InferenceServerException, say) as refusal:
-                    c.infer(model, inputs, **more)
-                assert refusal.status == f"StatusCode.{status}", (refusal.said, model, more)
-                assert refusal.message
-        assert c.infer("mlp", row()).as_numpy("y").shape == (1, 10)
+        ASK.expect_refusals(c, "StatusCode.NOT_FOUND", "StatusCode.INVALID_ARGUMENT")
 
 
 def check_what_the_host_does_not_do_is_refused():
     with connect() as c:
-        for act in (
+        calls = (
             c.get_model_repository_index,
             lambda: c.load_model("mlp"),
             lambda: c.unload_model("mlp"),
@@ -151,10 +108,8 @@ def check_what_the_host_does_not_do_is_refused():
             c.get_cuda_shared_memory_status,
             c.get_trace_settings,
             c.get_log_settings,
-        ):
-            with refused(InferenceServerException, say) as refusal:
-                act()
-            assert refusal.status == "StatusCode.UNIMPLEMENTED", refusal.said
+        )
+        expect_refused(calls, "StatusCode.UNIMPLEMENTED")
 
 
 def check_a_stream_is_refused():
@@ -186,11 +141,9 @@ def check_calls_with_a_callback():
 
 def check_keys():
     with client.InferenceServerClient(SITE["keyed_grpc"]) as c:
-        for act in (lambda: c.infer("mlp", row()), lambda: c.get_model_metadata("mlp")):
-            with refused(InferenceServerException, say) as refusal:
-                act()
-            assert refusal.status == "StatusCode.UNAUTHENTICATED", refusal.said
-        assert c.infer("mlp", row(), headers=KEY).as_numpy("y").shape == (1, 10)
+        calls = (lambda: c.infer("mlp", row()), lambda: c.get_model_metadata("mlp"))
+        expect_refused(calls, "StatusCode.UNAUTHENTICATED")
+        ASK.expect_row(c, headers=KEY)
         assert c.get_model_metadata("mlp", headers=KEY).name == "mlp"
         assert c.is_server_live(headers=KEY)
 
@@ -200,7 +153,7 @@ def check_tls():
         SITE["tls_grpc"], ssl=True, root_certificates=SITE["authority"]
     ) as c:
         assert c.is_server_ready()
-        assert c.infer("mlp", row()).as_numpy("y").shape == (1, 10)
+        ASK.expect_row(c)
 
 
 def check_keepalive_pings_are_answered():
@@ -208,10 +161,8 @@ def check_keepalive_pings_are_answered():
         keepalive_time_ms=200, keepalive_timeout_ms=1000, keepalive_permit_without_calls=True
     )
     with client.InferenceServerClient(SITE["grpc"], keepalive_options=options) as c:
-        import time
-
         for _ in range(4):
-            assert c.infer("mlp", row()).as_numpy("y").shape == (1, 10)
+            ASK.expect_row(c)
             time.sleep(0.5)
 
 
@@ -223,8 +174,11 @@ async def check_aio():
         assert (await c.get_server_metadata()).name == "slipway"
         assert (await c.get_model_metadata("bf16")).inputs[0].datatype == "BF16"
         assert (await c.get_model_config("mlp")).config.max_batch_size == 64
-        expect(await c.infer("types", give(), request_id="1"))
-        with refused(InferenceServerException, say) as refusal:
+        (found,) = (await c.get_inference_statistics("mlp")).model_stats
+        assert found.version == SITE["versions"]["mlp"]
+        for algorithm in (None, "gzip", "deflate"):
+            expect(await c.infer("types", give(), compression_algorithm=algorithm))
+        with denied() as refusal:
             await c.infer("nope", row())
         assert refusal.status == "StatusCode.NOT_FOUND"
         asked = [c.infer("mlp", row(), request_id=str(n)) for n in range(300)]

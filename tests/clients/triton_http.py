@@ -7,42 +7,17 @@ import gevent.ssl
 import numpy as np
 import tritonclient.http as client
 import tritonclient.http.aio as aio
-from checks import SITE, Said, main, refused
-from tritonclient.utils import InferenceServerException
-from values import BF16, ROW, same, tensors
+from checks import KEY, SITE, main
+from triton_requests import Requests, denied, expect, expect_refused
+from values import BF16, ROW, same
 
-KEY = {"Authorization": f"Bearer {SITE.get('secret')}"}
+ASK = Requests(client)
+make, row, give, want = ASK.make, ASK.row, ASK.give, ASK.want
+JSON = {"binary_data": False}
 
 
 def connect(concurrency=1):
     return client.InferenceServerClient(SITE["http"], concurrency=concurrency)
-
-
-def say(error):
-    return Said(error.status(), error.message())
-
-
-def give(binary=True):
-    return [make(f"in_{name}", name, values, binary) for name, values in tensors().items()]
-
-
-def make(name, datatype, values, binary=True):
-    made = client.InferInput(name, list(values.shape), datatype)
-    return made.set_data_from_numpy(values, binary_data=binary)
-
-
-def want(binary=True):
-    return [client.InferRequestedOutput(f"out_{name}", binary_data=binary) for name in tensors()]
-
-
-def row(values=ROW, binary=True):
-    return [make("x", "FP32", values, binary)]
-
-
-def expect(answer):
-    for name, values in tensors().items():
-        found = answer.as_numpy(f"out_{name}")
-        assert same(found, values), (name, found, values)
 
 
 def check_the_server_describes_itself():
@@ -85,15 +60,17 @@ def check_every_datatype_as_bytes():
 
 def check_every_datatype_as_json():
     with connect() as c:
-        expect(c.infer("types", give(False), outputs=want(False)))
+        expect(c.infer("types", give(**JSON), outputs=want(**JSON)))
 
 
 def check_bytes_in_and_json_out_and_the_reverse():
     with connect() as c:
-        expect(c.infer("types", give(), outputs=want(False)))
-        expect(c.infer("types", give(False), outputs=want()))
-        mixed = [give(n % 2 == 0)[n] for n in range(len(tensors()))]
-        expect(c.infer("types", mixed, outputs=[want(n % 2 == 1)[n] for n in range(len(mixed))]))
+        expect(c.infer("types", give(), outputs=want(**JSON)))
+        expect(c.infer("types", give(**JSON), outputs=want()))
+        turns = [n % 2 == 0 for n in range(len(want()))]
+        mixed = [give(binary_data=turn)[n] for n, turn in enumerate(turns)]
+        wanted = [want(binary_data=not turn)[n] for n, turn in enumerate(turns)]
+        expect(c.infer("types", mixed, outputs=wanted))
 
 
 def check_bf16():
@@ -104,7 +81,7 @@ def check_bf16():
 
 def check_no_rows():
     with connect() as c:
-        with refused(InferenceServerException, say) as refusal:
+        with denied() as refusal:
             c.infer("mlp", row(np.empty((0, 64), np.float32)))
         assert refusal.status == "400", refusal.said
 
@@ -120,20 +97,18 @@ def check_only_the_outputs_that_are_asked_for():
 
 def check_priority_timeout_and_parameters():
     with connect() as c:
-        more = {"priority": 1, "timeout": 10**7, "parameters": {"a": "b", "c": 3, "d": True}}
-        assert c.infer("mlp", row(), **more).as_numpy("y").shape == (1, 10)
-        assert c.infer("mlp", row(), priority=2).as_numpy("y").shape == (1, 10)
+        ASK.expect_parameters(c)
 
 
 def check_compressed_requests_and_answers():
     with connect() as c:
-        plain = c.infer("mlp", row(binary=False)).as_numpy("y")
+        plain = c.infer("mlp", row(**JSON)).as_numpy("y")
         for sent in ("gzip", "deflate", None):
             for wanted in ("gzip", "deflate", None):
                 for binary in (True, False):
                     answer = c.infer(
                         "mlp",
-                        row(binary=binary),
+                        row(binary_data=binary),
                         request_compression_algorithm=sent,
                         response_compression_algorithm=wanted,
                     )
@@ -142,42 +117,20 @@ def check_compressed_requests_and_answers():
 
 def check_refusals_carry_a_status():
     with connect() as c:
-        wrong = {
-            "404": [("nope", row(), {}), ("mlp", row(), {"model_version": "f" * 64})],
-            "400": [
-                ("mlp", row(ROW[:, :63]), {}),
-                ("mlp", [make("x", "FP64", ROW.astype(np.float64))], {}),
-                ("mlp", [make("z", "FP32", ROW)], {}),
-                ("types", give()[:5], {}),
-                ("mlp", row(), {"outputs": [client.InferRequestedOutput("nope")]}),
-                ("mlp", row(), {"outputs": [client.InferRequestedOutput("y", class_count=3)]}),
-                ("mlp", row(np.full((1, 64), np.nan, np.float32)), {}),
-                ("mlp", row(np.repeat(ROW, 65, 0)), {}),
-                ("mlp", [client.InferInput("x", [1, 64], "FP32").set_shared_memory("r", 256)], {}),
-            ],
-        }
-        for status, calls in wrong.items():
-            for model, inputs, more in calls:
-                with refused(InferenceServerException, say) as refusal:
-                    c.infer(model, inputs, **more)
-                assert refusal.status == status, (refusal.said, model, more)
-                assert refusal.message
-        assert c.infer("mlp", row()).as_numpy("y").shape == (1, 10)
+        ASK.expect_refusals(c, "404", "400")
 
 
 def check_what_the_host_does_not_do_is_refused():
     with connect() as c:
-        for act in (
+        calls = (
             c.get_model_repository_index,
             lambda: c.load_model("mlp"),
             lambda: c.unload_model("mlp"),
             c.get_system_shared_memory_status,
             c.get_trace_settings,
             c.get_log_settings,
-        ):
-            with refused(InferenceServerException, say) as refusal:
-                act()
-            assert refusal.status in ("404", "405"), refusal.said
+        )
+        expect_refused(calls, "404", "405")
 
 
 def check_asynchronous_calls():
@@ -191,7 +144,7 @@ def check_asynchronous_calls():
         alone = [c.infer("mlp", row(values)).as_numpy("y") for values in rows]
         for answer, solo in zip(answers, alone, strict=True):
             np.testing.assert_allclose(answer.as_numpy("y"), solo, rtol=1e-5, atol=1e-6)
-        with refused(InferenceServerException, say) as refusal:
+        with denied() as refusal:
             c.async_infer("nope", row()).get_result()
         assert refusal.status == "404"
 
@@ -214,14 +167,12 @@ def check_keys():
         assert c.is_server_live()
         assert c.is_server_ready()
         for wrong in (None, {"Authorization": "Bearer slw_" + "x" * 43}):
-            for act in (
+            calls = (
                 lambda h=wrong: c.infer("mlp", row(), headers=h),
                 lambda h=wrong: c.get_model_metadata("mlp", headers=h),
-            ):
-                with refused(InferenceServerException, say) as refusal:
-                    act()
-                assert refusal.status == "401", refusal.said
-        assert c.infer("mlp", row(), headers=KEY).as_numpy("y").shape == (1, 10)
+            )
+            expect_refused(calls, "401")
+        ASK.expect_row(c, headers=KEY)
         assert c.get_model_metadata("mlp", headers=KEY)["name"] == "mlp"
 
 
@@ -232,7 +183,7 @@ def check_tls():
     with client.InferenceServerClient(SITE["tls_http"], ssl=True, ssl_context_factory=trust) as c:
         assert c.is_server_ready()
         for _ in range(5):
-            assert c.infer("mlp", row()).as_numpy("y").shape == (1, 10)
+            ASK.expect_row(c)
 
 
 async def check_aio():
@@ -245,7 +196,7 @@ async def check_aio():
         assert (await c.get_model_config("mlp"))["max_batch_size"] == 64
         assert (await c.get_inference_statistics("mlp"))["model_stats"]
         expect(await c.infer("types", give(), request_id="1"))
-        expect(await c.infer("types", give(False), outputs=want(False)))
+        expect(await c.infer("types", give(**JSON), outputs=want(**JSON)))
         for sent in ("gzip", "deflate"):
             for wanted in ("gzip", "deflate", None):
                 algorithms = {
@@ -253,7 +204,7 @@ async def check_aio():
                     "response_compression_algorithm": wanted,
                 }
                 expect(await c.infer("types", give(), **algorithms))
-        with refused(InferenceServerException, say) as refusal:
+        with denied() as refusal:
             await c.infer("nope", row())
         assert refusal.status == "404"
 
@@ -273,7 +224,7 @@ async def check_aio_tls_and_keys():
         assert (await c.infer("mlp", row())).as_numpy("y").shape == (1, 10)
     async with aio.InferenceServerClient(SITE["keyed_http"]) as c:
         assert (await c.infer("mlp", row(), headers=KEY)).as_numpy("y").shape == (1, 10)
-        with refused(InferenceServerException, say) as refusal:
+        with denied() as refusal:
             await c.infer("mlp", row())
         assert refusal.status == "401"
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tasks.__main__ import check_signature, keyword
-from tests.project import REPOSITORY, environment, make_project, pin, run, stage
+from tests.project import REPOSITORY, environment, run, stage
 
 OFFERED = {"reports", "checkpoints", "precision"}
 """What the runner offers beside declared paths."""
@@ -99,15 +99,6 @@ def is_bare(path: Path) -> bool:
     """Tell a package's __init__ that holds nothing but words and the version."""
     text = re.sub(r'""".*?"""', "", path.read_text("utf-8"), flags=re.S)
     return path.name == "__init__.py" and not re.sub(r"__version__ = .*", "", text).strip()
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = make_project(tmp_path_factory.mktemp("dag") / "project")
-    pin(root)
-    done = stage(root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return root
 
 
 def test_a_second_run_changes_nothing(built: Path):

@@ -19,6 +19,7 @@ import pytest
 
 from flows.supervise import descendants
 from tests.flow_project import STAGES, Ended, Project, alive
+from tests.prefect_server import PrefectServer
 
 GONE_S = 3.0
 """The supervisor's grace and a busy machine."""
@@ -40,6 +41,14 @@ def project(built: Project) -> Iterator[Project]:
     """The built project; changed inputs are put back and built again by whoever is next."""
     yield built
     built.knobs({})
+
+
+@pytest.fixture
+def server(project: Project, prefect_server: PrefectServer) -> Iterator[None]:
+    """Let a test's runs use a server that is there, where it is not about an API of their own."""
+    project.api = prefect_server.api
+    yield
+    project.api = None
 
 
 def until(true: Callable[[], object], timeout_s: float = 120) -> None:
@@ -97,6 +106,7 @@ def test_a_second_run_with_nothing_changed_skips_every_stage_in_seconds(project:
     assert project.run_json()["version"] in second.out
 
 
+@pytest.mark.usefixtures("server")
 def test_what_reads_from_a_changed_stage_runs_and_nothing_before_it(project: Project) -> None:
     project.touch("export", "another text")
     assert project.deliver("--build-only").code == 0
@@ -105,6 +115,7 @@ def test_what_reads_from_a_changed_stage_runs_and_nothing_before_it(project: Pro
     )
 
 
+@pytest.mark.usefixtures("server")
 def test_a_stage_whose_inputs_turn_out_the_same_is_left_alone(project: Project) -> None:
     """DVC still decides: this also notices when its words for it change."""
     same = (project.root / "inputs/train.txt").read_text()
@@ -115,6 +126,7 @@ def test_a_stage_whose_inputs_turn_out_the_same_is_left_alone(project: Project) 
     assert "· export unchanged" in ran.err
 
 
+@pytest.mark.usefixtures("server")
 def test_what_ran_on_these_inputs_before_comes_from_the_cache(project: Project) -> None:
     shutil.rmtree(project.root / "models/tiny/evaluation")
     ran = project.deliver("--build-only")
@@ -123,6 +135,7 @@ def test_what_ran_on_these_inputs_before_comes_from_the_cache(project: Project) 
     assert (project.root / "models/tiny/evaluation/SHA256SUMS").is_file()
 
 
+@pytest.mark.usefixtures("server")
 def test_new_data_runs_everything_and_dvc_repro_gives_the_same_dvc_lock_and_version(
     project: Project,
 ) -> None:
@@ -145,6 +158,7 @@ def test_new_data_runs_everything_and_dvc_repro_gives_the_same_dvc_lock_and_vers
     assert project.run_json()["version"] == version
 
 
+@pytest.mark.usefixtures("server")
 def test_branches_run_side_by_side_and_show_their_progress(project: Project) -> None:
     project.touch("train", "side by side")
     project.knobs({"evaluate": {"sleep": 4}, "export": {"sleep": 4, "steps": 40}})
@@ -175,6 +189,7 @@ def seconds(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
 
 
+@pytest.mark.usefixtures("server")
 def test_a_failed_stage_ends_the_run_with_its_own_message(project: Project) -> None:
     project.touch("train", "fails")
     project.knobs({"train": {"fails": "the learning rate is silly\n  got 12"}})
@@ -251,6 +266,7 @@ def command_of(pid: int) -> str:
         return ""
 
 
+@pytest.mark.usefixtures("server")
 def test_a_dvc_lock_that_was_cut_off_costs_no_stage(project: Project) -> None:
     assert project.deliver("--build-only").code == 0
     lock = project.root / "dvc.lock"
@@ -262,6 +278,7 @@ def test_a_dvc_lock_that_was_cut_off_costs_no_stage(project: Project) -> None:
     assert lock.read_bytes() == whole
 
 
+@pytest.mark.usefixtures("server")
 def test_a_flipped_byte_in_the_payload_is_found_before_anything_uses_it(project: Project) -> None:
     """DVC's own check trusts time and size, and its cache delivers damaged files."""
     assert project.deliver("--build-only").code == 0
@@ -365,8 +382,9 @@ def first_run(with_fleet: Project) -> Ended:
 
 
 @pytest.fixture
-def live(with_fleet: Project, first_run: Ended) -> Project:
+def live(with_fleet: Project, first_run: Ended, prefect_server: PrefectServer) -> Project:
     """The project with its hosts serving."""
+    with_fleet.api = prefect_server.api
     return with_fleet
 
 
@@ -434,7 +452,7 @@ def test_a_full_disk_while_publishing_leaves_nothing_half_published(live: Projec
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script],
         cwd=live.root,
-        env=live.environment(),
+        env=live.environment(**live.server()),
         capture_output=True,
         text=True,
     )

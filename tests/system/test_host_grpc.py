@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from slipway.host.wire.grpc.frames import frame
 from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.schema import HEALTH, SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcServer
+from slipway.host.wire.rest import statistics
 from slipway.store.split import takes_candidate
 from tests.clients import MISSING, find_python
 from tests.grpc_host import (
@@ -215,19 +217,61 @@ def test_a_model_describes_itself(channel: grpc.Channel, version: str) -> None:
     assert ask("ModelConfig").config.max_batch_size == 1000
 
 
+def test_statistics_are_those_of_the_rest_face() -> None:
+    with grpc_host() as host, host.channel() as channel:
+        compare_statistics(host, channel)
+
+
+def compare_statistics(host: GrpcHost, channel: grpc.Channel) -> None:
+    for rows in (1, 3):
+        tensor = {"name": "x", "datatype": "FP32", "shape": [rows, 2]}
+        infer(channel, inputs=[tensor], raw_input_contents=[bytes(8 * rows)])
+    refusal(lambda: infer(channel, raw_input_contents=[b"1234567"]))
+    loaded = host.core.find("m").stable
+    assert loaded is not None
+    for version in ("", A, A[:12]):
+        request = message_class("ModelStatisticsRequest")(name="m", version=version)
+        (found,) = method(channel, "ModelStatistics")(request).model_stats
+        assert found == message_class("ModelStatistics")(**statistics("m", loaded))
+        assert (found.name, found.version) == ("m", A)
+        spent = found.inference_stats
+        assert (spent.success.count, spent.fail.count, spent.queue.count) == (2, 1, 2)
+    nope = message_class("ModelStatisticsRequest")(name="nope")
+    code, _, _ = refusal(lambda: method(channel, "ModelStatistics")(nope))
+    assert code == grpc.StatusCode.NOT_FOUND
+
+
 def test_what_others_offer_and_this_host_does_not_is_unimplemented(channel: grpc.Channel) -> None:
     for name in ("RepositoryIndex", "SystemSharedMemoryRegister", "CudaSharedMemoryStatus",
-                 "RepositoryModelLoad", "LogSettings", "ModelStatistics", "X"):  # fmt: skip
+                 "RepositoryModelLoad", "LogSettings", "ModelStreamInfer", "X"):  # fmt: skip
         code, details, _ = refusal(lambda n=name: channel.unary_unary(f"/{SERVICE}/{n}")(b""))
         assert (code, details) == (grpc.StatusCode.UNIMPLEMENTED, "this host has no such method")
 
 
-def test_compressed_messages_are_refused_and_say_what_is_taken(host: GrpcHost) -> None:
-    with host.channel() as channel:
-        call = method(channel, "ModelInfer")
-        request = make_request(parameters={"x": {"string_param": "y" * 10_000}})
-        code, _, _ = refusal(lambda: call(request, compression=grpc.Compression.Gzip))
-        assert code == grpc.StatusCode.UNIMPLEMENTED
+@pytest.mark.parametrize("encoding", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_a_compressed_call_is_answered_as_a_plain_one(
+    channel: grpc.Channel, encoding: grpc.Compression
+) -> None:
+    values = np.arange(2000, dtype=np.float32)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1000, 2]}
+    fields = {"inputs": [tensor], "raw_input_contents": [values.tobytes()]}
+    plain = infer(channel, **fields)
+    packed = method(channel, "ModelInfer")(make_request(**fields), compression=encoding)
+    assert packed == plain
+
+
+def test_a_compressed_bomb_is_refused_without_its_memory(
+    host: GrpcHost, channel: grpc.Channel
+) -> None:
+    """17 MiB of zeros are 17 KiB on the wire."""
+    call = method(channel, "ModelInfer")
+    request = make_request(raw_input_contents=[bytes(17 * 2**20)])
+    code, details, _ = refusal(lambda: call(request, compression=grpc.Compression.Gzip))
+    assert (code, details) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "a message has more than 16777216 bytes",
+    )
+    assert infer(channel).model_version == A
 
 
 def test_the_health_client_sees_readiness_change(host: GrpcHost, channel: grpc.Channel) -> None:
@@ -282,6 +326,14 @@ def test_keys_open_what_they_are_for() -> None:
                 grpc.StatusCode.PERMISSION_DENIED,
                 "this key does not allow that",
             )
+        counted = message_class("ModelStatisticsRequest")(name="m")
+        for word, allowed in (("reader", True), ("other", False)):
+            said = [("authorization", f"Bearer {word}")]
+            call = partial(method(channel, "ModelStatistics"), counted, metadata=said)
+            if allowed:
+                assert call().model_stats[0].version == A
+            else:
+                assert refusal(call)[0] == grpc.StatusCode.PERMISSION_DENIED
         stub = health_pb2_grpc.HealthStub(channel)
         assert stub.Check(health_pb2.HealthCheckRequest()).status == 1
         assert refusal(lambda: next(stub.Watch(health_pb2.HealthCheckRequest())))[0] == (

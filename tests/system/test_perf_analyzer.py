@@ -86,6 +86,7 @@ def test_a_sweep_runs(
         ("grpc", "--async", "--concurrency-range", "4"),
         ("http", "--request-rate-range", "200", "--request-distribution", "poisson"),
         ("grpc", "--async", "--request-rate-range", "200"),
+        ("grpc", "--grpc-compression-algorithm", "gzip"),
     ],
     ids=" ".join,
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import ConfigError
-from slipway.fleet.inventory import load_fleet
+from slipway.fleet.inventory import Credentials, Tls, load_fleet
 
 PROJECT = Path(__file__).parents[2]
 
@@ -73,6 +73,68 @@ def test_all_problems_are_told_at_once(tmp_path):
         load_fleet(write(tmp_path, name="a", port=18081), "local")
     assert "two hosts are named 'a'" in str(caught.value)
     assert "port 18081" in str(caught.value)
+
+
+GUARDED = """
+api_keys: api-keys.json
+tls: {certificate: tls.crt, key: /etc/tls.key}
+credentials: {key_file: secret, ca: ca.crt}
+"""
+
+
+def guarded(root, text=GUARDED):
+    return write(root, text=FLEET.format(store="s", name="b", address='"::1"', port=18082) + text)
+
+
+def test_a_guarded_fleet_is_reached_over_tls_with_files_under_the_projects_root(tmp_path):
+    fleet = load_fleet(guarded(tmp_path), "local")
+    assert [(h.url, h.admin_url) for h in fleet.hosts] == [
+        ("https://127.0.0.1:18081", "http://127.0.0.1:18091"),
+        ("https://[::1]:18082", "http://127.0.0.1:18092"),
+    ]
+    assert fleet.api_keys == tmp_path / "api-keys.json"
+    assert fleet.tls == Tls(certificate=tmp_path / "tls.crt", key=Path("/etc/tls.key"))
+    assert fleet.credentials == Credentials(key_file=tmp_path / "secret", ca=tmp_path / "ca.crt")
+
+
+def test_keys_alone_are_asked_for_over_plain_http(tmp_path):
+    text = "api_keys: api-keys.json\ncredentials: {key_file: secret}\n"
+    fleet = load_fleet(guarded(tmp_path, text), "local")
+    assert (fleet.hosts[0].url, fleet.tls) == ("http://127.0.0.1:18081", None)
+    assert fleet.credentials == Credentials(key_file=tmp_path / "secret")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("api_keys: k.json\n", ["api_keys: the hosts ask this project for a key, too"]),
+        ("tls: {certificate: c, key: k}\n", ["tls: name the file of the authority"]),
+        (
+            "api_keys: k.json\ntls: {certificate: c, key: k}\n",
+            ["credentials.key_file", "credentials.ca"],
+        ),
+        ("tls: {certificate: c}\n", ["tls.key: missing"]),
+        ("tls: {cert: c, key: k}\n", ["tls.cert: unknown key; known: certificate, key"]),
+        ("credentials: {keyfile: k}\n", ["unknown key; did you mean 'key_file'?"]),
+    ],
+)
+def test_a_guard_that_this_project_could_not_pass_is_refused(tmp_path, text, said):
+    with pytest.raises(ConfigError) as caught:
+        load_fleet(guarded(tmp_path, text), "local")
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_a_secret_in_place_of_a_file_name_is_never_shown(tmp_path):
+    with pytest.raises(ConfigError, match=r"key_file: is a secret, not the name") as caught:
+        load_fleet(guarded(tmp_path, "credentials: {key_file: slw_abc123}\n"), "local")
+    assert "abc123" not in str(caught.value)
+
+
+def test_nobody_writes_into_the_inventory_what_follows_from_it(tmp_path):
+    text = write(tmp_path).joinpath("configs/fleets/local.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"hosts\.0\.tls: unknown key"):
+        load_fleet(write(tmp_path, text=text.replace("{name: a,", "{name: a, tls: true,")), "local")
 
 
 @pytest.mark.parametrize("name", ["locl", "../fleets/local", ""])

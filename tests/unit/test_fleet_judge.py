@@ -1,20 +1,23 @@
 import itertools
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from slipway.config import ReleaseLimits
+from slipway.fleet.answers import Apart
 from slipway.fleet.judge import (
     REQUESTS_MIN,
+    Scored,
     Traffic,
-    auc,
     check_answers,
     conclude,
     error_free,
     judge,
-    log_loss,
 )
+from slipway.fleet.numbers import numbers
+from slipway.fleet.quality import auc, log_loss
 
 LIMITS = ReleaseLimits(
     error_share_rise_max=0.01,
@@ -27,7 +30,16 @@ LABELS = np.array([i % 3 == 0 for i in range(300)], dtype=np.int64)
 GOOD = np.where(LABELS == 1, 0.6, 0.3) + np.linspace(-0.25, 0.25, LABELS.size)
 
 
-def traffic(version="c", answers=GOOD, latency_ms=10.0, failed=0, requests=100, golden="g"):
+def traffic(
+    version="c",
+    answers=GOOD,
+    latency_ms=10.0,
+    failed=0,
+    requests=100,
+    golden="g",
+    proven=None,
+    apart=None,
+):
     answered = requests - failed
     rows = np.arange(answers.size)
     return Traffic(
@@ -35,22 +47,28 @@ def traffic(version="c", answers=GOOD, latency_ms=10.0, failed=0, requests=100, 
         requests=requests,
         errors={"HTTP 500: the model failed": failed} if failed else {},
         latencies_ms=np.full(answered, latency_ms),
-        golden=golden,
-        questions=rows,
-        golden_rows=rows,
-        labels=LABELS[: answers.size],
-        answers=answers,
+        rows=answers.size,
+        proven=proven or {},
+        apart=apart or {},
+        scored=Scored(
+            golden=golden, questions=rows, labels=LABELS[: answers.size], answers=answers
+        ),
     )
+
+
+def unlabelled(version="c", **fields):
+    return replace(traffic(version, **fields), scored=None)
 
 
 def without_rows(side, keep):
-    return replace(
-        side,
-        questions=side.questions[keep],
-        golden_rows=side.golden_rows[keep],
-        labels=side.labels[keep],
-        answers=side.answers[keep],
+    scored = side.scored
+    kept = replace(
+        scored,
+        questions=scored.questions[keep],
+        labels=scored.labels[keep],
+        answers=scored.answers[keep],
     )
+    return replace(side, rows=len(keep), scored=kept)
 
 
 def line(verdict, measure):
@@ -132,7 +150,8 @@ def test_a_candidate_that_fails_is_rejected_even_after_little_traffic():
 
 
 def test_rows_of_one_class_give_no_auc_so_it_waits():
-    ones = replace(traffic(), labels=np.ones(300, np.int64))
+    side = traffic()
+    ones = replace(side, scored=replace(side.scored, labels=np.ones(300, np.int64)))
     verdict = judge(ones, replace(ones, version="s"), LIMITS)
     assert verdict.decision == "wait"
     assert "AUC cannot be compared" in verdict.reason
@@ -220,20 +239,102 @@ def test_a_sure_and_wrong_answer_costs_much_but_not_infinity():
     assert log_loss(np.array([1]), np.array([0.0])) == pytest.approx(15.94, abs=0.01)
 
 
-def test_answers_over_the_wire_must_be_those_that_were_proven():
-    asked = replace(traffic(), golden_rows=np.arange(300) % 100)
-    expected = asked.answers[:100].copy()
-    asked = replace(asked, answers=np.tile(expected, 3))
-    assert check_answers(asked, expected, 1e-6, "probability").verdict == "pass"
-    off = expected.copy()
-    off[42] += 2e-6
-    found = check_answers(asked, off, 1e-6, "probability")
-    assert (found.verdict, found.candidate) == ("fail", pytest.approx(2e-6))
+def numbers_apart(largest, values=100):
+    return Apart(values=values, largest=largest, total=largest)
+
+
+def texts_apart(differing, values=100):
+    return Apart(values=values, exact=True, differing=differing)
+
+
+@pytest.mark.parametrize(
+    ("largest", "verdict"), [(0.0, "pass"), (1e-6, "pass"), (1.1e-6, "fail"), (0.5, "fail")]
+)
+def test_answers_over_the_wire_must_be_those_that_were_proven(largest, verdict):
+    found = check_answers(traffic(proven={"y": numbers_apart(largest)}), {"y": 1e-6})
+    assert (found.verdict, found.candidate, found.limit) == (verdict, largest, 1e-6)
+    assert found.detail == "y"
+
+
+@pytest.mark.parametrize(("differing", "verdict"), [(0, "pass"), (1, "fail")])
+def test_text_and_whole_numbers_must_be_equal_to_the_last_value(differing, verdict):
+    found = check_answers(traffic(proven={"name": texts_apart(differing)}), {"name": 0.0})
+    assert found.verdict == verdict
+    assert found.detail == ("name: 1 of 100 values" if differing else "name")
+
+
+def test_every_output_is_held_to_its_own_tolerance_and_the_worst_is_named():
+    tolerance = {"wide": 1.0, "narrow": 1e-6, "class": 0.0}
+    proven = {
+        "wide": numbers_apart(0.5),
+        "narrow": numbers_apart(2e-6),
+        "class": texts_apart(0),
+    }
+    found = check_answers(traffic(proven=proven), tolerance)
+    assert (found.verdict, found.candidate, found.limit) == ("fail", 2e-6, 1e-6)
+    assert found.detail == "narrow, the furthest of 3 outputs"
+    proven["class"] = texts_apart(3)
+    assert check_answers(traffic(proven=proven), tolerance).detail.startswith("class: 3 of 100")
+    proven |= {"narrow": numbers_apart(1e-7), "class": texts_apart(0)}
+    assert check_answers(traffic(proven=proven), tolerance).verdict == "pass"
+    proven = dict.fromkeys(proven, numbers_apart(0.0))
+    told = check_answers(traffic(proven=proven), tolerance)
+    assert (told.verdict, told.detail) == ("pass", "all 3 outputs, to the last digit")
 
 
 def test_no_answer_at_all_is_not_as_proven():
-    nothing = without_rows(traffic(requests=0), np.arange(0))
-    assert check_answers(nothing, GOOD, 1e-6, "probability").verdict == "unknown"
+    assert check_answers(traffic(requests=0), {"y": 1e-6}).verdict == "unknown"
+
+
+def test_without_labels_on_both_sides_quality_is_not_spoken_of():
+    for mine, theirs in itertools.product((traffic, unlabelled), repeat=2):
+        labelled = mine is theirs is traffic
+        verdict = judge(mine(), theirs("s"), LIMITS)
+        quality = ["AUC", "log loss"] if labelled else []
+        measures = ["error share", *quality, "p99 ms", "largest difference"]
+        assert [each.measure for each in verdict.lines] == measures
+        assert verdict.decision == "promote"
+
+
+@pytest.mark.parametrize(
+    ("candidate", "measure"),
+    [(unlabelled(failed=3), "error share"), (unlabelled(latency_ms=20.1), "p99 ms")],
+)
+def test_without_labels_errors_and_latency_reject_as_they_always_do(candidate, measure):
+    verdict = judge(candidate, unlabelled("s"), LIMITS)
+    assert (verdict.decision, line(verdict, measure).verdict) == ("reject", "fail")
+
+
+def test_without_labels_too_little_traffic_still_waits():
+    assert judge(unlabelled(requests=49), unlabelled("s"), LIMITS).decision == "wait"
+
+
+def test_without_labels_the_difference_of_every_output_is_told_the_largest_first():
+    apart = {
+        "class": texts_apart(7, 200),
+        "mask": Apart(misshapen=50),
+        "near": Apart(values=100, largest=0.25, total=5.0),
+        "far": Apart(values=100, largest=1.5, total=50.0),
+    }
+    found = line(judge(unlabelled(apart=apart), unlabelled("s"), LIMITS), "largest difference")
+    assert (found.candidate, found.verdict) == (1.5, "reported")
+    assert found.detail == (
+        "far: up to 1.5, mean 0.5 over 100 values; near: up to 0.25, mean 0.05 over 100 values;"
+        " class: 7 of 200 values differ; 1 more"
+    )
+    only = {"mask": Apart(misshapen=50)}
+    found = line(judge(unlabelled(apart=only), unlabelled("s"), LIMITS), "largest difference")
+    assert (found.candidate, found.detail) == (None, "mask: another shape")
+
+
+def test_the_numbers_of_any_model_are_json():
+    side = unlabelled(proven={"y": numbers_apart(1e300), "class": texts_apart(3)})
+    lines = (check_answers(side, {"y": 0.0, "class": 0.0}),)
+    told = json.loads(json.dumps(numbers(lines, side), allow_nan=False))
+    assert told["lines"][0]["verdict"] == "fail"
+    assert told["candidate"]["rows"] == GOOD.size
+    assert "auc" not in told["candidate"]
+    assert asdict(lines[0]) == told["lines"][0]
 
 
 def test_a_first_release_allows_no_failed_request():

@@ -1,12 +1,14 @@
 import os
 import socket
 import sys
+from dataclasses import replace
 
 import pytest
 
 from slipway.errors import SlipwayError
 from slipway.fleet import launch
 from slipway.fleet.client import HostStatus
+from slipway.fleet.inventory import Credentials, Tls
 from slipway.fleet.processes import alive, identify
 from tests.fleet_site import make_site
 
@@ -59,6 +61,48 @@ def test_hosts_that_are_not_live_in_time_are_stopped_again_and_their_log_is_show
     assert "starting" in str(caught.value)
     assert len(site.said) == 2
     assert not list(site.fleet.state.glob("*.pid"))
+
+
+class Refusing(Silent):
+    """A client that the hosts refuse a number of times, and then know."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def status(self, host):
+        self.times -= 1
+        if self.times >= 0:
+            return HostStatus(
+                name=host.name, fleet="", ready=False, problem="does not know the key"
+            )
+        return HostStatus(name=host.name, fleet="local", ready=True)
+
+
+def test_a_key_that_running_hosts_take_up_in_a_moment_is_waited_for(site):
+    assert launch.up(site.fleet, Refusing(3), site.said.append) == ["a", "b"]
+
+
+def test_a_host_that_goes_on_refusing_is_stopped_again_with_its_reason(site, monkeypatch):
+    monkeypatch.setattr(launch, "REFUSED_WAIT_S", 0.1)
+    with pytest.raises(SlipwayError, match=r"^host a: does not know the key$"):
+        launch.up(site.fleet, Refusing(1_000_000), site.said.append)
+    assert not list(site.fleet.state.glob("*.pid"))
+
+
+def test_hosts_are_given_the_names_of_files_and_never_a_secret(tmp_path):
+    fleet = make_site(tmp_path).fleet
+    assert not {"--api-keys", "--tls-cert", "--tls-key"} & set(
+        launch._command(fleet, fleet.hosts[0])
+    )
+    tls = Tls(certificate=tmp_path / "tls.crt", key=tmp_path / "tls.key")
+    credentials = Credentials(key_file=tmp_path / "secret", ca=tmp_path / "ca.crt")
+    guarded = replace(fleet, api_keys=tmp_path / "k.json", tls=tls, credentials=credentials)
+    command = launch._command(guarded, guarded.hosts[0])
+    options = dict(zip(command[5::2], command[6::2], strict=True))
+    assert options["--api-keys"] == str(tmp_path / "k.json")
+    assert options["--tls-cert"] == str(tls.certificate)
+    assert options["--tls-key"] == str(tls.key)
+    assert not {str(credentials.key_file), str(credentials.ca)} & set(command)
 
 
 def test_ctrl_c_while_hosts_start_leaves_none_behind(site):

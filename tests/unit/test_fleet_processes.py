@@ -6,9 +6,11 @@ import time
 
 import pytest
 
-from slipway.fleet.processes import Process, alive, identify, listener, stop
+from slipway.fleet.processes import Process, alive, identify, listener, listening_users, stop
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True)"
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -78,6 +80,25 @@ def test_whoever_listens_on_a_port_is_named():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert listener(taken.getsockname()[1]).startswith(f"process {os.getpid()} (")
+
+
+def test_the_user_who_listens_on_a_port_is_known():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert listening_users(taken.getsockname()[1]) == set()
+        taken.listen()
+        assert listening_users(taken.getsockname()[1]) == {os.getuid()}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can listen as another user")
+def test_another_user_who_listens_on_a_port_is_known():
+    os.seteuid(NOBODY)
+    try:
+        taken = socket.create_server(("127.0.0.1", 0))
+    finally:
+        os.seteuid(0)
+    with taken:
+        assert listening_users(taken.getsockname()[1]) == {NOBODY}
 
 
 def test_a_listener_that_cannot_be_seen_is_another_process():

@@ -221,6 +221,12 @@ def test_a_first_version_that_hosts_refuse_is_taken_back_with_their_reason(fleet
     assert fleet.release("two").decision == "first release"
 
 
+def test_a_host_that_was_still_loading_is_no_reason_why_another_refused(fleet):
+    fleet.hosts.refuses[fleet.versions["one"]] = "requires CUDAExecutionProvider"
+    fleet.hosts.deaf = {"b"}
+    assert fleet.release("one").reason == "host a: requires CUDAExecutionProvider"
+
+
 def test_a_first_version_whose_answers_are_not_those_proven_is_taken_back(fleet):
     fleet.hosts.skewed[fleet.versions["one"]] = 0.01
     assert fleet.release("one").decision == "rejected"

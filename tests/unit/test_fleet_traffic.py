@@ -1,5 +1,5 @@
 import itertools
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +7,13 @@ import pytest
 
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.golden import Golden, read_golden
-from slipway.fleet.client import Answer, read_answer
+from slipway.errors import SlipwayError
+from slipway.fleet.answers import Apart
+from slipway.fleet.client import Answer
 from slipway.fleet.inventory import Host
-from slipway.fleet.traffic import WARM_UP_REQUESTS, make_questions, one_side, send, two_sides
+from slipway.fleet.protocol import Body
+from slipway.fleet.questions import Questions, make_questions
+from slipway.fleet.traffic import WARM_UP_REQUESTS, one_side, send, two_sides
 from slipway.store.split import takes_candidate
 from tests.bundles import make_payload
 
@@ -22,32 +26,6 @@ def payload(tmp_path_factory) -> tuple[Golden, Contract]:
     folder: Path = tmp_path_factory.mktemp("payload")
     make_payload(folder)
     return read_golden(folder / "golden.arrow"), read_contract(folder / "contract.json")
-
-
-def test_questions_go_round_the_golden_rows_until_there_are_enough(payload):
-    asked = make_questions(*payload, requests=50, rows_per_request=16)
-    assert [len(x) for x in (asked.bodies, asked.rows)] == [50, 50]
-    assert [list(rows[[0, -1]]) for rows in asked.rows[:4]] == [[0, 15], [16, 31], [32, 7], [0, 15]]
-
-
-@pytest.mark.parametrize(("wanted", "rows"), [(16, 16), (1000, 40)])
-def test_a_request_is_no_larger_than_the_golden_set(payload, wanted, rows):
-    asked = make_questions(*payload, requests=50, rows_per_request=wanted)
-    assert {r.size for r in asked.rows} == {rows}
-
-
-def test_a_request_is_no_larger_than_the_contract_allows(payload):
-    golden, contract = payload
-    few = contract.model_copy(update={"max_rows": 3})
-    assert make_questions(golden, few, 50, 16).rows[0].size == 3
-
-
-def test_missing_values_are_sent_as_json_null(payload):
-    body = json.loads(make_questions(*payload, requests=50, rows_per_request=10).bodies[0])
-    carrier, delay = body["inputs"]
-    assert carrier["data"][:6] == ["AA", "DL", "UA", "ZZ", None, "AA"]
-    assert delay["data"][0] is None
-    assert (delay["datatype"], delay["shape"], delay["data"][1]) == ("FP32", [10], -19.0)
 
 
 @pytest.mark.parametrize("percent", [1, 20, 50, 99, 100])
@@ -68,7 +46,7 @@ class OneHost:
     def status(self, host):
         raise AssertionError("not to be asked here")
 
-    def infer(self, host, model, body, *, key, version):
+    def infer(self, host, model, body, *, key, version, json_bytes=None):
         return next(self._answers)
 
 
@@ -84,9 +62,9 @@ def good(latency_ms=1.0, version=V, rows=4):
 
 def test_every_answered_row_is_taken_down_with_its_label(payload):
     traffic = ask(payload, good())
-    assert (traffic.requests, traffic.answered, traffic.answers.size) == (50, 50, 200)
-    np.testing.assert_array_equal(traffic.labels, np.tile(payload[0].labels, 5))
-    np.testing.assert_array_equal(traffic.questions, np.arange(200))
+    assert (traffic.requests, traffic.answered, traffic.rows) == (50, 50, 200)
+    np.testing.assert_array_equal(traffic.scored.labels, np.tile(payload[0].labels, 5))
+    np.testing.assert_array_equal(traffic.scored.questions, np.arange(200))
 
 
 @pytest.mark.parametrize(
@@ -102,8 +80,8 @@ def test_every_answered_row_is_taken_down_with_its_label(payload):
 def test_an_answer_that_is_none_is_counted_as_an_error_and_leaves_no_row(payload, answer, error):
     traffic = ask(payload, answer, good())
     assert traffic.errors == {error: 1}
-    assert (traffic.requests, traffic.answered, traffic.answers.size) == (50, 49, 196)
-    assert traffic.questions[0] == 4  # the rows of the failed request are left out, not moved up
+    assert (traffic.requests, traffic.answered, traffic.rows) == (50, 49, 196)
+    assert traffic.scored.questions[0] == 4  # left out, not moved up
 
 
 def test_the_first_requests_pay_for_warming_up_and_their_latency_is_left_out(payload):
@@ -112,56 +90,92 @@ def test_the_first_requests_pay_for_warming_up_and_their_latency_is_left_out(pay
     assert traffic.latencies_ms.max() == 1.0
 
 
-def test_golden_sets_of_the_same_rows_are_known_by_their_labels(payload):
-    golden, contract = payload
-    again = make_questions(golden, contract, 50, 4)
-    labels = golden.labels.copy()
-    labels[0] ^= 1
-    other = Golden(golden.inputs, labels, golden.expected, golden.tolerance, golden.precision)
-    assert make_questions(golden, contract, 60, 8).golden == again.golden
-    assert make_questions(other, contract, 50, 4).golden != again.golden
+TEXT, FLOATS, ROWS = "label", "score", 3
 
 
-def answer(outputs, version=V):
-    return json.dumps({"model_name": "m", "model_version": version, "outputs": outputs}).encode()
+def unlabelled(proven: bool = True) -> Questions:
+    """Ask fifty requests of three rows, of which nobody knows what is right."""
+    text = np.array([["a"], ["b"], ["c"]], dtype=object)
+    expected = {TEXT: text, FLOATS: np.zeros((ROWS, 2), np.float32)}
+    return Questions(
+        golden="",
+        bodies=[Body(b"{}")] * 50,
+        rows=[np.arange(ROWS)] * 50,
+        proven=[expected] * 50 if proven else None,
+        labels=np.full(ROWS, -1),
+        probability=None,
+    )
 
 
-OUTPUT = {"name": "probability", "datatype": "FP32", "shape": [2], "data": [0.25, 1]}
+def reply(version=V, score=0.0, text="abc", shape=(ROWS, 2)):
+    texts = np.array([[each] for each in text], dtype=object)
+    return Answer(1.0, version, {TEXT: texts, FLOATS: np.full(shape, score, np.float32)})
 
 
-def test_a_v2_response_is_read_with_its_version():
-    read = read_answer(200, answer([OUTPUT]), 3.5)
-    assert (read.version, read.latency_ms, read.error) == (V, 3.5, None)
-    np.testing.assert_array_equal(read.outputs["probability"], [0.25, 1.0])
+def test_every_output_is_measured_from_what_was_proven_as_the_answers_come():
+    (traffic,) = send(
+        OneHost(reply(), reply(score=0.5, text="abd"), reply()),
+        [HOST],
+        "m",
+        [one_side(V)],
+        [unlabelled()],
+    )
+    assert traffic.proven == {
+        TEXT: Apart(values=150, exact=True, differing=1),
+        FLOATS: Apart(values=300, largest=0.5, total=3.0),
+    }
+    assert (traffic.scored, traffic.rows, traffic.errors) == (None, 150, {})
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "error"),
+    ("bad", "error"),
     [
-        (503, b'{"error": "draining"}', "HTTP 503: draining"),
-        (500, b"oops", "HTTP 500 with a body that is no V2 response"),
-        (500, b'{"detail": "x"}', "no V2 response"),
-        (500, b"[1]", "no V2 response"),
-        (200, b"", "no V2 response"),
-        (200, b'{"outputs": []}', "no V2 response"),
-        (200, b'{"model_version": "x", "outputs": [{"name": "p"}]}', "no V2 response"),
-        (200, b'{"model_version": "x", "outputs": 3}', "no V2 response"),
-        (200, answer([OUTPUT | {"data": ["a", "b"]}]), "no V2 response"),
-        (200, answer([OUTPUT | {"data": [[1.0], [1.0, 2.0]]}]), "no V2 response"),
-        (200, answer([OUTPUT | {"data": [0.5, float("nan")]}]), "not a finite number"),
-        (200, answer([OUTPUT | {"data": [0.5, None]}]), "not a finite number"),
-        (200, answer([OUTPUT | {"data": [1e999, 0.5]}]), "not a finite number"),
-        (200, b"[" * 100_000, "no V2 response"),
+        (reply(shape=(ROWS, 3)), "output 'score' has the shape (3, 3), proven was (3, 2)"),
+        (Answer(1.0, V, {TEXT: reply().outputs[TEXT]}), "an answer without output 'score'"),
     ],
 )
-def test_whatever_else_a_host_says_is_an_error_and_never_an_exception(status, content, error):
-    read = read_answer(status, content, 1.0)
-    assert read.version is None
-    assert read.error is not None
-    assert error in read.error
-    assert read.outputs == {}
+def test_an_answer_that_lacks_an_output_or_has_another_shape_is_an_error(bad, error):
+    (traffic,) = send(OneHost(bad, reply()), [HOST], "m", [one_side(V)], [unlabelled()])
+    assert traffic.errors == {error: 1}
+    assert traffic.rows == 147
 
 
-def test_an_error_of_a_host_is_cut_to_a_length_that_people_read():
-    read = read_answer(500, json.dumps({"error": "x" * 10_000}).encode(), 1.0)
-    assert len(read.error) < 400
+def test_two_versions_that_were_asked_the_same_are_compared_answer_by_answer():
+    asked = unlabelled()
+    sides = [one_side(V), one_side("d" * 64)]
+    answers = itertools.cycle([reply(), reply("d" * 64, 0.25), reply("d" * 64, 0.25), reply()])
+    mine, theirs = send(
+        OneHost(*itertools.islice(answers, 100)),
+        [HOST],
+        "m",
+        sides,
+        [asked, replace(asked, proven=None)],
+    )
+    assert mine.apart[FLOATS] == Apart(values=300, largest=0.25, total=75.0)
+    assert mine.apart[TEXT] == Apart(values=150, exact=True, differing=0)
+    assert (theirs.apart, theirs.proven) == ({}, {})
+    assert mine.errors == theirs.errors == {}
+
+
+def test_answers_to_other_questions_are_not_compared():
+    answers = itertools.cycle([reply(), reply("d" * 64), reply("d" * 64), reply()])
+    mine, _ = send(
+        OneHost(*itertools.islice(answers, 100)),
+        [HOST],
+        "m",
+        [one_side(V), one_side("d" * 64)],
+        [unlabelled(), replace(unlabelled(), bodies=[Body(b"[]")] * 50)],
+    )
+    assert mine.apart == {}
+
+
+def test_a_stable_version_with_outputs_of_its_own_is_no_error():
+    other = Answer(1.0, V, {"else": np.zeros(7)})
+    (traffic,) = send(OneHost(other), [HOST], "m", [one_side(V)], [unlabelled(proven=False)])
+    assert (traffic.errors, traffic.answered) == ({}, 50)
+
+
+def test_a_host_that_refuses_this_caller_says_nothing_about_the_version():
+    refused = Answer(1.0, error="the key is not known there", ours=True)
+    with pytest.raises(SlipwayError, match="host a: the key is not known there"):
+        send(OneHost(refused), [HOST], "m", [one_side(V)], [unlabelled()])

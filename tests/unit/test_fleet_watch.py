@@ -41,6 +41,11 @@ def test_a_host_that_loaded_the_candidate_runs_it():
             "candidate",
             "host a: has not taken up channel serial 3",
         ),
+        (
+            HostStatus(name="a", fleet="", ready=False, problem="asks for a key (HTTP 401)"),
+            "candidate",
+            "host a: asks for a key (HTTP 401)",
+        ),
         # a stale view: the channel it follows is not the one that was written
         (host(candidate=NEW, serial=2), "candidate", "has not taken up channel serial 3"),
         (host(candidate=NEW, serial=4), "candidate", "has not taken up channel serial 3"),
@@ -122,6 +127,13 @@ def test_waiting_ends_when_the_time_is_up():
     assert waited_s == pytest.approx(10.0, abs=0.2)
 
 
+def test_a_host_that_refuses_this_caller_is_no_host_that_is_down():
+    refusing = HostStatus(name="a", fleet="", ready=False, problem="asks for a key")
+    first, second = status_document(FLEET, {"a": refusing, "b": None})["hosts"]
+    assert (first["ready"], first["problem"]) == (False, "asks for a key")
+    assert second["problem"] == "does not answer on its admin port"
+
+
 def test_status_for_machines_has_the_documented_form():
     statuses = {
         "a": host(candidate=NEW, percent=20, since="2026-11-20T20:00:00+00:00", reason="canary"),
@@ -135,6 +147,7 @@ def test_status_for_machines_has_the_documented_form():
                 "url": "http://127.0.0.1:18081",
                 "grpc": None,
                 "ready": True,
+                "problem": None,
                 "models": {
                     "flights": {
                         "stable": OLD,
@@ -150,6 +163,7 @@ def test_status_for_machines_has_the_documented_form():
                 "url": "http://127.0.0.1:18082",
                 "grpc": None,
                 "ready": False,
+                "problem": "does not answer on its admin port",
                 "models": {},
             },
         ],

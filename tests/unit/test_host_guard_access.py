@@ -45,6 +45,9 @@ PUBLIC = (
         {"address": "10.0.0.7", "api_keys": KEYS, "behind_proxy": True},
         {"admin_address": "::1"},
         {"admin_socket": Path("/run/slipway/admin.sock")},
+        {"admin_socket": Path("/" + "a" * 106)},
+        {**TOKENS, "jwt_leeway_s": 60},
+        {**TOKENS, "jwt_leeway_s": 0},
         {"admin_socket": Path("/run/slipway/admin.sock"), "admin_address": "0.0.0.0"},
     ],
 )
@@ -89,6 +92,7 @@ def test_the_admin_listener_is_never_public_whatever_guards_it(address):
         ({**TOKENS, "jwt_algorithm": "HS256"}, "must be one of ES256, EdDSA, RS256, got 'HS256'"),
         ({**TOKENS, "jwt_algorithm": "none"}, "must be one of ES256, EdDSA, RS256, got 'none'"),
         ({**TOKENS, "jwt_leeway_s": 61}, "--jwt-leeway-s: must be from 0 to 60, got 61"),
+        ({**TOKENS, "jwt_leeway_s": -1}, "--jwt-leeway-s: must be from 0 to 60, got -1"),
         ({**TOKENS, "jwt_leeway_s": float("nan")}, "--jwt-leeway-s: must be from 0 to 60, got nan"),
         ({"jwt_issuer": "x"}, "--jwt-issuer: needs --jwks"),
         ({"admin_socket": Path("/" + "a" * 107)}, "--admin-socket: at most 107 bytes, got 108"),
@@ -107,6 +111,13 @@ def test_a_host_without_keys_is_open_and_one_with_a_file_of_keys_is_not(tmp_path
         open_guard(Access(api_keys=path))
     add_key(path, ApiKey(id="a", sha256=digest(b"x"), scopes=("infer",)))
     assert isinstance(open_guard(Access(api_keys=path)), Gate)
+
+
+@pytest.mark.parametrize("given", [TOKENS, {**TOKENS, "api_keys": KEYS}, {"api_keys": KEYS}])
+def test_a_host_that_is_given_any_file_of_keys_is_never_open(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SlipwayError, match="No such file"):
+        open_guard(Access(**given))
 
 
 @pytest.fixture

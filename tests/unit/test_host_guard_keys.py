@@ -19,7 +19,7 @@ from slipway.host.guard.caller import Caller
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret, read_keys, revoke_key
 from slipway.host.guard.policy import Scope
-from slipway.host.guard.rate import Used
+from slipway.host.guard.rate import Limits, Used
 from slipway.host.guard.used import read_used, write_used
 from slipway.host.refusal import RequestRefused
 
@@ -88,6 +88,19 @@ def test_whoever_has_no_known_secret_is_nobody(path, header):
     refusal(Gate(Sources(api_keys=path)), header)
 
 
+@pytest.mark.parametrize("rest", [b" ", b" x", b",x", b"\n", b"\0", b"=x", b"\xff"])
+def test_a_known_secret_with_anything_behind_it_is_no_secret(path, rest):
+    add_key(path, make_key("shop", "slw_x"))
+    said = refusal(Gate(Sources(api_keys=path)), b"Bearer slw_x" + rest)
+    assert said == "the Authorization header is no Bearer token"
+
+
+def test_no_secret_at_all_is_nobodys_even_if_the_file_knows_it(path):
+    add_key(path, make_key("shop", ""))
+    said = refusal(Gate(Sources(api_keys=path)), b"Bearer ")
+    assert said == "the Authorization header is no Bearer token"
+
+
 def test_the_scheme_may_be_written_in_any_case(path):
     add_key(path, make_key("shop", "slw_x"))
     assert Gate(Sources(api_keys=path)).identify(b"bEARER slw_x").id == "shop"
@@ -106,6 +119,28 @@ def test_a_key_ends_at_its_time(path):
     gate.identify(b"Bearer slw_x")
     wall.now += 1
     assert refusal(gate, b"Bearer slw_x") == "the key or token has expired"
+
+
+def test_the_command_and_the_gate_mean_the_same_moment_by_a_keys_end():
+    end = datetime.fromtimestamp(NOON, UTC)
+    key = make_key("shop", "slw_x", expires=end)
+    moments = [end + timedelta(microseconds=offset) for offset in (-1, 0, 1)]
+    assert [key.expired(moment) for moment in moments] == [False, True, True]
+    assert not make_key("shop", "slw_x").expired(end)
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, None),
+        ({"rate_per_s": 0.5}, Limits(0.5, 1, None)),
+        ({"rate_per_s": 2.5}, Limits(2.5, 2, None)),
+        ({"rate_per_s": 2.5, "burst": 9}, Limits(2.5, 9, None)),
+        ({"quota_rows_per_day": 7}, Limits(None, 1, 7)),
+    ],
+)
+def test_without_a_burst_a_key_has_that_of_one_second_and_at_least_a_row(given, limits):
+    assert make_key("shop", "slw_x", **given).limits == limits
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o604, 0o650, 0o700])
@@ -219,6 +254,14 @@ def test_a_reload_gives_nobody_a_fresh_quota_but_a_new_limit(path):
     gate.poll()
     gate.identify(b"Bearer slw_x").charge(2)
     assert gate.used()["shop"].rows == 12
+
+
+def test_each_of_several_processes_gives_a_key_its_part(path):
+    add_key(path, make_key("shop", "slw_x", quota_rows_per_day=10))
+    gate = Gate(Sources(api_keys=path), Wall(), parts=2)
+    gate.identify(b"Bearer slw_x").charge(5)
+    with pytest.raises(RequestRefused, match="allowance"):
+        gate.identify(b"Bearer slw_x").charge(1)
 
 
 def test_quotas_go_on_after_a_restart(path, tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -149,3 +150,17 @@ def test_whoever_reaches_the_admin_socket_or_a_host_without_keys_may_ask_about_i
     assert enter_admin(None, OpenGuard(), over_socket=False) == LOCAL
     for action in ("status", "config", "stats", "reload", "drain"):
         permit(LOCAL, action)
+
+
+def test_whoever_is_local_may_run_no_model():
+    with pytest.raises(RequestRefused) as refused:
+        enter_admin(None, OpenGuard(), over_socket=True).permit("infer", "flights")
+    assert refused.value.code == "forbidden"
+
+
+def test_a_caller_that_is_kept_on_a_connection_ends_at_its_time():
+    """Faces identify once and ask again for each request."""
+    Caller("shop", expires=time.time() + 60).permit("infer")
+    with pytest.raises(RequestRefused) as refused:
+        Caller("shop", expires=time.time() - 1).permit("infer")
+    assert refused.value.code == "unauthenticated"

@@ -115,6 +115,15 @@ def test_limits_that_change_hold_at_once():
     assert bench.take(1, after_s=1000) == 0
 
 
+def test_what_was_taken_without_a_rate_is_no_debt_but_the_last_request():
+    bench = Bench(None, 1, None)
+    for _ in range(3):
+        bench.take(1000)
+    bench.allowance.limits = Limits(1, 1, None)
+    assert bench.take(1) == 1000
+    assert bench.take(1, after_s=1000) == 0
+
+
 def test_each_of_several_processes_has_its_part_and_at_least_a_row():
     assert Limits(10, 8, 100).divide(4) == Limits(2.5, 2, 25)
     assert Limits(None, 1, None).divide(4) == Limits(None, 1, None)

@@ -17,7 +17,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from slipway.errors import SlipwayError
 from slipway.host.guard.caller import Caller
-from slipway.host.guard.claims import Expected
+from slipway.host.guard.claims import LATEST, Expected, read_header
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.tokens import REMEMBERED, Tokens, read_jwks
@@ -191,6 +191,7 @@ FORGED: dict[str, dict[str, Callable[[], str]]] = {
         "crit b64": lambda: sign(header=head(crit=["b64"], b64=False)),
         "b64 alone": lambda: sign(header=head(b64=True)),
         "zip": lambda: sign(header=head(zip="DEF")),
+        "enc": lambda: sign(header=head(enc="A128GCM")),
     },
     "its kid is missing or malformed": {
         "no kid": lambda: sign(header=head(kid=...)),
@@ -326,11 +327,38 @@ def test_the_payload_of_a_token_that_is_not_signed_right_is_never_read(gate):
         {"nbf": NOW + 60, "iat": NOW + 60},
         {"exp": NOW - 59},
         {"exp": NOW + 0.5},
+        {"exp": LATEST, "nbf": 0, "iat": 0},
         {"aud": ["other", "slipway"]},
     ],
 )
 def test_clocks_may_differ_by_a_minute_and_an_audience_may_be_one_of_several(gate, given):
     assert identify(gate, sign(claims(**given))).id == "token:shop"
+
+
+def long_token(size: int) -> str:
+    """Make a good token of so many bytes."""
+    rest = len(sign(""))
+    for name in ("x", "xx", "xxx"):
+        for length in range(size * 3 // 4 - 400, size * 3 // 4):
+            text = json.dumps(claims(**{name: "y" * length}))
+            if len(b64(text.encode())) + rest == size:
+                return sign(text)
+    raise AssertionError(size)
+
+
+def test_a_token_has_at_most_8_kib_at_each_of_the_two_places_that_ask(gate, sources):
+    assert identify(gate, long_token(8192)).id == "token:shop"
+    assert reason(gate, long_token(8194)) == "the Authorization header is no Bearer token"
+    assert reason(gate, "a" * 8193) == "the Authorization header is no Bearer token"
+    with pytest.raises(RequestRefused, match="it has more than 8192 bytes"):
+        read_header(b"a" * 8193, sources.expected)
+
+
+def test_a_kid_has_up_to_128_characters(sources, wall):
+    write_jwks(sources.jwks, public_jwk(EC, "a" * 128))
+    assert identify(Gate(sources, wall), sign(header=head(kid="a" * 128))).id == "token:shop"
+    with pytest.raises(ValueError, match="kid must be 1 to 128"):
+        read_jwks(json.dumps({"keys": [public_jwk(EC, "a" * 129)]}).encode(), "ES256")
 
 
 def test_a_token_is_remembered_until_it_expires_and_no_longer(gate, wall, monkeypatch):
@@ -356,6 +384,19 @@ def test_the_memory_is_bounded_and_garbage_drives_nothing_out(sources, wall, mon
         tokens.identify(b"in use", b"kept")
     assert len(tokens) == REMEMBERED
     assert b"in use" not in verified
+
+
+def test_a_full_memory_forgets_what_was_not_used_for_longest(sources, wall, monkeypatch):
+    tokens = Tokens.load(sources.jwks, sources.expected, wall)
+    verified: list[bytes] = []
+    kept = Caller("token:shop", expires=NOW + 300)
+    monkeypatch.setattr(Tokens, "_verify", lambda self, token: verified.append(token) or kept)
+    for number in [*range(REMEMBERED), 0, REMEMBERED]:  # the last drives out the second
+        tokens.identify(b"%d" % number, b"%d" % number)
+    del verified[:]
+    for number in (0, REMEMBERED, 2, 1):
+        tokens.identify(b"%d" % number, b"%d" % number)
+    assert verified == [b"1"]
 
 
 def test_a_key_taken_out_of_the_file_ends_its_tokens_at_once(gate, sources):

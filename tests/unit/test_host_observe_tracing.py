@@ -3,6 +3,7 @@
 import logging
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -125,6 +126,7 @@ def test_a_batch_of_traces_that_come_apart_is_still_one_span(collector: Collecto
 @pytest.mark.parametrize("listens", [False, True], ids=["dead", "silent"])
 def test_a_collector_that_does_not_answer_blocks_nobody_and_not_the_stop(listens: bool) -> None:
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    before = set(threading.enumerate())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         if listens:
@@ -136,7 +138,8 @@ def test_a_collector_that_does_not_answer_blocks_nobody_and_not_the_stop(listens
         begun = time.perf_counter()
         tracer.close()
         closed_s = time.perf_counter() - begun
-    time.sleep(0.1)
+    for left in set(threading.enumerate()) - before:
+        left.join(10)  # it tries again at random moments, which would disturb later tests
     logging.getLogger("opentelemetry").setLevel(logging.NOTSET)
     assert asked_s < 0.5
     assert closed_s < 3

@@ -72,6 +72,11 @@ ONNX_BFLOAT16: Final = 16
 """`onnx.TensorProto.BFLOAT16`, by which ONNX Runtime is told what uint16 holds."""
 
 
+def as_numbers(values: np.ndarray[Any, Any], datatype: str) -> np.ndarray[Any, Any]:
+    """Return the numbers that a tensor stands for, in the narrowest form that numpy counts in."""
+    return bf16_to_float(values) if datatype == "BF16" else values
+
+
 def bf16_to_float(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the numbers that BF16 bits stand for: the upper half of an FP32's."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -23,12 +23,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, bf16_to_float
+from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, as_numbers
 from slipway.bundle.format import Document, parse_document
 from slipway.bundle.rows import decode, encode, is_ragged, row_of
 from slipway.errors import BundleRefused
 
 Tensors = dict[str, npt.NDArray[Any]]
+
+Part = slice | int | npt.NDArray[np.int64]
+"""Some rows of one shape, or one whole request."""
 
 LABEL = "label"
 INPUT = "input."
@@ -80,10 +83,11 @@ class Golden:
 
     def batches(self, most: int) -> Iterator[tuple[Tensors, Tensors]]:
         """Give inputs and expected answers, run by run; only rows of one shape share a run."""
-        for part in self._parts(most):
+        for part in self.parts(most):
             yield take(self.inputs, part), take(self.expected, part)
 
-    def _parts(self, most: int) -> Iterator[slice | int]:
+    def parts(self, most: int) -> Iterator[slice | int]:
+        """Cut the rows into runs of at most so many rows of one shape, or into whole requests."""
         if not self.batchable:
             yield from range(self.rows)
             return
@@ -96,12 +100,12 @@ class Golden:
             start = end
 
 
-def take(tensors: Tensors, part: slice | int) -> Tensors:
+def take(tensors: Tensors, part: Part) -> Tensors:
     """Return some rows, or one whole request, as a session takes them."""
     return {name: _taken(values, part) for name, values in tensors.items()}
 
 
-def _taken(values: npt.NDArray[Any], part: slice | int) -> npt.NDArray[Any]:
+def _taken(values: npt.NDArray[Any], part: Part) -> npt.NDArray[Any]:
     if isinstance(part, int):
         return row_of(values, part)
     if is_ragged(values):
@@ -210,15 +214,10 @@ def distance(
         return float("inf")
     if datatype not in FLOATS:
         return 0.0 if np.array_equal(actual, expected) else float("inf")
+    wide = [as_numbers(values, datatype).astype(np.float64) for values in (actual, expected)]
     with np.errstate(invalid="ignore"):  # inf - inf: not finite, so infinitely far
-        difference = np.abs(as_numbers(actual, datatype) - as_numbers(expected, datatype))
+        difference = np.abs(wide[0] - wide[1])
     return float(np.max(np.where(np.isfinite(difference), difference, np.inf), initial=0.0))
-
-
-def as_numbers(values: npt.NDArray[Any], datatype: Datatype) -> npt.NDArray[np.float64]:
-    """Return the numbers that a floating-point tensor stands for."""
-    numbers = bf16_to_float(values) if datatype == "BF16" else values
-    return numbers.astype(np.float64)
 
 
 def _golden(table: pa.Table) -> Golden:

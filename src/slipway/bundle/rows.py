@@ -50,7 +50,7 @@ def encode(values: Array, datatype: Datatype) -> pa.Array:
     """Write rows as a column; the same rows give the same bytes."""
     rows = [np.asarray(row, DTYPES[datatype]) for row in values]
     shapes = pa.array([list(row.shape) for row in rows], COLUMN.field("shape").type)
-    data = pa.array([_to_bytes(row) for row in rows], COLUMN.field("data").type)
+    data = pa.array([to_bytes(row) for row in rows], COLUMN.field("data").type)
     return pa.StructArray.from_arrays([shapes, data], fields=list(COLUMN))
 
 
@@ -58,7 +58,7 @@ def decode(column: pa.ChunkedArray, datatype: Datatype) -> Array:
     """Read rows from a column; raise ValueError for anything but whole tensors."""
     if column.type != COLUMN or column.null_count:
         raise ValueError(f"expected tensors without nulls, got {column.type}")
-    return stack([_row(cell["shape"], cell["data"], datatype) for cell in column.to_pylist()])
+    return stack([from_bytes(cell["data"], cell["shape"], datatype) for cell in column.to_pylist()])
 
 
 def text_bytes(values: Sequence[str]) -> bytes:
@@ -67,13 +67,15 @@ def text_bytes(values: Sequence[str]) -> bytes:
     return b"".join(part for text in encoded for part in (LENGTH.pack(len(text)), text))
 
 
-def _to_bytes(row: Array) -> bytes:
+def to_bytes(row: Array) -> bytes:
+    """Write a tensor as the protocol's binary extension has it."""
     if row.dtype == object:
         return text_bytes(row.reshape(-1).tolist())
     return row.astype(row.dtype.newbyteorder("<")).tobytes()
 
 
-def _row(shape: list[int] | None, data: bytes | None, datatype: Datatype) -> Array:
+def from_bytes(data: bytes | None, shape: list[int] | None, datatype: Datatype) -> Array:
+    """Read a tensor; raise ValueError for anything but the bytes of a whole one."""
     if shape is None or data is None or any(dim is None or dim < 0 for dim in shape):
         raise ValueError("a tensor lacks its shape or its data")
     size = math.prod(shape)

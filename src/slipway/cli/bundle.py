@@ -1,4 +1,4 @@
-"""Commands that make bundles of what was not made here: bundle onnx."""
+"""Commands about models that were made elsewhere: bundle onnx, and push, which has its own room."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipway.cli.project import find_root, json_option, say, show_json
+from slipway.cli.push import push
 from slipway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ LOCAL = Path(".slipway")
 """Where keys are made outside of a project, too."""
 
 
-@click.group()
+@click.group(commands=[push])
 def bundle() -> None:
-    """Make a bundle of a model that was made elsewhere.
+    """Make a bundle of a model that was made elsewhere, and bring it to a fleet.
 
     \b
       slipway bundle onnx mlp.onnx --golden rows.npz --name mlp --out bundles/mlp
+      slipway bundle push bundles/mlp --fleet local
+      slipway release mlp --version 3f9a0c12d4e5 --fleet local
     """
 
 
@@ -200,6 +203,14 @@ def _local_key() -> tuple[Path, Path]:
     return ensure_local_keys(root, fleet).builder, fleet.trusted_keys
 
 
+def _in_project() -> bool:
+    try:
+        find_root()
+    except ConfigError:
+        return False
+    return True
+
+
 def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
     from slipway.bundle.format import short
     from slipway.bundle.wrap.papers import PROVES
@@ -210,6 +221,7 @@ def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
         f"slipway host --name a --bundle {wrapped.folder} --trusted-keys {keys}"
         " --state .slipway/hosts/a --port 18081 --admin-port 18091"
     )
+    push = f"slipway bundle push {wrapped.folder} --fleet local"
     if as_json:
         show_json(
             {
@@ -223,6 +235,7 @@ def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
                 "tolerance": wrapped.golden.tolerance,
                 "gates": wrapped.gates,
                 "serve": serve,
+                **({"push": push} if _in_project() else {}),
             }
         )
         return
@@ -236,6 +249,7 @@ def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
         f"golden     {wrapped.golden.rows} rows recorded; the same answers when run again",
         f"batching   {batches}",
         f"serve it   {serve}",
+        *([f"release it {push}"] if _in_project() else []),
     ]
     if trusted is None:
         lines.append("           DIR/builder/ must hold the public key that belongs to --key")

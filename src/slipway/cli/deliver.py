@@ -1,5 +1,7 @@
 """Commands that start a flow: run, build, release."""
 
+from pathlib import Path
+
 import click
 
 from slipway.cli.project import dry_run_option, find_root, fleet_option, json_option, run_flow
@@ -41,30 +43,51 @@ def build(pipeline: str) -> int:
 
 
 @click.command()
-@click.argument("pipeline")
-@click.option("--version", metavar="V", help="A published version; the one built last if left out.")
+@click.argument("model", metavar="PIPELINE|MODEL")
+@click.option(
+    "--version",
+    metavar="V",
+    help="A published version; of a pipeline, the one built last if left out.",
+)
 @click.option("--fleet", "fleet_name", required=True, metavar="F", help="The fleet.")
+@click.option(
+    "--limits",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
+    help="How a MODEL without a pipeline is judged: YAML, as `release` in configs/flights.yaml.",
+)
 @dry_run_option
 @json_option
 def release(
-    pipeline: str, version: str | None, fleet_name: str, dry_run: bool, as_json: bool
+    model: str,
+    version: str | None,
+    fleet_name: str,
+    limits: Path | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Release a published version on a fleet by way of a canary.
 
     The candidate answers a share of the callers beside the stable version; it is promoted,
-    or dropped and rejected, by how both answer the same golden rows in the same minute.
+    or dropped and rejected, by how both answer the same golden rows in the same minute. Where
+    no labels say which answers are better (a MODEL that was pushed), it must answer without
+    errors, no slower than stable, and as it was proven to.
 
     \b
       slipway release flights --fleet local --dry-run
       slipway release flights --fleet local --version 3f9a0c12d4e5
+      slipway release mlp --fleet local --version 8c1d55e09a7b
     """
     from slipway.fleet.inventory import load_fleet
+    from slipway.fleet.models import find_release_config
+    from slipway.store.objects import Store
 
     root = find_root()
-    load_config(root, pipeline)
-    load_fleet(root, fleet_name)
+    store = Store(load_fleet(root, fleet_name).store)
+    find_release_config(root, model, store, limits)
     options = ["--fleet", fleet_name]
     options += ["--version", version] if version else []
+    options += ["--limits", str(limits)] if limits else []
     options += ["--dry-run"] if dry_run else []
     options += ["--json"] if as_json else []
-    return run_flow(root, "flows.release", pipeline, *options)
+    return run_flow(root, "flows.release", model, *options)

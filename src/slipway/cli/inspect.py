@@ -111,12 +111,12 @@ def _show(found: "Trace") -> None:
             f"{INDENT}{gate['precision']:13} {gate['gate']:28} {_number(gate.get('measured'))}"
             f" (limit {_number(gate.get('limit'))}) {gate['verdict']}"
         )
-    _show_mapping({"config": lineage.get("config", {})}, 0)
+    _show_mapping({key: lineage[key] for key in ("config",) if key in lineage}, 0)
     click.echo("release decisions" if found.ledger else "release decisions: none on this fleet")
     for entry in found.ledger:
         told = f"{entry['at']} {entry['decision']} v{short(entry['version'])}: {entry['reason']}"
         click.echo(f"{INDENT}{told}")
-    click.echo(f"with --json also: {', '.join(IN_JSON_ONLY)}")
+    click.echo(f"with --json also: {', '.join(key for key in IN_JSON_ONLY if key in lineage)}")
 
 
 def _show_mapping(value: Mapping[str, Any], depth: int) -> None:

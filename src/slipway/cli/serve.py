@@ -39,7 +39,7 @@ def status(fleet_name: str, as_json: bool) -> None:
     from slipway.fleet.status import read_status, status_document
 
     fleet = load_fleet(find_root(), fleet_name)
-    statuses = read_status(fleet, HttpClient())
+    statuses = read_status(fleet, HttpClient(fleet.credentials))
     if as_json:
         show_json(status_document(fleet, statuses))
     else:
@@ -47,12 +47,12 @@ def status(fleet_name: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("pipeline")
+@click.argument("model", metavar="PIPELINE|MODEL")
 @click.option("--fleet", "fleet_name", required=True, metavar="F", help="The fleet.")
 @click.option("--why", default="", help="Your reason, for the ledger.")
 @dry_run_option
 @json_option
-def rollback(pipeline: str, fleet_name: str, why: str, dry_run: bool, as_json: bool) -> int:
+def rollback(model: str, fleet_name: str, why: str, dry_run: bool, as_json: bool) -> int:
     """Go back to the version that was stable before.
 
     What is taken back is rejected: it does not return with the next run. While a canary is
@@ -62,16 +62,17 @@ def rollback(pipeline: str, fleet_name: str, why: str, dry_run: bool, as_json: b
       slipway rollback flights --fleet local --dry-run
       slipway rollback flights --fleet local --why "complaints about UA"
     """
-    from slipway.config import load_config
     from slipway.fleet.controller import Controller
     from slipway.fleet.inventory import load_fleet
     from slipway.fleet.keys import find_keys
+    from slipway.fleet.models import check_released
     from slipway.fleet.rollback import rollback as take_back
+    from slipway.store.objects import Store
 
     root = find_root()
-    load_config(root, pipeline)
     fleet = load_fleet(root, fleet_name)
-    controller = Controller.open(fleet, pipeline, find_keys(root).release, say)
+    check_released(root, model, Store(fleet.store), fleet.name)
+    controller = Controller.open(fleet, model, find_keys(root).release, say)
     done = take_back(controller, dry_run=dry_run, why=why)
     if as_json:
         show_json(done.to_dict())
@@ -107,7 +108,7 @@ def up(fleet_name: str) -> None:
     root = find_root()
     fleet = load_fleet(root, fleet_name)
     ensure_local_keys(root, fleet)
-    client = HttpClient()
+    client = HttpClient(fleet.credentials)
     started = launch.up(fleet, client, say)
     for host in fleet.hosts:
         how = "started" if host.name in started else "was running"
@@ -145,6 +146,8 @@ def _show_table(fleet: "Fleet", statuses: Mapping[str, "HostStatus | None"]) -> 
         found = statuses[host.name]
         ready = "down" if found is None else "yes" if found.ready else "no"
         models = found.models if found is not None else {}
+        if found is not None and found.problem is not None:
+            reasons.setdefault(found.problem, []).append(host.name)
         for name, model in models.items():
             table.add_row(host.name, host.url, ready, name, *_cells(model))
             for reason in _reasons(name, model):

@@ -11,11 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slipway.fleet.inventory import Host
+from slipway.fleet.credentials import (
+    REFUSALS,
+    KeyFile,
+    explain_refusal,
+    explain_tls,
+    trust,
+)
+from slipway.fleet.inventory import NO_CREDENTIALS, Credentials, Host
+from slipway.fleet.protocol import JSON_LENGTH, all_finite, read_response
 
 STATUS_TIMEOUT_S = 2.0
 """The admin listener answers from memory; a host that needs longer counts as down."""
@@ -50,6 +57,8 @@ class HostStatus(_Said):
     fleet: str
     ready: bool
     models: dict[str, ModelStatus] = Field(default_factory=dict)
+    problem: str | None = None
+    """Why it does not tell more, or why callers of this project cannot ask it."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,11 @@ class Answer:
 
     latency_ms: float
     version: str | None = None
-    outputs: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """In their own shape and type; BF16 as FP32."""
     error: str | None = None
+    ours: bool = False
+    """Whether the error is this caller's (its key, its authority): it says nothing about models."""
 
 
 class HostClient(Protocol):
@@ -69,34 +81,68 @@ class HostClient(Protocol):
         """Return what the host says about itself, None when it does not answer."""
 
     def infer(
-        self, host: Host, model: str, body: bytes, *, key: str, version: str | None
+        self,
+        host: Host,
+        model: str,
+        body: bytes,
+        *,
+        key: str,
+        version: str | None,
+        json_bytes: int | None = None,
     ) -> Answer:
-        """Send one V2 request; with `version`, to that version whatever its share."""
+        """Send one V2 request; with `version`, to that version whatever its share.
+
+        `json_bytes`: how much of the body is JSON, where binary tensors follow.
+        """
 
 
 class HttpClient:
     """The real client; one connection per host is kept open, as a caller's would be."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Credentials = NO_CREDENTIALS) -> None:
+        """Read the files of the credentials; raise SlipwayError if one cannot be used."""
+        self._credentials = credentials
+        self._key = KeyFile(credentials.key_file)
+        self._reached: set[str] = set()
         # Loopback and internal addresses: a proxy in the environment must not see them.
-        self._http = httpx.Client(trust_env=False, follow_redirects=False)
+        self._http = httpx.Client(
+            trust_env=False, follow_redirects=False, verify=trust(credentials.ca)
+        )
         weakref.finalize(self, self._http.close)  # a release has no one place where it ends
 
     def status(self, host: Host) -> HostStatus | None:
-        """Read `/status` of the admin listener."""
+        """Read `/status` of the admin listener, and see once that callers reach the host, too."""
+        if (why := self._key.stranger(host.admin_port)) is not None:
+            return HostStatus(name=host.name, fleet="", ready=False, problem=why)
         try:
-            response = self._http.get(f"{host.admin_url}/status", timeout=STATUS_TIMEOUT_S)
+            response = self._http.get(
+                f"{host.admin_url}/status", headers=self._key.header(), timeout=STATUS_TIMEOUT_S
+            )
+            if (why := self._refused(response, "the scope admin")) is not None:
+                return HostStatus(name=host.name, fleet="", ready=False, problem=why)
             response.raise_for_status()
-            return HostStatus.model_validate_json(response.content)
+            told = HostStatus.model_validate_json(response.content)
         except (httpx.HTTPError, ValidationError):
             return None
+        if (why := self._not_reached(host)) is not None:
+            return told.model_copy(update={"ready": False, "problem": why})
+        return told
 
     def infer(
-        self, host: Host, model: str, body: bytes, *, key: str, version: str | None
+        self,
+        host: Host,
+        model: str,
+        body: bytes,
+        *,
+        key: str,
+        version: str | None,
+        json_bytes: int | None = None,
     ) -> Answer:
         """Post one request and time it to the last byte of the answer."""
         part = f"/versions/{version}" if version else ""
-        headers = {"Content-Type": "application/json", "Slipway-Key": key}
+        headers = {"Content-Type": "application/json", "Slipway-Key": key, **self._key.header()}
+        if json_bytes is not None:
+            headers |= {"Content-Type": "application/octet-stream", JSON_LENGTH: str(json_bytes)}
         started = time.perf_counter()
         try:
             response = self._http.post(
@@ -106,24 +152,46 @@ class HttpClient:
                 timeout=INFER_TIMEOUT_S,
             )
         except httpx.HTTPError as error:
-            return Answer(_ms_since(started), error=f"{type(error).__name__}: {error}")
-        return read_answer(response.status_code, response.content, _ms_since(started))
+            why = explain_tls(error, self._credentials.ca)
+            said = why or f"{type(error).__name__}: {error}"
+            return Answer(_ms_since(started), error=said, ours=why is not None)
+        latency_ms = _ms_since(started)
+        if (why := self._refused(response, f"the scope infer or the model {model}")) is not None:
+            return Answer(latency_ms, error=why, ours=True)
+        length = response.headers.get(JSON_LENGTH)
+        return read_answer(response.status_code, response.content, latency_ms, length)
+
+    def _refused(self, response: httpx.Response, wanted: str) -> str | None:
+        """Say why this caller was refused, None when it was not."""
+        if (status := response.status_code) not in REFUSALS:
+            return None
+        said = read_answer(status, response.content, 0.0).error
+        return explain_refusal(status, f"({said})", wanted, self._credentials.key_file)
+
+    def _not_reached(self, host: Host) -> str | None:
+        """Say what is wrong with a host's TLS; looked at until it was right once."""
+        if not host.tls or host.url in self._reached:
+            return None
+        try:
+            self._http.get(f"{host.url}/v2/health/live", timeout=STATUS_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            return explain_tls(error, self._credentials.ca)
+        self._reached.add(host.url)
+        return None
 
 
-def read_answer(status: int, content: bytes, latency_ms: float) -> Answer:
-    """Make an answer of a host's response; anything but finite numbers is an error."""
+def read_answer(
+    status: int, content: bytes, latency_ms: float, json_length: str | None = None
+) -> Answer:
+    """Make an answer of a host's response; a number that is not finite is an error."""
     try:
-        document = json.loads(content)
         if status != 200:
-            return Answer(latency_ms, error=f"HTTP {status}: {str(document['error'])[:300]}")
-        outputs = {
-            str(output["name"]): np.asarray(output["data"], dtype=np.float64).reshape(-1)
-            for output in document["outputs"]
-        }
-        version = str(document["model_version"])
+            error = str(json.loads(content)["error"])
+            return Answer(latency_ms, error=f"HTTP {status}: {error[:300]}")
+        version, outputs = read_response(content, int(json_length) if json_length else None)
     except (ValueError, KeyError, TypeError, RecursionError):
         return Answer(latency_ms, error=f"HTTP {status} with a body that is no V2 response")
-    if not all(np.isfinite(values).all() for values in outputs.values()):
+    if not all_finite(outputs):
         return Answer(latency_ms, error="an answer that is not a finite number")
     return Answer(latency_ms, version, outputs)
 

@@ -61,7 +61,7 @@ class Controller:
             model=model,
             store=Store(fleet.store),
             release_key=release_key,
-            client=HttpClient(),
+            client=HttpClient(fleet.credentials),
             clock=Clock(),
             say=say,
             run=run,

@@ -4,12 +4,13 @@ import ipaddress
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from slipway.config import NAME
 from slipway.errors import ConfigError
+from slipway.guarded_files import PREFIX
 from slipway.sections import Section, parse, suggest
 
 ADMIN_ADDRESS = "127.0.0.1"
@@ -17,9 +18,11 @@ ADMIN_ADDRESS = "127.0.0.1"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+FilesT = TypeVar("FilesT", "Tls", "Credentials")
 
-class Host(Section):
-    """One inference host: a name and the two addresses it listens on."""
+
+class HostConfig(Section):
+    """One inference host as people write it: a name and the two addresses it listens on."""
 
     name: str
     """Unique in the fleet; becomes a file name, so lower-case letters, digits and dashes."""
@@ -46,20 +49,59 @@ class Host(Section):
             raise ValueError(f"not an IP address: {address!r}") from None
 
     @property
+    def listeners(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Address and port of both listeners."""
+        return (self.address, self.port), (ADMIN_ADDRESS, self.admin_port)
+
+
+class Host(HostConfig):
+    """One inference host as its callers reach it."""
+
+    tls: bool = False
+    """Whether it speaks TLS to callers; its admin listener is on loopback and never does."""
+
+    @property
     def url(self) -> str:
         """The address that callers use."""
         address = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{address}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{address}:{self.port}"
 
     @property
     def admin_url(self) -> str:
         """The address that says what the host does and why."""
         return f"http://{ADMIN_ADDRESS}:{self.admin_port}"
 
-    @property
-    def listeners(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Address and port of both listeners."""
-        return (self.address, self.port), (ADMIN_ADDRESS, self.admin_port)
+
+class Tls(Section):
+    """What the hosts show to callers; both files may be replaced while they run."""
+
+    certificate: Path
+    """Certificate chain, leaf first, valid for the hosts' addresses (IP:127.0.0.1)."""
+    key: Path
+    """Its key, mode 0640 at most."""
+
+
+class Credentials(Section):
+    """What this project shows to hosts, and what hosts must show to it."""
+
+    key_file: Path | None = None
+    """File of one secret, mode 0640 at most; its key has the scopes infer and admin."""
+    ca: Path | None = None
+    """Certificates of the authorities that vouch for the hosts; nobody else is believed."""
+
+    @field_validator("key_file")
+    @classmethod
+    def _is_no_secret(cls, path: Path | None) -> Path | None:
+        """Keep a secret that was put in the wrong place out of every message about files."""
+        if path is not None and path.name.startswith(PREFIX):
+            raise ValueError(
+                "is a secret, not the name of a file: git and logs would keep it; revoke it, and"
+                " put a new one into a file that only you can read"
+            )
+        return path
+
+
+NO_CREDENTIALS: Final = Credentials()
 
 
 class FleetConfig(Section):
@@ -73,27 +115,20 @@ class FleetConfig(Section):
     """Folder of the hosts' caches, logs and pid files."""
     launch: Literal["local"]
     """How hosts are started: `local` is a process on this machine."""
-    hosts: Annotated[list[Host], Field(min_length=1)]
+    hosts: Annotated[list[HostConfig], Field(min_length=1)]
     """The hosts that serve together."""
+    api_keys: Path | None = None
+    """Who may ask the hosts: a file of `slipway keys`; left out: everyone on this machine."""
+    tls: Tls | None = None
+    """What the hosts speak TLS with; left out: they speak plain HTTP."""
+    credentials: Credentials = NO_CREDENTIALS
+    """What releases, `status` and `fleet up` ask the hosts with."""
 
     @model_validator(mode="after")
-    def _hosts_do_not_collide(self) -> Self:
-        names = Counter(host.name for host in self.hosts)
-        ports = Counter(listener for host in self.hosts for listener in host.listeners)
-        problems = [f"two hosts are named {name!r}" for name, n in names.items() if n > 1]
-        problems += [
-            f"port {p} of {address} is given twice" for (address, p), n in ports.items() if n > 1
-        ]
+    def _fits_together(self) -> Self:
+        problems = [*_collisions(self.hosts), *_public(self), *_unasked(self)]
         if problems:
             raise ValueError("; ".join(problems))
-        return self
-
-    @model_validator(mode="after")
-    def _local_hosts_stay_on_loopback(self) -> Self:
-        public = [h for h in self.hosts if not ipaddress.ip_address(h.address).is_loopback]
-        if self.launch == "local" and public:
-            named = ", ".join(f"{host.name} ({host.address})" for host in public)
-            raise ValueError(f"a local host listens on a loopback address only: {named}")
         return self
 
 
@@ -106,6 +141,9 @@ class Fleet:
     trusted_keys: Path
     state: Path
     hosts: tuple[Host, ...]
+    api_keys: Path | None = None
+    tls: Tls | None = None
+    credentials: Credentials = NO_CREDENTIALS
 
 
 def fleets(root: Path) -> list[str]:
@@ -127,5 +165,47 @@ def load_fleet(root: Path, name: str) -> Fleet:
         store=config.store if "://" in config.store else str(root / config.store),
         trusted_keys=root / config.trusted_keys,
         state=root / config.state,
-        hosts=tuple(config.hosts),
+        hosts=tuple(Host(**host.model_dump(), tls=bool(config.tls)) for host in config.hosts),
+        api_keys=root / config.api_keys if config.api_keys else None,
+        tls=_under(root, config.tls) if config.tls else None,
+        credentials=_under(root, config.credentials),
     )
+
+
+def _under(root: Path, files: FilesT) -> FilesT:
+    """Make the paths of a section absolute."""
+    paths = {name: root / path for name, path in files if path is not None}
+    return files.model_copy(update=paths)
+
+
+def _collisions(hosts: list[HostConfig]) -> list[str]:
+    names = Counter(host.name for host in hosts)
+    ports = Counter(listener for host in hosts for listener in host.listeners)
+    return [
+        *(f"two hosts are named {name!r}" for name, n in names.items() if n > 1),
+        *(f"port {p} of {address} is given twice" for (address, p), n in ports.items() if n > 1),
+    ]
+
+
+def _public(config: FleetConfig) -> list[str]:
+    public = [h for h in config.hosts if not ipaddress.ip_address(h.address).is_loopback]
+    named = ", ".join(f"{host.name} ({host.address})" for host in public)
+    if config.launch == "local" and public:
+        return [f"a local host listens on a loopback address only: {named}"]
+    return []
+
+
+def _unasked(config: FleetConfig) -> list[str]:
+    """Say why this project could not ask its own hosts: now, and not after hours of training."""
+    problems = []
+    if config.api_keys and not config.credentials.key_file:
+        problems.append(
+            "api_keys: the hosts ask this project for a key, too; name the file of its secret as"
+            " credentials.key_file (slipway keys add --scope infer --scope admin prints one)"
+        )
+    if config.tls and not config.credentials.ca:
+        problems.append(
+            "tls: name the file of the authority that signed the certificate as credentials.ca;"
+            " hosts that nobody vouches for are not believed"
+        )
+    return problems

@@ -1,8 +1,12 @@
 """Judge a candidate by the traffic that it and the stable version answered side by side.
 
-Pure: no clock, no host, no store. `Traffic` is what was sent and what came back.
+Pure: no clock, no host, no store. `Traffic` is what was sent and what came back. Where both give
+a probability to rows whose label is known, quality is judged by it. Of any other model nobody
+here knows what a good answer is: it must answer, as fast as stable, and as it was proven to.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipway.config import ReleaseLimits
+from slipway.fleet.answers import Apart
+from slipway.fleet.quality import auc, log_loss
 
 REQUESTS_MIN = 50
 """Fewer answers than this to either side say nothing: 1 failure in 50 is already 2 %."""
@@ -17,7 +23,24 @@ REQUESTS_MIN = 50
 P99 = "p99 ms"
 """The one measure that the machine's other work can spoil."""
 
+OUTPUTS_NAMED = 3
+"""More outputs than these are counted, not named: a line of the table is read as one."""
+
 Decision = Literal["promote", "reject", "wait"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities of the rows that were answered, beside what came true."""
+
+    golden: str
+    """Which golden rows were asked; only answers to the same rows are compared one by one."""
+    questions: NDArray[np.int64]
+    """Per answered row, its number among all rows asked: the same number, the same question."""
+    labels: NDArray[np.int64]
+    """Per answered row, what really happened."""
+    answers: NDArray[np.float64]
+    """Per answered row, the probability."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +53,14 @@ class Traffic:
     """How often each error came."""
     latencies_ms: NDArray[np.float64]
     """Of the requests that were answered, without the first few."""
-    golden: str
-    """Which golden rows were asked; only answers to the same rows are compared one by one."""
-    questions: NDArray[np.int64]
-    """Per answered row, its number among all rows asked: the same number, the same question."""
-    golden_rows: NDArray[np.int64]
-    """Per answered row, which golden row it was."""
-    labels: NDArray[np.int64]
-    """Per answered row, what really happened."""
-    answers: NDArray[np.float64]
-    """Per answered row, the probability."""
+    rows: int
+    """Rows that were answered."""
+    proven: Mapping[str, Apart]
+    """Per output, how far from the recorded answers; empty if others' golden rows were asked."""
+    apart: Mapping[str, Apart]
+    """Per output, how far from the other side's answers to the same questions; of the candidate."""
+    scored: Scored | None
+    """Of a version whose answers can be judged by labels."""
 
     @property
     def failed(self) -> int:
@@ -87,14 +108,12 @@ def judge(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Verdict
     Never against a fixed number: a slow afternoon slows both, and should not undo a good
     model. Too little traffic is no reason to promote, so it waits.
     """
-    mine, theirs = _same_questions(candidate, stable)
-    lines = (
-        _errors(candidate, stable, limits),
-        _auc(mine, theirs, limits),
-        _log_loss(mine, theirs, limits),
-        _p99(candidate, stable, limits),
-        _difference(mine, theirs),
-    )
+    errors, p99 = _errors(candidate, stable, limits), _p99(candidate, stable, limits)
+    lines: tuple[Line, ...] = (errors, p99, _differences(candidate))
+    if candidate.scored is not None and stable.scored is not None:
+        mine, theirs = _same_questions(candidate.scored, stable.scored)
+        quality = (_auc(mine, theirs, limits), _log_loss(mine, theirs, limits))
+        lines = (errors, *quality, p99, _difference(mine, theirs))
     return conclude(lines, _too_little(candidate, stable))
 
 
@@ -109,20 +128,35 @@ def conclude(lines: tuple[Line, ...], too_little: tuple[str, ...] = ()) -> Verdi
     return Verdict("promote", ("every measure is within its limit",), lines)
 
 
-def check_answers(
-    traffic: Traffic, expected: NDArray[np.float64], tolerance: float, output: str
-) -> Line:
+def check_answers(traffic: Traffic, tolerance: Mapping[str, float]) -> Line:
     """Hold the answers that came over the wire against those recorded when it was proven.
 
-    `expected` stands per golden row. This is what the first release is judged by, as there
-    is nothing to compare it with; the tolerance is the bundle's own for its precision.
+    Told of the output that comes nearest to its tolerance, or is furthest beyond it. This is what
+    a first release is judged by, as there is nothing to compare it with; the tolerances are the
+    bundle's own, and 0 for what is no floating-point number.
     """
-    if not traffic.answers.size:
-        return Line("answers as proven", None, None, tolerance, "unknown", "no row was answered")
-    largest = float(np.max(np.abs(traffic.answers - expected[traffic.golden_rows])))
-    return Line(
-        "answers as proven", largest, None, tolerance, _verdict(largest <= tolerance), output
-    )
+    if not traffic.answered or not traffic.proven:
+        return Line("answers as proven", None, None, None, "unknown", "no row was answered")
+    worst = max(traffic.proven, key=lambda name: _strain(traffic.proven[name], tolerance[name]))
+    told, limit = traffic.proven[worst], tolerance[worst]
+    verdict, detail = _verdict(told.distance <= limit), _which(traffic.proven, worst)
+    return Line("answers as proven", told.distance, None, limit, verdict, detail)
+
+
+def _which(proven: Mapping[str, Apart], worst: str) -> str:
+    """Name the output that is told of, and how many there are."""
+    told = proven[worst]
+    if len(proven) > 1 and not told.distance:
+        return f"all {len(proven)} outputs, to the last digit"
+    name = f"{worst}: {told.differing:,} of {told.values:,} values" if told.differing else worst
+    return name if len(proven) == 1 else f"{name}, the furthest of {len(proven)} outputs"
+
+
+def _strain(apart: Apart, tolerance: float) -> float:
+    """Return how much of its tolerance an output uses up."""
+    if not apart.distance:
+        return 0.0
+    return apart.distance / tolerance if tolerance else math.inf
 
 
 def error_free(traffic: Traffic) -> Line:
@@ -131,36 +165,7 @@ def error_free(traffic: Traffic) -> Line:
     return Line("error share", share, None, 0.0, _verdict(not traffic.failed), _commonest(traffic))
 
 
-def auc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float | None:
-    """Return the area under the ROC curve, None when there is only one class.
-
-    The Mann-Whitney U statistic over n1 * n0 with ties counted half: Hanley & McNeil,
-    "The meaning and use of the area under a ROC curve", Radiology 143 (1982), 29-36.
-    """
-    positives = int(np.count_nonzero(labels))
-    negatives = labels.size - positives
-    if not positives or not negatives:
-        return None
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]  # ties share their mean rank
-    u = float(ranks[labels == 1].sum()) - positives * (positives + 1) / 2.0
-    return u / (positives * negatives)
-
-
-def log_loss(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float | None:
-    """Return the mean negative log likelihood, None without rows.
-
-    Clipped at float32's epsilon, as the answers are float32: a sure and wrong answer costs
-    16 and not infinity.
-    """
-    if not labels.size:
-        return None
-    epsilon = float(np.finfo(np.float32).eps)
-    p = np.clip(scores, epsilon, 1.0 - epsilon)
-    return float(-np.mean(np.where(labels == 1, np.log(p), np.log1p(-p))))
-
-
-def _same_questions(candidate: Traffic, stable: Traffic) -> tuple[Traffic, Traffic]:
+def _same_questions(candidate: Scored, stable: Scored) -> tuple[Scored, Scored]:
     """Keep the questions that both sides answered, in the same order.
 
     Sides that were asked other golden rows (their inputs differ) each keep their own.
@@ -173,13 +178,12 @@ def _same_questions(candidate: Traffic, stable: Traffic) -> tuple[Traffic, Traff
     return _take(candidate, mine), _take(stable, theirs)
 
 
-def _take(traffic: Traffic, which: NDArray[np.int64]) -> Traffic:
+def _take(scored: Scored, which: NDArray[np.int64]) -> Scored:
     return replace(
-        traffic,
-        questions=traffic.questions[which],
-        golden_rows=traffic.golden_rows[which],
-        labels=traffic.labels[which],
-        answers=traffic.answers[which],
+        scored,
+        questions=scored.questions[which],
+        labels=scored.labels[which],
+        answers=scored.answers[which],
     )
 
 
@@ -190,7 +194,7 @@ def _errors(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     return Line("error share", mine, theirs, limit, _verdict(mine <= limit), _commonest(candidate))
 
 
-def _auc(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
+def _auc(candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
     mine = auc(candidate.labels, candidate.answers)
     theirs = auc(stable.labels, stable.answers)
     if mine is None or theirs is None:
@@ -199,7 +203,7 @@ def _auc(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     return Line("AUC", mine, theirs, limit, _verdict(mine >= limit))
 
 
-def _log_loss(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
+def _log_loss(candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
     mine = log_loss(candidate.labels, candidate.answers)
     theirs = log_loss(stable.labels, stable.answers)
     if mine is None or theirs is None:
@@ -217,7 +221,7 @@ def _p99(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     return Line(P99, mine, theirs, limit, _verdict(mine <= limit))
 
 
-def _difference(candidate: Traffic, stable: Traffic) -> Line:
+def _difference(candidate: Scored, stable: Scored) -> Line:
     """Report how far apart the answers are: a new model is meant to answer differently."""
     if candidate.golden != stable.golden:
         return Line("largest difference", None, None, None, "reported", "other golden rows")
@@ -226,6 +230,26 @@ def _difference(candidate: Traffic, stable: Traffic) -> Line:
     distance = np.abs(candidate.answers - stable.answers)
     detail = f"mean {float(distance.mean()):.4f} over {distance.size} rows"
     return Line("largest difference", float(distance.max()), None, None, "reported", detail)
+
+
+def _differences(candidate: Traffic) -> Line:
+    """Report the same of a model with any outputs, the largest difference first."""
+    apart = sorted(candidate.apart.items(), key=lambda pair: -pair[1].largest)
+    told = [f"{name}: {_in_words(each)}" for name, each in apart]
+    if more := told[OUTPUTS_NAMED:]:
+        told[OUTPUTS_NAMED:] = [f"{len(more)} more"]
+    numbers = [each.largest for _, each in apart if each.values and not each.exact]
+    detail = "; ".join(told) or "other golden rows, or other outputs"
+    return Line("largest difference", max(numbers, default=None), None, None, "reported", detail)
+
+
+def _in_words(apart: Apart) -> str:
+    if apart.misshapen:
+        return "another shape"
+    if apart.exact:
+        return f"{apart.differing:,} of {apart.values:,} values differ"
+    mean = apart.total / max(apart.values, 1)
+    return f"up to {apart.largest:.4g}, mean {mean:.4g} over {apart.values:,} values"
 
 
 def _too_little(candidate: Traffic, stable: Traffic) -> tuple[str, ...]:

@@ -25,6 +25,9 @@ LIVE_WAIT_S = 60.0
 STOP_WAIT_S = 30.0
 """A host finishes what it accepted, then exits; after this it is killed."""
 
+REFUSED_WAIT_S = 3.0
+"""Hosts that run take up a new key within about a second; one that refuses longer means it."""
+
 POLL_S = 0.05
 """How often a starting host is asked whether it is live."""
 
@@ -117,7 +120,7 @@ def port_problem(address: str, port: int) -> str | None:
 
 def _command(fleet: Fleet, host: Host) -> list[str]:
     """Spell out one host's command line; -P keeps the current folder off its import path."""
-    options = {
+    options: dict[str, object] = {
         "--name": host.name,
         "--fleet": fleet.name,
         "--address": host.address,
@@ -127,6 +130,10 @@ def _command(fleet: Fleet, host: Host) -> list[str]:
         "--trusted-keys": fleet.trusted_keys,
         "--state": fleet.state / host.name,
     }
+    if fleet.api_keys is not None:
+        options["--api-keys"] = fleet.api_keys
+    if fleet.tls is not None:
+        options |= {"--tls-cert": fleet.tls.certificate, "--tls-key": fleet.tls.key}
     words = [str(word) for option in options.items() for word in option]
     return [sys.executable, "-P", "-m", "slipway.cli", "host", *words]
 
@@ -186,16 +193,20 @@ def _environment() -> dict[str, str]:
 
 
 def _wait_until_live(fleet: Fleet, client: HostClient, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
+    started = time.monotonic()
     waiting = list(fleet.hosts)
     while waiting:
+        waited_s = time.monotonic() - started
         for host in list(waiting):
             status = client.status(host)
-            if status is not None and (status.name, status.fleet) == (host.name, fleet.name):
+            if status is not None and status.problem is not None:
+                if waited_s > min(REFUSED_WAIT_S, wait_s):
+                    raise SlipwayError(f"host {host.name}: {status.problem}")
+            elif status is not None and (status.name, status.fleet) == (host.name, fleet.name):
                 waiting.remove(host)
             elif read_process(fleet, host.name) is None:
                 raise _did_not_come_up(fleet, host, "ended while starting")
-        if waiting and time.monotonic() > deadline:
+        if waiting and waited_s > wait_s:
             raise _did_not_come_up(fleet, waiting[0], f"was not live after {wait_s:.0f} s")
         if waiting:
             time.sleep(POLL_S)

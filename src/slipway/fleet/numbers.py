@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from slipway.fleet.judge import Line, Traffic, auc, log_loss
+from slipway.fleet.judge import Line, Traffic
+from slipway.fleet.quality import auc, log_loss
 
 ERRORS_SHOWN = 5
 """Kinds of errors that are kept per side; further ones say nothing new."""
@@ -23,17 +24,21 @@ def numbers(
 
 def _side(traffic: Traffic) -> dict[str, Any]:
     often = sorted(traffic.errors.items(), key=lambda pair: -pair[1])[:ERRORS_SHOWN]
-    return {
+    told = {
         "version": traffic.version,
         "requests": traffic.requests,
         "answered": traffic.answered,
         "failed": traffic.failed,
         "errors": dict(often),
-        "rows": int(traffic.answers.size),
+        "rows": traffic.rows,
         "p50_ms": _percentile(traffic, 50),
         "p99_ms": _percentile(traffic, 99),
-        "auc": auc(traffic.labels, traffic.answers),
-        "log_loss": log_loss(traffic.labels, traffic.answers),
+    }
+    if (scored := traffic.scored) is None:
+        return told
+    return told | {
+        "auc": auc(scored.labels, scored.answers),
+        "log_loss": log_loss(scored.labels, scored.answers),
     }
 
 

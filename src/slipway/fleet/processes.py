@@ -62,7 +62,7 @@ def stop(processes: list[Process], grace_s: float) -> list[Process]:
 
 def listener(port: int) -> str:
     """Say which process listens on a TCP port, as far as this user may see it."""
-    inodes = _listening_inodes(port)
+    inodes = {f"socket:[{row[9]}]" for row in _listening(port)}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             for link in (folder / "fd").iterdir():
@@ -70,6 +70,11 @@ def listener(port: int) -> str:
                     name = (folder / "comm").read_text("utf-8").strip()
                     return f"process {folder.name} ({name})"
     return "another process"
+
+
+def listening_users(port: int) -> set[int]:
+    """Return the users whose processes listen on a TCP port of this machine."""
+    return {int(row[7]) for row in _listening(port)}
 
 
 def _open(process: Process) -> int | None:
@@ -117,12 +122,13 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
-def _listening_inodes(port: int) -> set[str]:
-    found = set()
+def _listening(port: int) -> list[list[str]]:
+    """Return the kernel's rows of a port's listeners: field 7 is the user, 9 the inode."""
+    found = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for row in Path(table).read_text("ascii").splitlines()[1:]:
                 fields = row.split()
                 if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    found.add(f"socket:[{fields[9]}]")
+                    found.append(fields)
     return found

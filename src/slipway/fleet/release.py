@@ -163,5 +163,6 @@ def _why_rejected(controller: Controller, version: str) -> str:
     why = f" at {entry['at']}: {entry['reason']}" if entry else ""
     return (
         f"v{short(version)} was rejected on {controller.fleet.name}{why}. A rejected version does"
-        " not come back; change the data, config or code so that a new version is built"
+        " not come back; change the data, config or code so that a new version is built, or push"
+        " another (slipway bundle push)"
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from slipway.fleet.client import HostClient, HostStatus, ModelStatus
 from slipway.fleet.inventory import Fleet
+from slipway.fleet.watch import DOWN
 
 
 def read_status(fleet: Fleet, client: HostClient) -> dict[str, HostStatus | None]:
@@ -22,6 +23,7 @@ def status_document(fleet: Fleet, statuses: Mapping[str, HostStatus | None]) -> 
                 "url": host.url,
                 "grpc": None,
                 "ready": bool(status and status.ready),
+                "problem": status.problem if status else DOWN,
                 "models": {name: _model(m) for name, m in status.models.items()} if status else {},
             }
             for host in fleet.hosts

@@ -14,8 +14,6 @@ from slipway.errors import BundleRefused, SlipwayError
 from slipway.fleet.controller import Controller
 from slipway.fleet.judge import (
     P99,
-    Line,
-    Traffic,
     Verdict,
     check_answers,
     conclude,
@@ -23,9 +21,10 @@ from slipway.fleet.judge import (
     judge,
 )
 from slipway.fleet.numbers import numbers
+from slipway.fleet.questions import Questions, ask_both, make_questions
 from slipway.fleet.rollout import AlreadyServes, Canary, FirstRelease
-from slipway.fleet.traffic import Questions, make_questions, one_side, send, two_sides
-from slipway.fleet.watch import Role
+from slipway.fleet.traffic import one_side, send, two_sides
+from slipway.fleet.watch import Role, Uptake
 from slipway.store.bundles import download_bundle
 from slipway.store.channel import Candidate, Channel
 
@@ -73,16 +72,18 @@ def first_release(
     with _taken_back_on_failure(controller, channel, stable=None):
         seen = controller.wait(step.version, "stable", channel.serial, config.wait_s)
         if seen.refused:
-            verdict, told = Verdict("reject", (str(seen),), ()), numbers()
+            verdict, told = _refusal(seen), numbers()
         else:
             _all_hosts(controller, step.version, "stable", channel.serial, STILL_WAIT_S)
-            asked = _questions(bundle, config)
+            asked = make_questions(
+                bundle.golden, bundle.contract, config.requests, config.rows_per_request
+            )
             side = one_side(step.version)
             (traffic,) = send(
                 controller.client, controller.fleet.hosts, controller.model, [side], [asked]
             )
             _all_hosts(controller, step.version, "stable", channel.serial, STILL_WAIT_S)
-            lines = (error_free(traffic), _as_proven(bundle, asked, traffic))
+            lines = (error_free(traffic), check_answers(traffic, bundle.golden.tolerance))
             verdict, told = conclude(lines), numbers(lines, candidate=traffic)
         if verdict.decision != "promote":
             return _reject(controller, channel, step.version, None, verdict.reason, told)
@@ -99,8 +100,7 @@ def canary(
 ) -> Outcome:
     """Let the candidate answer beside stable, judge both, and promote or reject."""
     bundle = _fetch(controller, step.version)
-    asked = _questions(bundle, config)
-    asked_of_stable = _questions_for_stable(controller, step, bundle, asked, config)
+    questions = _questions(controller, step, bundle, config)
     _all_hosts(controller, step.stable, "stable", channel.serial, config.wait_s)
     candidate = Candidate(
         version=step.version, mode="canary", percent=config.percent, lease_s=config.lease_s
@@ -115,9 +115,8 @@ def canary(
         controller.record("canary started", step.version, step.stable, channel.serial, reason)
         seen = controller.wait(step.version, "candidate", channel.serial, config.wait_s)
         if seen.refused:
-            verdict, told = Verdict("reject", (str(seen),), ()), numbers()
+            verdict, told = _refusal(seen), numbers()
         else:
-            questions = (asked, asked_of_stable)
             verdict, told = _compare(controller, channel, step, bundle, questions, config)
         if verdict.decision == "reject":
             return _reject(controller, channel, step.version, step.stable, verdict.reason, told)
@@ -132,6 +131,11 @@ def canary(
         )
     _all_hosts(controller, step.version, "stable", channel.serial, config.wait_s)
     return Outcome("promoted", verdict.reason, channel.serial, told)
+
+
+def _refusal(seen: Uptake) -> Verdict:
+    """Reject by what hosts refused it for; that others were still loading says nothing."""
+    return Verdict("reject", (str(Uptake(refused=seen.refused)),), ())
 
 
 def _compare(
@@ -174,8 +178,9 @@ def _one_window(
     mine, theirs = send(controller.client, hosts, controller.model, sides, questions)
     _all_hosts(controller, step.version, "candidate", channel.serial, STILL_WAIT_S)
     compared = judge(mine, theirs, config.limits)
-    proven = _as_proven(bundle, questions[0], mine)
-    verdict = conclude((*compared.lines, proven), compared.too_little)
+    proven = check_answers(mine, bundle.golden.tolerance)
+    errors, *others = compared.lines
+    verdict = conclude((errors, proven, *others), compared.too_little)
     return verdict, numbers(verdict.lines, candidate=mine, stable=theirs)
 
 
@@ -235,28 +240,23 @@ def _fetch(controller: Controller, version: str) -> Verified:
         return verify_bundle(into, controller.trusted)
 
 
-def _questions(bundle: Verified, config: ReleaseConfig) -> Questions:
-    return make_questions(bundle.golden, bundle.contract, config.requests, config.rows_per_request)
-
-
-def _questions_for_stable(
-    controller: Controller, step: Canary, bundle: Verified, asked: Questions, config: ReleaseConfig
-) -> Questions:
+def _questions(
+    controller: Controller, step: Canary, bundle: Verified, config: ReleaseConfig
+) -> tuple[Questions, Questions]:
     """Ask stable the same rows, or its own golden set when it takes other inputs."""
+    stable: Verified | None
     try:
         stable = _fetch(controller, step.stable)
     except BundleRefused:  # pruned from the store, or its key was: hosts have it all the same
-        return asked
-    mine = {(t.name, t.datatype) for t in bundle.contract.inputs}
-    theirs = {(t.name, t.datatype) for t in stable.contract.inputs}
-    if mine == theirs:
-        return asked
-    controller.say(
-        "the candidate takes other inputs than stable: each is asked its own golden rows"
-    )
-    return _questions(stable, config)
-
-
-def _as_proven(bundle: Verified, asked: Questions, traffic: Traffic) -> Line:
-    expected = bundle.golden.expected[asked.output].astype("float64")
-    return check_answers(traffic, expected, bundle.golden.tolerance[asked.output], asked.output)
+        stable = None
+    mine, theirs = ask_both(bundle, stable, config.requests, config.rows_per_request)
+    if mine.bodies is not theirs.bodies:
+        controller.say(
+            "the candidate takes other inputs than stable: each is asked its own golden rows"
+        )
+    if mine.probability is None:
+        controller.say(
+            "no labels tell which answers are better: the candidate is judged by its errors, its"
+            " latency, and whether it answers as it was proven to"
+        )
+    return mine, theirs

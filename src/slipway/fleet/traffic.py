@@ -1,8 +1,9 @@
-"""Send golden rows to hosts as callers would, to both versions in turn."""
+"""Send golden rows to hosts as callers would, to both versions in turn.
 
-import hashlib
+Answers are compared as they come and then forgotten: those of one request may be large.
+"""
+
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,30 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway.bundle.contract import Contract
-from slipway.bundle.golden import Golden
+from slipway.errors import SlipwayError
+from slipway.fleet.answers import Apart, add, compare_all
 from slipway.fleet.client import Answer, HostClient
 from slipway.fleet.inventory import Host
-from slipway.fleet.judge import Traffic
+from slipway.fleet.judge import Scored, Traffic
+from slipway.fleet.questions import Questions
 from slipway.store.split import takes_candidate
 
 WARM_UP_REQUESTS = 5
 """The first requests to a version pay for memory and caches; their latency is left out."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Golden rows cut into requests, encoded before any clock runs."""
-
-    golden: str
-    """Digest of the labels: equal for bundles whose golden sets hold the same rows."""
-    output: str
-    """The output that is compared."""
-    bodies: Sequence[bytes]
-    rows: Sequence[NDArray[np.int64]]
-    """The golden rows of each body."""
-    labels: NDArray[np.int64]
-    """Per golden row."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +32,6 @@ class Side:
     """Values of `Slipway-Key` that the hosts route to this version."""
     by_name: bool = False
     """Ask for the version in the URL, when no caller is left for it (a canary of 100 %)."""
-
-
-def make_questions(
-    golden: Golden, contract: Contract, requests: int, rows_per_request: int
-) -> Questions:
-    """Cut the golden set into request bodies, going round it until there are enough."""
-    size = min(rows_per_request, contract.max_rows, golden.rows)
-    distinct = min(requests, -(-golden.rows // size))
-    rows = [np.arange(i * size, (i + 1) * size) % golden.rows for i in range(distinct)]
-    bodies = [_body(golden, contract, picked) for picked in rows]
-    which = [i % distinct for i in range(requests)]
-    return Questions(
-        golden=hashlib.sha256(golden.labels.tobytes()).hexdigest(),
-        output=contract.outputs[0].name,
-        bodies=[bodies[i] for i in which],
-        rows=[rows[i] for i in which],
-        labels=golden.labels.astype(np.int64),
-    )
 
 
 def two_sides(candidate: str, stable: str, percent: int) -> tuple[Side, Side]:
@@ -92,24 +61,39 @@ def send(
     slows both alike.
     """
     tallies = [_Tally(side.version, asked) for side, asked in zip(sides, questions, strict=True)]
+    comparable = len(sides) == 2 and questions[0].bodies is questions[1].bodies
     for host in hosts:
         for i in range(len(questions[0].bodies)):
             turn = list(range(len(sides)))
+            answers: list[Answer | None] = [None] * len(sides)
             for s in turn if i % 2 == 0 else reversed(turn):
-                side = sides[s]
-                answer = client.infer(
-                    host,
-                    model,
-                    questions[s].bodies[i],
-                    key=next(side.keys),
-                    version=side.version if side.by_name else None,
+                answers[s] = tallies[s].count(
+                    i, _ask(client, host, model, sides[s], questions[s], i)
                 )
-                tallies[s].count(i, answer)
+            if comparable and answers[0] and answers[1]:
+                tallies[0].compare(answers[0], answers[1])
     return [tally.traffic() for tally in tallies]
 
 
+def _ask(
+    client: HostClient, host: Host, model: str, side: Side, questions: Questions, i: int
+) -> Answer:
+    body = questions.bodies[i]
+    answer = client.infer(
+        host,
+        model,
+        body.data,
+        key=next(side.keys),
+        version=side.version if side.by_name else None,
+        json_bytes=body.json_bytes,
+    )
+    if answer.ours:
+        raise SlipwayError(f"host {host.name}: {answer.error}")
+    return answer
+
+
 class _Tally:
-    """Collect the answers of one side."""
+    """Collect what the answers of one side say."""
 
     def __init__(self, version: str, questions: Questions) -> None:
         self._version = version
@@ -120,46 +104,72 @@ class _Tally:
         self._latencies: list[float] = []
         self._numbers: list[NDArray[np.int64]] = []
         self._golden_rows: list[NDArray[np.int64]] = []
-        self._answers: list[NDArray[np.float64]] = []
+        self._probabilities: list[NDArray[np.float64]] = []
+        self._proven: dict[str, Apart] = {}
+        self._apart: dict[str, Apart] = {}
 
-    def count(self, i: int, answer: Answer) -> None:
-        """Take down one answer; one by another version than was asked for is an error."""
+    def count(self, i: int, answer: Answer) -> Answer | None:
+        """Take down one answer; None if it is an error, such as an answer by another version."""
         rows = self._questions.rows[i]
         numbers = np.arange(self._asked_rows, self._asked_rows + rows.size)
         self._requests += 1
         self._asked_rows += rows.size
-        if (problem := self._problem(answer, rows.size)) is not None:
+        if (problem := self._problem(i, answer)) is not None:
             self._errors[problem] += 1
-            return
+            return None
         if i >= WARM_UP_REQUESTS:
             self._latencies.append(answer.latency_ms)
         self._numbers.append(numbers)
         self._golden_rows.append(rows)
-        self._answers.append(answer.outputs[self._questions.output])
+        if self._questions.probability is not None:
+            values = answer.outputs[self._questions.probability]
+            self._probabilities.append(values.reshape(-1).astype(np.float64))
+        if self._questions.proven is not None:
+            compared = compare_all(self._questions.proven[i], answer.outputs)
+            self._proven = add(self._proven, compared)
+        return answer
+
+    def compare(self, mine: Answer, theirs: Answer) -> None:
+        """Take down how far the other side's answer to the same question was."""
+        self._apart = add(self._apart, compare_all(mine.outputs, theirs.outputs))
 
     def traffic(self) -> Traffic:
         """Hand over what was collected."""
-        golden_rows = _joined(self._golden_rows, np.int64)
         return Traffic(
             version=self._version,
             requests=self._requests,
             errors=dict(self._errors),
             latencies_ms=np.asarray(self._latencies, dtype=np.float64),
-            golden=self._questions.golden,
-            questions=_joined(self._numbers, np.int64),
-            golden_rows=golden_rows,
-            labels=self._questions.labels[golden_rows],
-            answers=_joined(self._answers, np.float64),
+            rows=sum(rows.size for rows in self._golden_rows),
+            proven=self._proven,
+            apart=self._apart,
+            scored=self._scored() if self._questions.probability is not None else None,
         )
 
-    def _problem(self, answer: Answer, rows: int) -> str | None:
+    def _scored(self) -> Scored:
+        return Scored(
+            golden=self._questions.golden,
+            questions=_joined(self._numbers, np.int64),
+            labels=self._questions.labels[_joined(self._golden_rows, np.int64)],
+            answers=_joined(self._probabilities, np.float64),
+        )
+
+    def _problem(self, i: int, answer: Answer) -> str | None:
         if answer.error is not None:
             return answer.error
         if answer.version != self._version:
             return f"answered by version {answer.version}, expected {self._version}"
-        values = answer.outputs.get(self._questions.output)
-        if values is None or values.size != rows:
-            return f"{'no' if values is None else values.size} answers to {rows} rows"
+        asked = self._questions.rows[i].size
+        if (wanted := self._questions.probability) is not None:
+            values = answer.outputs.get(wanted)
+            if values is None or values.size != asked:
+                return f"{'no' if values is None else values.size} answers to {asked} rows"
+        proven = self._questions.proven[i] if self._questions.proven is not None else {}
+        for name, expected in proven.items():
+            if name not in answer.outputs:
+                return f"an answer without output {name!r}"
+            if (shape := answer.outputs[name].shape) != expected.shape:
+                return f"output {name!r} has the shape {shape}, proven was {expected.shape}"
         return None
 
 
@@ -169,22 +179,3 @@ def _callers() -> Iterator[str]:
 
 def _joined(parts: Sequence[NDArray], dtype: type) -> NDArray:  # type: ignore[type-arg]
     return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
-
-
-def _body(golden: Golden, contract: Contract, rows: NDArray[np.int64]) -> bytes:
-    """Write one V2 request; missing values are JSON null, as the contract says."""
-    inputs = [
-        {
-            "name": tensor.name,
-            "datatype": tensor.datatype,
-            "shape": [rows.size],
-            "data": [_json_value(v) for v in golden.inputs[tensor.name][rows].tolist()],
-        }
-        for tensor in contract.inputs
-    ]
-    return json.dumps({"inputs": inputs}, allow_nan=False).encode()
-
-
-def _json_value(value: str | float | int) -> str | float | int | None:
-    missing = value == "" or value != value  # NaN is the one number unequal to itself
-    return None if missing else value

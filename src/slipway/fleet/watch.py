@@ -12,6 +12,9 @@ from slipway.fleet.inventory import Fleet
 POLL_S = 0.1
 """A status answer costs the host well under a millisecond."""
 
+DOWN = "does not answer on its admin port"
+"""What is said of a host that is not there."""
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -62,7 +65,9 @@ def uptake(
     for name, status in statuses.items():
         told = status.models.get(model) if status is not None else None
         if status is None:
-            missing[name] = "does not answer on its admin port"
+            missing[name] = DOWN
+        elif status.problem is not None:
+            missing[name] = status.problem
         elif told is None or told.serial != serial:
             alarm = f" ({told.alarms[-1]})" if told is not None and told.alarms else ""
             missing[name] = f"has not taken up channel serial {serial}{alarm}"

@@ -1,6 +1,6 @@
-"""The binary form of tensors, and what stands in for the floats that numpy or JSON lack.
+"""The binary form of tensors.
 
-The binary form is little endian and row-major, without padding; BYTES elements follow their
+It is little endian and row-major, without padding; BYTES elements follow their
 length (u32). BF16, which numpy does not know, travels as an array of uint16 that holds its bits.
 """
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from slipway.bundle.datatypes import DTYPES, Datatype, bf16_to_float
+from slipway.bundle.datatypes import DTYPES, Datatype
 from slipway.host.message import Array
 
 _LENGTH: Final = struct.Struct("<I")
@@ -39,13 +39,6 @@ def encode(values: Array, datatype: str) -> bytes:
         text = value if isinstance(value, bytes) else str(value).encode()
         parts += (_LENGTH.pack(len(text)), text)
     return b"".join(parts)
-
-
-def as_numbers(values: Array, datatype: str) -> Array:
-    """Return values that can be compared and written as numbers."""
-    if datatype == "BF16":
-        return bf16_to_float(values)
-    return values.astype(np.float32) if datatype == "FP16" else values
 
 
 def _decode_text(data: bytes, count: int) -> Array:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from slipway.bundle.contract import Contract
-from slipway.host.binary import as_numbers
+from slipway.bundle.datatypes import as_numbers
 from slipway.host.call import Call
 from slipway.host.engine.job import Job, Result
 from slipway.host.message import Array

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor
-from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, float_to_bf16
-from slipway.host.binary import as_numbers, decode
+from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, as_numbers, float_to_bf16
+from slipway.host.binary import decode
 from slipway.host.message import Array, InputData, Message
 from slipway.host.refusal import RequestRefused, bad_request, quote
 

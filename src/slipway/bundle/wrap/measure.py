@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from slipway.bundle.contract import Padding
-from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, float_to_bf16
-from slipway.bundle.golden import Golden, Tensors, as_numbers, distance, replay, take
+from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, as_numbers, float_to_bf16
+from slipway.bundle.golden import Golden, Tensors, distance, replay, take
 from slipway.bundle.rows import Array, is_ragged, row_of, stack
 from slipway.errors import BundleRefused
 

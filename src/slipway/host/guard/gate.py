@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from slipway.errors import SlipwayError
+from slipway.guarded_files import stamp
 from slipway.host.guard.caller import NEVER, Caller
 from slipway.host.guard.claims import TOKEN_BYTES, Expected
-from slipway.host.guard.files import stamp
 from slipway.host.guard.keys import ApiKey, read_keys
 from slipway.host.guard.rate import Allowance, Used
 from slipway.host.guard.tokens import Tokens

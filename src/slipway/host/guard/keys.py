@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -28,13 +28,10 @@ from slipway.bundle.format import (
     write_durably,
 )
 from slipway.errors import SlipwayError
-from slipway.host.guard.files import SECRET, read_guarded
+from slipway.guarded_files import PREFIX, SECRET, read_guarded
 from slipway.host.guard.policy import Scope
 from slipway.host.guard.rate import Limits
 from slipway.host.wire.routes import NAME
-
-PREFIX: Final = "slw_"
-"""Lets people and scanners of repositories see what a leaked string is."""
 
 
 class ApiKey(Document):

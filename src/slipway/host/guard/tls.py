@@ -18,7 +18,7 @@ from typing import Final
 from cryptography import x509
 
 from slipway.errors import SlipwayError
-from slipway.host.guard.files import PUBLISHED, SECRET, read_guarded, stamp
+from slipway.guarded_files import PUBLISHED, SECRET, read_guarded, stamp
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from jwt.api_jws import PyJWS
 
 from slipway.bundle.format import parse_json
 from slipway.errors import SlipwayError
+from slipway.guarded_files import PUBLISHED, read_guarded
 from slipway.host.guard.caller import Caller
 from slipway.host.guard.claims import KID, Expected, judge_claims, read_header, refuse_token
-from slipway.host.guard.files import PUBLISHED, read_guarded
 
 ALGORITHMS: Final = {"ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519"), "RS256": ("RSA", None)}
 """The key type and curve of each algorithm. No shared secrets: who can verify could forge."""

@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from slipway.bundle.datatypes import as_numbers
 from slipway.bundle.format import parse_json
-from slipway.host.binary import as_numbers, encode
+from slipway.host.binary import encode
 from slipway.host.message import Answer, Array, InputData, Message, OutputData
 from slipway.host.refusal import RequestRefused, bad_request, quote
 

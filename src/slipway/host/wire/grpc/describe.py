@@ -11,6 +11,7 @@ from slipway.host.wire.grpc.schema import message_class, parse
 from slipway.host.wire.grpc.stream import Stream
 
 EXTENSIONS: Final = ("binary_tensor_data", "model_configuration")
+"""`statistics` are served and not named, for the reason that `rest.EXTENSIONS` gives."""
 
 PLATFORM: Final = "onnxruntime_onnx"
 
@@ -18,7 +19,7 @@ TYPE_NAMES: Final = {"BYTES": "TYPE_STRING"}
 """Where a datatype's name in a model's configuration is not TYPE_ before its own."""
 
 ModelRequest: Final = message_class("ModelMetadataRequest")
-"""ModelReady and ModelConfig ask with the same two fields."""
+"""ModelReady, ModelConfig and ModelStatistics ask with the same two fields."""
 
 LiveResponse: Final = message_class("ServerLiveResponse")
 ReadyResponse: Final = message_class("ServerReadyResponse")
@@ -49,7 +50,7 @@ class Description:
 
     def model(self, stream: Stream, body: bytes) -> Any:
         """Describe a model's tensors by its contract."""
-        name, loaded = self._serving(stream, body)
+        name, loaded = self.serving(stream, body)
         return ModelResponse(
             name=name,
             versions=[other.version for other in self._core.find(name).versions],
@@ -64,10 +65,11 @@ class Description:
 
     def config(self, stream: Stream, body: bytes) -> Any:
         """Describe a model as Triton's clients want it."""
-        name, loaded = self._serving(stream, body)
+        name, loaded = self.serving(stream, body)
         return ConfigResponse(config=make_config(name, loaded.contract))
 
-    def _serving(self, stream: Stream, body: bytes) -> tuple[str, Loaded]:
+    def serving(self, stream: Stream, body: bytes) -> tuple[str, Loaded]:
+        """Return the version that a request means, which the caller may know about."""
         name, loaded = self._pick(stream, body)
         if loaded is None:
             raise RequestRefused("not_ready", "this model has no stable version here yet")

@@ -5,10 +5,12 @@ response is the same bytes on every connection and can be made once.
 """
 
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_from_bytes
 
+from slipway.host.wire.grpc.envelope import ACCEPTED, WINDOW_BITS
 from slipway.host.wire.grpc.status import Metadata, Status
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -95,6 +97,12 @@ def _text(value: bytes) -> bytes:
 
 
 HEAD_BLOCK: Final = b"".join(
-    (OK_200, literal(*CONTENT_TYPE), literal(b"grpc-accept-encoding", b"identity"))
+    (OK_200, literal(*CONTENT_TYPE), literal(b"grpc-accept-encoding", ACCEPTED))
 )
 """What every response begins with."""
+
+HEAD_BLOCKS: Final[Mapping[bytes | None, bytes]] = {
+    None: HEAD_BLOCK,
+    **{name: HEAD_BLOCK + literal(b"grpc-encoding", name) for name in WINDOW_BITS},
+}
+"""And where its messages may be compressed."""

@@ -5,7 +5,7 @@ bytes that point into the connection's table. What they mean is kept until the t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +14,12 @@ from hpack.table import HeaderTable
 
 from slipway.host.guard.caller import Caller, Guard
 from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.wire.grpc.envelope import ACCEPTED, WINDOW_BITS
 
 READ: Final = frozenset(
     {
-        b":method", b":path", b"authorization", b"content-type", b"grpc-encoding", b"grpc-timeout",
-        b"slipway-key", b"traceparent", b"tracestate",
+        b":method", b":path", b"authorization", b"content-type", b"grpc-accept-encoding",
+        b"grpc-encoding", b"grpc-timeout", b"slipway-key", b"traceparent", b"tracestate",
     }
 )  # fmt: skip
 """The headers that mean something here; each may come once."""
@@ -53,6 +54,10 @@ class Head:
     key: str | None
     trace: dict[bytes, bytes] | None
     """The headers, where they ask for a trace."""
+    encoding: bytes | None
+    """How its messages may be compressed."""
+    answers: bytes | None
+    """How those of the answer may be: the same way, if the client takes it."""
     refusal: RequestRefused | None
     """Why the call is refused, whatever it asks for."""
     generation: int
@@ -119,6 +124,7 @@ def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: in
     """Judge headers; nothing in them raises, because other calls share the connection."""
     found: dict[bytes, bytes] = {}
     caller, refusal, timeout_s = NOBODY, None, None
+    encoding, answers = None, None
     try:
         if sum(len(name) + len(value) + OVERHEAD for name, value in headers) > size_max:
             raise RequestRefused("headers_too_large", f"the headers have over {size_max} bytes")
@@ -130,6 +136,7 @@ def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: in
         _check(found)
         timeout_s = _timeout(found.get(b"grpc-timeout"))
         caller = guard.identify(found.get(b"authorization"))
+        encoding, answers = _encodings(found)  # nothing that a stranger sends is unpacked
     except RequestRefused as error:
         refusal = error
     key = found.get(b"slipway-key")
@@ -139,6 +146,8 @@ def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: in
         timeout_s,
         key.decode("latin-1") if key is not None else None,
         found if b"traceparent" in found else None,
+        encoding,
+        answers,
         refusal,
         guard.generation,
         time.monotonic(),
@@ -150,8 +159,20 @@ def _check(found: dict[bytes, bytes]) -> None:
         raise bad_request("a call is a POST")
     if found.get(b"content-type") not in TYPES:
         raise RequestRefused("unsupported_media_type", "send application/grpc")
-    if found.get(b"grpc-encoding", b"identity") != b"identity":
-        raise RequestRefused("method_not_allowed", "send messages uncompressed")
+    if found.get(b"grpc-encoding", b"identity") not in (b"identity", *WINDOW_BITS):
+        raise RequestRefused("method_not_allowed", f"messages may be {ACCEPTED.decode()}")
+
+
+def _encodings(found: Mapping[bytes, bytes]) -> tuple[bytes | None, bytes | None]:
+    """Return how messages come compressed, and how they may go: as they came, as grpc-go does it.
+
+    Who sends them plain has not asked for the work.
+    """
+    encoding = found.get(b"grpc-encoding")
+    if encoding not in WINDOW_BITS:
+        return None, None
+    taken = found.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
+    return encoding, encoding if encoding in taken else None
 
 
 def _timeout(value: bytes | None) -> float | None:

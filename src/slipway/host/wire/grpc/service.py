@@ -8,6 +8,7 @@ exists.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from slipway.host.core import Core
@@ -19,6 +20,7 @@ from slipway.host.wire.grpc.health import Health
 from slipway.host.wire.grpc.inference import Begin, Inference
 from slipway.host.wire.grpc.reflection import reflect
 from slipway.host.wire.grpc.schema import HEALTH, REFLECTION, SERVICE
+from slipway.host.wire.grpc.statistics import count
 from slipway.host.wire.grpc.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,7 @@ def _methods(core: Core, health: Health, begin: Begin | None) -> dict[str, Metho
         f"/{SERVICE}/ModelReady": Method(description.model_ready),
         f"/{SERVICE}/ModelMetadata": Method(description.model),
         f"/{SERVICE}/ModelConfig": Method(description.config),
+        f"/{SERVICE}/ModelStatistics": Method(partial(count, description)),
         f"/{SERVICE}/ModelInfer": Method(Inference(core, begin).infer),
         OPEN: Method(health.check),
         f"/{HEALTH}/Watch": Method(health.watch),

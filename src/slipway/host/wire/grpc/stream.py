@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from slipway.host.refusal import RequestRefused, bad_request
 from slipway.host.wire.grpc import frames
+from slipway.host.wire.grpc.envelope import PREFIX, open_envelope, read_size, seal, too_large
 from slipway.host.wire.grpc.frames import frame, trailer_block
 from slipway.host.wire.grpc.head import Head
 from slipway.host.wire.grpc.status import GRPC_STATUS, Metadata, Status, error_metadata
@@ -11,9 +12,6 @@ from slipway.host.wire.grpc.status import GRPC_STATUS, Metadata, Status, error_m
 if TYPE_CHECKING:
     from slipway.host.wire.grpc.connection import Connection
     from slipway.host.wire.grpc.service import Method
-
-PREFIX: Final = 5
-"""Before each message: whether it is compressed, and its length (u32)."""
 
 ENDING: Final = frames.END_STREAM | frames.END_HEADERS
 
@@ -66,21 +64,24 @@ class Stream:
     def take(self, data: bytes, ended: bool, size_max: int) -> list[bytes]:
         """Return the messages that these bytes complete; raise RequestRefused on wrong ones."""
         self.half_closed = ended
-        if ended and self._buffer is None and _size(data) == len(data) - PREFIX <= size_max:
-            return [data[PREFIX:]]
+        encoding = self.head.encoding
+        size = read_size(data, encoding) if ended and self._buffer is None else None
+        if size is not None and size == len(data) - PREFIX <= size_max:
+            return [open_envelope(data[0], data[PREFIX:], encoding, size_max)]
         buffer = self._buffer = self._buffer if self._buffer is not None else bytearray()
         buffer += data
         many = self.method is not None and self.method.many_in
         messages = []
-        while (size := _size(buffer)) is not None:
+        while (size := read_size(buffer, encoding)) is not None:
             if size > size_max:
-                raise RequestRefused("too_large", f"a message has more than {size_max} bytes")
+                raise too_large(size_max)
             end = PREFIX + size
             if not many and len(buffer) > end:
                 raise bad_request("the call takes one message, got more")
             if len(buffer) < end or not (many or ended):
                 break
-            messages.append(bytes(memoryview(buffer)[PREFIX:end]))
+            message = bytes(memoryview(buffer)[PREFIX:end])
+            messages.append(open_envelope(buffer[0], message, encoding, size_max))
             del buffer[:end]
         if ended and buffer:
             raise bad_request("the call ends within a message")
@@ -95,12 +96,8 @@ class Stream:
         """Send one message."""
         if self.closed:
             return
-        data = b"\x00" + len(message).to_bytes(4, "big") + message
-        head = (
-            b""
-            if self._begun
-            else frame(frames.HEADERS, frames.END_HEADERS, self.id, frames.HEAD_BLOCK)
-        )
+        data = seal(message, self.head.answers)
+        head = b"" if self._begun else self._start()
         self._begun = True
         room = min(self.window, self._connection.window, frames.FRAME_BYTES)
         if self.pending or len(data) > room:
@@ -155,6 +152,10 @@ class Stream:
         """Let go of what has come of a message."""
         self._buffer = None
 
+    def _start(self) -> bytes:
+        block = frames.HEAD_BLOCKS[self.head.answers]
+        return frame(frames.HEADERS, frames.END_HEADERS, self.id, block)
+
     def _finish(self, ending: bytes) -> None:
         if self.closed:
             return
@@ -170,12 +171,3 @@ class Stream:
         if self._ending is not None:
             self.closed = True
             self._connection.ended(self)
-
-
-def _size(data: bytes | bytearray) -> int | None:
-    """Return the announced length of a message, None if it has not come yet."""
-    if len(data) < PREFIX:
-        return None
-    if data[0] != 0:
-        raise RequestRefused("method_not_allowed", "send messages uncompressed")
-    return int.from_bytes(data[1:PREFIX], "big")

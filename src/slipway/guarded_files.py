@@ -13,6 +13,9 @@ SECRET: Final = 0o640
 PUBLISHED: Final = 0o755
 """The most that a file of public keys may allow: whoever could change it could sign tokens."""
 
+PREFIX: Final = "slw_"
+"""How the secret of an API key begins, so that people and scanners see what a leaked string is."""
+
 Stamp = tuple[int, int, int, int]
 
 
@@ -20,7 +23,7 @@ def read_guarded(path: Path, most: int) -> bytes:
     """Read a regular file whose mode allows no more than `most`; raise SlipwayError otherwise.
 
     The mode is that of the opened file, so it cannot be exchanged between look and read.
-    Without O_NONBLOCK a named pipe in its place would hold the host up for ever.
+    Without O_NONBLOCK a named pipe in its place would hold the reader up for ever.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,0 +1,139 @@
+"""Make requests of golden rows, with what is looked for in their answers."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipway.bundle.contract import Contract
+from slipway.bundle.datatypes import FLOATS, as_numbers
+from slipway.bundle.golden import Golden, Part, Tensors, take
+from slipway.bundle.rows import is_ragged
+from slipway.bundle.verify import Verified
+from slipway.fleet.protocol import Body, needs_binary, write_request
+
+REQUEST_BYTES: Final = 1 << 20
+"""About as much as one request carries, unless one row is more: hosts take 16 MiB, and 100
+requests are held in memory."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Golden rows cut into requests, encoded before any clock runs."""
+
+    golden: str
+    """Digest of the labels: equal for bundles whose golden sets hold the same rows."""
+    bodies: Sequence[Body]
+    rows: Sequence[NDArray[np.int64]]
+    """The golden rows of each body."""
+    proven: Sequence[Tensors] | None
+    """Per body, the answers recorded when the version was proven; None for a version that is
+    asked another's golden rows."""
+    labels: NDArray[np.int64]
+    """Per golden row."""
+    probability: str | None
+    """The output that says how probable a label of 1 is; None where none does."""
+
+
+def make_questions(
+    golden: Golden, contract: Contract, requests: int, rows_per_request: int
+) -> Questions:
+    """Cut the golden set into request bodies, going round it until there are enough."""
+    parts = _parts(golden, min(rows_per_request, contract.max_rows, _fitting(golden)), requests)
+    expected = [take(golden.expected, part) for part in parts]
+    inputs = [take(golden.inputs, part) for part in parts]
+    most = max(_count(*pair) for pair in zip(inputs, expected, strict=True))
+    binary = needs_binary(contract, most)
+    bodies = [write_request(each, contract, binary) for each in inputs]
+    datatypes = {tensor.name: tensor.datatype for tensor in contract.outputs}
+    proven = [{n: as_numbers(v, datatypes[n]) for n, v in each.items()} for each in expected]
+    numbers = [np.atleast_1d(np.arange(golden.rows)[part]) for part in parts]
+    turns = [i % len(parts) for i in range(requests)]
+    return Questions(
+        golden=hashlib.sha256(golden.labels.tobytes()).hexdigest(),
+        bodies=[bodies[i] for i in turns],
+        rows=[numbers[i] for i in turns],
+        proven=[proven[i] for i in turns],
+        labels=golden.labels.astype(np.int64),
+        probability=find_probability(golden, contract),
+    )
+
+
+def find_probability(golden: Golden, contract: Contract) -> str | None:
+    """Return the output that can be judged by labels: one number in 0..1 a row, both labels known.
+
+    A model that was made elsewhere may have no labels, several outputs, or one of any shape.
+    """
+    (output, *others), labels = contract.outputs, set(golden.labels.tolist())
+    if others or output.datatype not in FLOATS or output.shape not in ([-1], [-1, 1]):
+        return None
+    answers = golden.expected[output.name]
+    if not golden.batchable or labels != {0, 1} or is_ragged(answers):
+        return None
+    numbers = as_numbers(answers, output.datatype)
+    return output.name if numbers.min() >= 0 and numbers.max() <= 1 else None
+
+
+def ask_both(
+    candidate: Verified, stable: Verified | None, requests: int, rows_per_request: int
+) -> tuple[Questions, Questions]:
+    """Return what either side is asked: the same, or their own golden rows where inputs differ.
+
+    Labels count only where both give a probability. Of a stable version that is None, pruned
+    from the store, nobody knows; it is taken to be like the candidate.
+    """
+    mine = make_questions(candidate.golden, candidate.contract, requests, rows_per_request)
+    if stable is None:
+        return mine, replace(mine, proven=None)
+    if _asked_alike(candidate.contract, stable.contract, mine):
+        probability = find_probability(stable.golden, stable.contract)
+        theirs = replace(mine, proven=None, probability=probability)
+    else:
+        theirs = make_questions(stable.golden, stable.contract, requests, rows_per_request)
+    if mine.probability and theirs.probability:
+        return mine, theirs
+    return replace(mine, probability=None), replace(theirs, probability=None)
+
+
+def _asked_alike(contract: Contract, other: Contract, asked: Questions) -> bool:
+    """Tell whether another version takes the same requests."""
+
+    def signature(of: Contract) -> list[Any]:
+        inputs = [(t.name, t.datatype, t.shape, t.kind, t.padding) for t in of.inputs]
+        return [of.batchable, *sorted(inputs, key=lambda each: each[0])]
+
+    fits = not other.batchable or max(rows.size for rows in asked.rows) <= other.max_rows
+    return fits and signature(contract) == signature(other)
+
+
+def _parts(golden: Golden, size: int, requests: int) -> list[Part]:
+    """Cut the golden set into as many different requests as are asked, from all over it."""
+    ragged = any(is_ragged(v) for v in (*golden.inputs.values(), *golden.expected.values()))
+    if golden.batchable and not ragged:
+        size = min(size, golden.rows)
+        distinct = min(requests, -(-golden.rows // size))
+        return [np.arange(i * size, (i + 1) * size) % golden.rows for i in range(distinct)]
+    parts = list(golden.parts(size))
+    distinct = min(requests, len(parts))
+    return [parts[i * len(parts) // distinct] for i in range(distinct)]
+
+
+def _fitting(golden: Golden) -> int:
+    """Count the rows that a request of ordinary size holds."""
+    size = sum(_bytes(values) for values in (*golden.inputs.values(), *golden.expected.values()))
+    return max(1, REQUEST_BYTES * golden.rows // max(size, 1))
+
+
+def _bytes(values: NDArray[Any]) -> int:
+    if is_ragged(values):
+        return sum(_bytes(row) for row in values)
+    if values.dtype == object:
+        return sum(len(text) for text in values.reshape(-1))
+    return values.nbytes
+
+
+def _count(inputs: Tensors, expected: Tensors) -> int:
+    return sum(values.size for values in (*inputs.values(), *expected.values()))

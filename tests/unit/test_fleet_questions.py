@@ -1,0 +1,186 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slipway.bundle.contract import Contract, read_contract
+from slipway.bundle.golden import Golden, read_golden
+from slipway.bundle.verify import Verified, verify_bundle
+from slipway.fleet import questions
+from slipway.fleet.questions import ask_both, find_probability, make_questions
+from tests.bundles import make_bundle, make_keys, make_payload
+from tests.tensors import make_tensor_bundle
+
+
+@pytest.fixture(scope="module")
+def payload(tmp_path_factory) -> tuple[Golden, Contract]:
+    folder: Path = tmp_path_factory.mktemp("payload")
+    make_payload(folder)
+    return read_golden(folder / "golden.arrow"), read_contract(folder / "contract.json")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory) -> dict[str, Verified]:
+    """One bundle of a pipeline, and one of each kind that was made elsewhere."""
+    folder: Path = tmp_path_factory.mktemp("bundles")
+    keys = make_keys(folder / "keys")
+    make_bundle(folder / "flights", keys=keys)
+    for kind in ("mlp", "fixed", "tokens", "gather", "bf16"):
+        make_tensor_bundle(folder / kind, kind, keys=keys)
+    return {
+        path.name: verify_bundle(path, keys.trusted)
+        for path in folder.iterdir()
+        if (path / "bundle.sig").exists()
+    }
+
+
+def ask(bundle: Verified, requests: int = 50, rows: int = 16) -> questions.Questions:
+    return make_questions(bundle.golden, bundle.contract, requests, rows)
+
+
+def test_questions_go_round_the_golden_rows_until_there_are_enough(payload):
+    asked = make_questions(*payload, requests=50, rows_per_request=16)
+    assert [len(x) for x in (asked.bodies, asked.rows)] == [50, 50]
+    assert [list(rows[[0, -1]]) for rows in asked.rows[:4]] == [[0, 15], [16, 31], [32, 7], [0, 15]]
+
+
+@pytest.mark.parametrize(("wanted", "rows"), [(16, 16), (1000, 40)])
+def test_a_request_is_no_larger_than_the_golden_set(payload, wanted, rows):
+    asked = make_questions(*payload, requests=50, rows_per_request=wanted)
+    assert {r.size for r in asked.rows} == {rows}
+
+
+def test_a_request_is_no_larger_than_the_contract_allows(payload):
+    golden, contract = payload
+    few = contract.model_copy(update={"max_rows": 3})
+    assert make_questions(golden, few, 50, 16).rows[0].size == 3
+
+
+def test_missing_values_are_sent_as_json_null(payload):
+    body = json.loads(make_questions(*payload, requests=50, rows_per_request=10).bodies[0].data)
+    carrier, delay = body["inputs"]
+    assert carrier["data"][:6] == ["AA", "DL", "UA", "ZZ", None, "AA"]
+    assert delay["data"][0] is None
+    assert (delay["datatype"], delay["shape"], delay["data"][1]) == ("FP32", [10], -19.0)
+
+
+def test_golden_sets_of_the_same_rows_are_known_by_their_labels(payload):
+    golden, contract = payload
+    again = make_questions(golden, contract, 50, 4)
+    labels = golden.labels.copy()
+    labels[0] ^= 1
+    other = Golden(golden.inputs, labels, golden.expected, golden.tolerance, golden.precision)
+    assert make_questions(golden, contract, 60, 8).golden == again.golden
+    assert make_questions(other, contract, 50, 4).golden != again.golden
+
+
+def test_a_text_that_is_empty_is_a_text_where_nothing_can_be_missing(bundles):
+    body = json.loads(ask(bundles["mlp"]).bodies[0].data)
+    assert None not in body["inputs"][0]["data"]
+    text = bundles["mlp"].contract.inputs[0].model_copy(update={"datatype": "BYTES"})
+    golden = replace(bundles["mlp"].golden, inputs={"x": np.array([["", "a"]] * 12, object)})
+    contract = bundles["mlp"].contract.model_copy(update={"inputs": [text]})
+    (sent,) = json.loads(make_questions(golden, contract, 50, 1).bodies[0].data)["inputs"]
+    assert (sent["shape"], sent["data"]) == ([1, 2], ["", "a"])
+
+
+def test_a_model_for_whole_requests_is_asked_them_one_by_one(bundles):
+    asked = ask(bundles["fixed"])
+    assert [rows.tolist() for rows in asked.rows[:13]] == [[i % 12] for i in range(13)]
+    assert json.loads(asked.bodies[0].data)["inputs"][0]["shape"] == [1, 4]
+
+
+def test_rows_of_several_lengths_share_a_request_only_with_their_like(bundles):
+    asked = ask(bundles["tokens"])  # rows of 3, 4, 7, 3, 12 and 1 tokens
+    assert [rows.tolist() for rows in asked.rows[:6]] == [[0], [1], [2], [3], [4], [5]]
+    shapes = [json.loads(body.data)["inputs"][0]["shape"] for body in asked.bodies[:5]]
+    assert shapes == [[1, 3], [1, 4], [1, 7], [1, 3], [1, 12]]
+    assert asked.proven[4]["each"].shape == (1, 12)
+
+
+def test_more_whole_requests_than_are_asked_are_taken_from_all_over(bundles):
+    assert [rows.tolist() for rows in ask(bundles["fixed"], requests=3).rows] == [[0], [4], [8]]
+
+
+def test_large_rows_are_spread_over_more_requests(bundles, monkeypatch):
+    assert {rows.size for rows in ask(bundles["mlp"]).rows} == {12}
+    monkeypatch.setattr(questions, "REQUEST_BYTES", 5 * (64 + 10) * 4)
+    assert {rows.size for rows in ask(bundles["mlp"]).rows} == {5}
+    monkeypatch.setattr(questions, "REQUEST_BYTES", 1)
+    assert {rows.size for rows in ask(bundles["mlp"]).rows} == {1}
+
+
+def test_what_was_proven_stands_beside_each_request(bundles):
+    asked, golden = ask(bundles["mlp"], rows=5), bundles["mlp"].golden
+    for rows, proven in zip(asked.rows, asked.proven, strict=True):
+        np.testing.assert_array_equal(proven["y"], golden.expected["y"][rows])
+
+
+def test_bf16_is_compared_by_the_numbers_that_it_stands_for(bundles):
+    proven = ask(bundles["bf16"]).proven[0]["y"]
+    assert proven.dtype == np.float32
+    assert 0.5 <= proven.min() <= proven.max() < 8.0
+
+
+def with_labels(bundle: Verified, labels, **changes) -> Verified:
+    labels = np.resize(np.array(labels, np.int8), bundle.golden.rows)
+    return replace(bundle, golden=replace(bundle.golden, labels=labels, **changes))
+
+
+def test_labels_judge_one_probability_a_row_and_nothing_else(bundles):
+    def found(bundle):
+        return find_probability(bundle.golden, bundle.contract)
+
+    assert found(bundles["flights"]) == "probability"
+    gather, mlp = bundles["gather"], bundles["mlp"]
+    assert found(gather) is None
+    sure = {"y": np.linspace(0, 1, 12, dtype=np.float32)}
+    assert found(with_labels(gather, [0, 1], expected=sure)) == "y"
+    assert found(with_labels(gather, [1, 1], expected=sure)) is None  # one class
+    assert found(with_labels(gather, [0, 1, -1], expected=sure)) is None  # some unknown
+    assert found(with_labels(gather, [0, 1], expected={"y": sure["y"] * 2})) is None
+    assert found(with_labels(mlp, [0, 1])) is None  # ten numbers a row
+    two = [gather.contract.outputs[0].model_copy(update={"name": name}) for name in "yz"]
+    contract = gather.contract.model_copy(update={"outputs": two})
+    labelled = with_labels(gather, [0, 1], expected=dict.fromkeys("yz", sure["y"]))
+    assert found(replace(labelled, contract=contract)) is None
+
+
+def test_versions_that_take_the_same_requests_are_asked_the_same(bundles):
+    mine, theirs = ask_both(bundles["mlp"], bundles["mlp"], 50, 4)
+    assert mine.bodies is theirs.bodies
+    assert (theirs.proven, mine.probability, theirs.probability) == (None, None, None)
+
+
+@pytest.mark.parametrize("change", [{"shape": [-1, 128]}, {"datatype": "FP64"}, {"name": "z"}])
+def test_versions_that_take_others_are_asked_their_own_golden_rows(bundles, change):
+    mlp = bundles["mlp"]
+    other = mlp.contract.inputs[0].model_copy(update=change)
+    stable = replace(mlp, contract=mlp.contract.model_copy(update={"inputs": [other]}))
+    if "name" in change:
+        stable = replace(stable, golden=replace(mlp.golden, inputs={"z": mlp.golden.inputs["x"]}))
+    mine, theirs = ask_both(mlp, stable, 50, 4)
+    assert mine.bodies is not theirs.bodies
+    assert theirs.proven is not None
+
+
+def test_a_stable_version_that_takes_fewer_rows_is_not_asked_too_many(bundles):
+    mlp = bundles["mlp"]
+    stable = replace(mlp, contract=mlp.contract.model_copy(update={"max_rows": 2}))
+    _, theirs = ask_both(mlp, stable, 50, 4)
+    assert {rows.size for rows in theirs.rows} == {2}
+
+
+@pytest.mark.parametrize(("candidate", "stable"), [("flights", "mlp"), ("mlp", "flights")])
+def test_labels_on_one_side_alone_judge_nothing(bundles, candidate, stable):
+    mine, theirs = ask_both(bundles[candidate], bundles[stable], 50, 4)
+    assert (mine.probability, theirs.probability) == (None, None)
+    both = ask_both(bundles["flights"], bundles["flights"], 50, 4)
+    assert [each.probability for each in both] == ["probability"] * 2
+
+
+def test_a_stable_version_that_is_pruned_is_taken_to_be_like_the_candidate(bundles):
+    mine, theirs = ask_both(bundles["flights"], None, 50, 4)
+    assert (mine.bodies, theirs.probability) == (theirs.bodies, "probability")
