@@ -23,7 +23,8 @@ class Spin:
 
     def served(self, jobs: int, started: float, ended: float) -> None:
         """Take note of a run on the event loop, of so many requests; times of `perf_counter`."""
-        soon = started - self._ended < self._seconds
+        # One that began before the last had ended: there is load.
+        soon = 0 <= started - self._ended < self._seconds
         self._ended = ended
         if jobs == 1 and soon:
             self._until = ended + self._seconds

@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
     def send_at_once(self, response: Written) -> bool:
         """Write the only response that is waited for, in the usual case: nothing else to see to."""
         slots = self._slots
-        if len(slots) != 1 or self._unfed or self._ended or self._finished:
+        if len(slots) != 1 or self._begun or self._unfed or self._ended or self._finished:
             return False
         if self._listener.draining:
             return False

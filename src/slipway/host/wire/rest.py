@@ -201,7 +201,7 @@ def statistics(model: str, loaded: Loaded) -> dict[str, Any]:
             "fail": spent(failed, 0.0),
             "queue": spent(answered, series.queue_seconds.sum),
             "compute_input": spent(answered, series.copy_seconds),
-            "compute_infer": spent(answered, series.run_seconds.sum),
+            "compute_infer": spent(answered, series.run_seconds.sum - series.copy_seconds),
             "compute_output": spent(answered, 0.0),
         },
         "batch_stats": [],
