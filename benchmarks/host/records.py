@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+FAULTS = ("other_answers", "honest_errors")
 CALM = 0.15
 """A run counts as disturbed when more of the CPUs went to processes foreign to it."""
 
@@ -46,3 +47,26 @@ def middle(records: list[Record], key: str) -> float:
     """Take the median of a value over the undisturbed runs; NaN where nobody has it."""
     values = [r[key] for r in calm(records) if r[key] is not None]
     return statistics.median(values) if values else float("nan")
+
+
+def typical(records: Iterable[Record], what: str, *keys: str) -> list[Record]:
+    """Make one record of all rounds that are alike in `keys`: the median of every number.
+
+    What went wrong counts from every round; None where a round has none, as what was never
+    answered is no better for being rare.
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in pick(records, what=what):
+        groups.setdefault(tuple(record.get(key) for key in keys), []).append(record)
+    return [
+        {key: _typical(key, [r.get(key) for r in rounds]) for key in rounds[0]}
+        for rounds in groups.values()
+    ]
+
+
+def _typical(key: str, values: list[Any]) -> Any:
+    if None in values:
+        return None
+    if key in FAULTS:
+        return sum(values)
+    return statistics.median(values) if isinstance(values[0], int | float) else values[0]

@@ -133,7 +133,8 @@ def open_loop(plan: Plan) -> list[Record]:
     for model in [m for m in plan.models if m in OVERLOADED]:
         with Running(plan.our_server(model), plan.model_folder) as running:
             limit = bare.measure(plan.model_folder, model)
-            for payload in OVERLOADED[model][: 1 if plan.quick else None]:
+            payloads = OVERLOADED[model][: 1 if plan.quick else None]
+            for payload in plan.rounds * payloads:
                 record = overload.withstand(
                     running, payload, limit, plan.open_s, program, plan.scratch
                 )
@@ -146,7 +147,7 @@ def besiege(plan: Plan) -> list[Record]:
     model, payload = BESIEGED
     found = []
     with Running(plan.our_server(model), plan.model_folder) as running:
-        for attack in list(loris.ATTACKS)[: 1 if plan.quick else None]:
+        for attack in plan.rounds * list(loris.ATTACKS)[: 1 if plan.quick else None]:
             record = loris.besiege(running, payload, attack, plan.seconds, plan.scratch)
             found.append(plan.keep(record))
     return found

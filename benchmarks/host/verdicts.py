@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.host.loris import SLOW
 from benchmarks.host.ours import OURS
 from benchmarks.host.overload import BATCHES
-from benchmarks.host.records import Record, middle, pick
+from benchmarks.host.records import Record, middle, pick, typical
 
 MODELS = ("mlp", "cnn", "encoder")
 TIMES_BEST_PEER = {"json": 10, "binary": 15}
@@ -116,7 +116,7 @@ def latency_alone(records: list[Record]) -> Iterator[Verdict]:
 
 def steady(records: list[Record]) -> Iterator[Verdict]:
     """At 80 % of capacity, in an open loop: p99 in batch times."""
-    for r in pick(records, what="open"):
+    for r in typical(records, "open", "model", "payload"):
         p99, batch = r["steady_p99_ms"], r["bare_batch_ms"]
         seen = "some were never answered"
         if p99 is not None:
@@ -128,7 +128,7 @@ def steady(records: list[Record]) -> Iterator[Verdict]:
 
 def overloaded(records: list[Record]) -> Iterator[Verdict]:
     """At five times capacity: what is still done, how fast the rest is told, and after."""
-    for r in pick(records, what="open"):
+    for r in typical(records, "open", "model", "payload"):
         name = f"{r['model']} {r['payload']}, 5 × overload"
         part = r["goodput_rps"] / (r["capacity_rps"] * left_by_generator(r))
         seen = f"{part:.3f} ({r['goodput_rps'] / r['capacity_rps']:.3f} uncorrected)"
@@ -157,7 +157,7 @@ def left_by_generator(record: Record) -> float:
 
 def besieged(records: list[Record]) -> Iterator[Verdict]:
     """With slow connections beside: how an honest p99 moves."""
-    for r in pick(records, what="loris"):
+    for r in typical(records, "loris", "model", "payload", "attack"):
         what = f"{r['model']}, {r['slow_connections']:,} slow connections ({r['attack']}): p99"
         seen = f"{r['moved']:.2f} × ({r['p99_before_ms']:.2f} → {r['p99_during_ms']:.2f} ms)"
         full = r["slow_connections"] >= NEARLY_ALL * SLOW

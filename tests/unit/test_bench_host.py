@@ -242,6 +242,16 @@ def test_an_attack_that_failed_proves_nothing():
     assert not verdicts.judge([siege])[0].passed
 
 
+def test_rounds_are_judged_by_their_median_and_by_every_fault():
+    rounds = [opened(steady_p99_ms=ms) for ms in (900.0, 20.0, 21.0)]
+    assert "21.0 ms" in verdict(verdicts.judge(rounds), "cnn binary, 80 %").measured
+    rounds[1]["other_answers"] = 1
+    assert not verdict(verdicts.judge(rounds), "cnn binary, 5 × overload: p99").passed
+    rounds[1]["steady_p99_ms"] = None
+    assert not verdict(verdicts.judge(rounds), "cnn binary, 80 %").passed
+    assert len(verdicts.judge(rounds)) == len(verdicts.judge(rounds[:1]))
+
+
 def test_what_was_not_measured_is_not_judged():
     assert verdicts.judge([]) == []
     assert report.write([]) == ""
