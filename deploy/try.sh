@@ -5,8 +5,9 @@
 #   deploy/try.sh ROOT BUNDLE TRUSTED_KEYS MODEL REQUEST.json
 # Needs systemd-container, iproute2, curl, openssl and slipway here. The root's /etc/slipway and state are replaced.
 set -euo pipefail
-[ "$(realpath "$1")" != / ] || { echo "ROOT: a folder of its own, not /" >&2; exit 2; }
-root=$1 bundle=$2 trusted=$3 model=$4 request=$5
+root=$(realpath -e "${1:?ROOT}")
+[ "$root" != / ] || { echo "ROOT: a folder of its own, not /" >&2; exit 2; }
+bundle=$2 trusted=$3 model=$4 request=$5
 here=$(dirname "$(realpath "$0")") unit=slipway-host etc=$root/etc/slipway
 url=https://127.0.0.1:8080/v2
 

@@ -14,7 +14,7 @@ from flows.wording import compact
 from slipway.bundle.contract import read_contract
 from slipway.bundle.golden import read_golden
 from slipway.errors import SlipwayError
-from slipway.fleet.credentials import KeyFile, trust
+from slipway.fleet.credentials import KeyFile, Stranger, trust
 from slipway.fleet.inventory import NO_CREDENTIALS, Credentials
 from slipway.fleet.questions import make_questions
 
@@ -78,31 +78,30 @@ def golden_request(payload: Path) -> bytes:
 
 
 def curl(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> str:
-    """Spell the request out for a shell; a secret is read by it, and is no argument of curl."""
+    """Spell the request out for a shell; a secret is read by it, and is no program's argument."""
     words = ["curl", "-s", shlex.quote(url), "-H", "'Content-Type: application/json'"]
     if credentials.ca is not None:
         words += ["--cacert", shlex.quote(str(credentials.ca))]
     if credentials.key_file is not None:
-        secret = f"$(cat {shlex.quote(str(credentials.key_file))})"
-        words += ["-H", f'@<(echo "Authorization: Bearer {secret}")']
+        secret = f'"$(cat {shlex.quote(str(credentials.key_file))})"'
+        words = ["printf", "'Authorization: Bearer %s'", secret, "|", *words, "-H", "@-"]
     return " ".join([*words, "-d", shlex.quote(body.decode())])
 
 
 def answer(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> str:
     """Send the request now and return the answer on one line."""
-    headers = {"Content-Type": "application/json", **KeyFile(credentials.key_file).header()}
+    key = KeyFile(credentials.key_file)
+    headers = {"Content-Type": "application/json", **key.header()}
+    # over TLS a stranger would have to show a certificate
+    extensions = {} if url.startswith("https:") else {"trace": key.look}
     try:
         # a proxy in the environment must not see a request to this machine
-        reply = httpx.post(
-            url,
-            content=body,
-            headers=headers,
-            timeout=ANSWER_TIMEOUT_S,
-            trust_env=False,
-            verify=trust(credentials.ca),
-        )
+        with httpx.Client(trust_env=False, verify=trust(credentials.ca)) as http:
+            reply = http.post(
+                url, content=body, headers=headers, timeout=ANSWER_TIMEOUT_S, extensions=extensions
+            )
         return json.dumps(reply.raise_for_status().json())
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, ValueError, Stranger) as error:
         raise SlipwayError(f"the released host did not answer {url}: {error}") from None
 
 

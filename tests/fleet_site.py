@@ -1,6 +1,8 @@
 """A project folder with a fleet of two hosts on free ports, for tests of the fleet."""
 
+import itertools
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from slipway.fleet.release import Release, release
 from slipway.store.bundles import upload_bundle
 from slipway.store.objects import Store
 from tests.bundles import make_bundle
+from tests.host_client import BODY
 
 PROJECT = Path(__file__).parents[1]
 MODEL = "flights"
@@ -31,13 +34,6 @@ CONFIG = ReleaseConfig(
     percent=30, lease_s=3.0, requests=50, rows_per_request=16, wait_s=30.0, limits=LIMITS
 )
 """Short leases and few requests, so that a release takes a few seconds."""
-
-
-@dataclass(frozen=True)
-class _Signer:
-    """What `make_bundle` needs of keys."""
-
-    builder: Path
 
 
 @dataclass
@@ -56,7 +52,7 @@ class Site:
     def publish(self, **bundle: object) -> str:
         """Make, sign and upload a bundle; return its version."""
         folder = self.root / f"bundle-{len(list(self.root.glob('bundle-*')))}"
-        version = make_bundle(folder, MODEL, keys=_Signer(self.keys.builder), **bundle)
+        version = make_bundle(folder, MODEL, keys=self.keys, **bundle)
         upload_bundle(self.store, folder, MODEL)
         return version
 
@@ -110,6 +106,37 @@ def running_site(root: Path) -> Iterator[Site]:
         yield site
     finally:
         site.down()
+
+
+class Callers:
+    """Somebody who asks all hosts all the time, and notes what stable callers get."""
+
+    def __init__(self, site: Site, model: str = MODEL, body: bytes = BODY) -> None:
+        self.asked = 0
+        self.versions: set[str | None] = set()
+        self.errors: list[str] = []
+        self._site, self._model, self._body = site, model, body
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> "Callers":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        client = HttpClient()
+        for i in itertools.count():
+            if self._stop.wait(0.005):
+                return
+            for host in self._site.fleet.hosts:
+                answer = client.infer(host, self._model, self._body, key=f"c-{i}", version=None)
+                self.asked += 1
+                self.versions.add(answer.version)
+                self.errors += [answer.error] if answer.error else []
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What every config file has in common: strict YAML, frozen sections, all problems at once."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slipway.errors import ConfigError
+from slipway.guarded_files import PREFIX
 
 MAX_CONFIG_BYTES = 1_000_000
 """A config is written by people; a larger file is a mistake or an attack."""
@@ -29,7 +31,8 @@ def parse(model: type[T], path: Path, root: Path) -> T:
     try:
         return model.model_validate(read_yaml(path, where))
     except ValidationError as error:
-        raise ConfigError(where, [_explain(model, e) for e in error.errors()]) from None
+        problems = [_without_secrets(_explain(model, e)) for e in error.errors()]
+        raise ConfigError(where, problems) from None
 
 
 def read_yaml(path: Path, where: str) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def read_yaml(path: Path, where: str) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text("utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(where, [f"not readable as YAML: {_one_line(error)}"]) from None
+        raise ConfigError(where, [f"not readable as YAML: {_explain_yaml(error)}"]) from None
     if not isinstance(value, dict):
         raise ConfigError(where, [f"must be a mapping, got {type(value).__name__}"])
     return value
@@ -113,5 +116,13 @@ def _list(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _one_line(error: Exception) -> str:
+def _explain_yaml(error: Exception) -> str:
+    """Put an error on one line; it quotes the file, cut anywhere, unless that holds a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None and PREFIX in mark.buffer:
+        return f"line {mark.line + 1}; the file holds a secret, so no more of it is shown"
     return " ".join(str(error).split())
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(rf"{PREFIX}[\w-]*", f"{PREFIX}…", text)

@@ -57,6 +57,26 @@ def settings(name: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("root", ["", "/", "missing", "up/.."])
+def test_the_trial_deletes_nothing_without_a_root_of_its_own(tmp_path: Path, root: str) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("realpath", "dirname"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    (tools / "rm").write_text('#!/bin/sh\necho "rm $*"\n')  # all else is not found: it ends there
+    (tools / "rm").chmod(0o755)
+    (tmp_path / "up").symlink_to("/usr")
+    done = subprocess.run(
+        [shutil.which("bash") or "bash", str(ROOT / "deploy/try.sh"), root, "b", "t", "m", "r"],
+        cwd=tmp_path,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "rm " not in done.stdout
+
+
 @needs_systemd
 @every_shape
 def test_systemd_understands_every_line_of_the_unit(tmp_path, drop_ins):

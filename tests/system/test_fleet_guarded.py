@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flows import summary
 from slipway.errors import SlipwayError
 from slipway.fleet import launch
 from slipway.fleet.client import HttpClient
@@ -120,13 +122,17 @@ def test_a_guarded_fleet_lives_as_an_open_one_does_and_keeps_its_secrets(guarded
         assert host.url.startswith("https://")
         check_serving(client, host, MODEL, one)
         check_refusals(client, host, MODEL)
+    how = summary.curl(f"{host.url}/v2/models/{MODEL}/infer", BODY, guarded.credentials)
+    for shell in filter(shutil.which, ("sh", "dash", "bash") if shutil.which("curl") else ()):
+        done = subprocess.run([shell, "-c", how], capture_output=True, text=True)
+        assert json.loads(done.stdout)["model_version"] == one
     traced = slipway(site, "trace", one[:12])
 
     processes = [launch.read_process(site.fleet, name) for name in "ab"]
     arguments = [Path(f"/proc/{p.pid}/{what}").read_bytes() for p in processes if p
                  for what in ("cmdline", "environ")]  # fmt: skip
     assert len(arguments) == 4
-    said = [shown.stdout, shown.stderr, again.stdout, again.stderr, traced.stdout, *site.said]
+    said = [shown.stdout, shown.stderr, again.stdout, again.stderr, traced.stdout, *site.said, how]
     written = [path for path in site.root.rglob("*") if path.is_file()]
     assert launch.log_file(site.fleet, "a") in written
     written.remove(guarded.folder / "secret")

@@ -1,13 +1,11 @@
 """Releases on real hosts: processes of their own, over real sockets, from a real store."""
 
-import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -20,8 +18,17 @@ from slipway.fleet import launch
 from slipway.fleet.client import HttpClient
 from slipway.fleet.processes import alive, identify
 from slipway.fleet.rollback import rollback
-from tests.fleet_site import CONFIG, MODEL, PROJECT, Site, free_ports, make_site, running_site
-from tests.host_client import BODY, check_down, check_refusals, check_serving
+from tests.fleet_site import (
+    CONFIG,
+    MODEL,
+    PROJECT,
+    Callers,
+    Site,
+    free_ports,
+    make_site,
+    running_site,
+)
+from tests.host_client import check_down, check_refusals, check_serving
 
 KILLED_IN_CANARY = """
 import sys, time
@@ -51,40 +58,6 @@ release(site.controller(print), sys.argv[3], CONFIG)
 def site(tmp_path):
     with running_site(tmp_path / "project") as running:
         yield running
-
-
-class Callers:
-    """Somebody who asks all hosts all the time, and notes what stable callers get."""
-
-    def __init__(self, site: Site) -> None:
-        self.answers: list[tuple[str, str | None]] = []
-        self.errors: list[str] = []
-        self._site = site
-        self._stop = threading.Event()
-
-    def __enter__(self) -> "Callers":
-        self._thread = threading.Thread(target=self._ask)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        client = HttpClient()
-        for i in itertools.count():
-            if self._stop.wait(0.005):
-                return
-            for host in self._site.fleet.hosts:
-                answer = client.infer(host, MODEL, BODY, key=f"caller-{i}", version=None)
-                if answer.error:
-                    self.errors.append(answer.error)
-                self.answers.append((host.name, answer.version))
-
-    @property
-    def versions(self) -> set[str | None]:
-        return {version for _, version in self.answers}
 
 
 @contextmanager
@@ -148,7 +121,7 @@ def test_the_life_of_versions_on_a_fleet_whose_callers_never_notice_a_failure(si
         assert site.release(two).decision == "refused"
     assert callers.errors == []
     assert {one, two} <= callers.versions <= {one, two, worse}
-    assert len(callers.answers) > 100
+    assert callers.asked > 100
     assert served(site) == {"a": (one, None), "b": (one, None)}
 
 

@@ -1,10 +1,8 @@
 """Models made elsewhere, from the command line to a fleet of real hosts and back."""
 
-import itertools
 import json
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +12,8 @@ from flows import release_command
 from slipway.bundle.format import canonical_json, payload_version, write_manifest
 from slipway.bundle.golden import read_golden, write_tensors
 from slipway.bundle.signing import sign_bundle
-from slipway.fleet.client import HttpClient
 from slipway.store.bundles import upload_bundle
-from tests.fleet_site import Site, running_site
+from tests.fleet_site import Callers, Site, running_site
 from tests.pinned_host import BODY
 from tests.tensors import make_tensor_bundle
 
@@ -43,16 +40,9 @@ def site(tmp_path_factory):
         yield running
 
 
-class Signer:
-    """What the makers of bundles need of keys."""
-
-    def __init__(self, builder: Path) -> None:
-        self.builder = builder
-
-
 def wrap(site: Site, kind: str, name: str, seed: int = 0) -> Path:
     folder = site.root / f"{name}-{seed}"
-    make_tensor_bundle(folder, kind, name=name, keys=Signer(site.keys.builder), seed=seed)
+    make_tensor_bundle(folder, kind, name=name, keys=site.keys, seed=seed)
     return folder
 
 
@@ -99,35 +89,6 @@ def lines(done) -> dict[str, dict]:
     return {line["measure"]: line for line in done.numbers["lines"]}
 
 
-class Callers:
-    """Somebody who asks all hosts all the time."""
-
-    def __init__(self, site: Site, model: str) -> None:
-        self.errors: list[str] = []
-        self.versions: set[str | None] = set()
-        self._site, self._model = site, model
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> "Callers":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *ended: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        client = HttpClient()
-        for i in itertools.count():
-            if self._stop.wait(0.005):
-                return
-            for host in self._site.fleet.hosts:
-                answer = client.infer(host, self._model, BODY, key=f"c-{i}", version=None)
-                self.versions.add(answer.version)
-                self.errors += [answer.error] if answer.error else []
-
-
 def test_a_model_from_elsewhere_lives_on_a_fleet_as_one_of_the_pipeline_does(site):
     one, two = (push(site, wrap(site, "mlp", "mlp", seed)) for seed in (1, 2))
     first = release(site, "mlp", one)
@@ -136,7 +97,7 @@ def test_a_model_from_elsewhere_lives_on_a_fleet_as_one_of_the_pipeline_does(sit
     broken = wrap(site, "mlp", "mlp", 3)
     expect_other_answers(site, broken)
     three = push(site, broken)
-    with Callers(site, "mlp") as callers:
+    with Callers(site, "mlp", BODY) as callers:
         promoted = release(site, "mlp", two)
         assert (promoted.decision, promoted.previous) == ("promoted", one), promoted.reason
         rejected = release(site, "mlp", three)

@@ -20,12 +20,7 @@ def site(tmp_path, monkeypatch):
 @pytest.fixture
 def bundle(site):
     """A bundle that the key of this project has signed; its keys lie where `onnx` makes them."""
-    return make_tensor_bundle(site.root / "mlp", "mlp", keys=_Signer(site.keys.builder))
-
-
-class _Signer:
-    def __init__(self, builder):
-        self.builder = builder
+    return make_tensor_bundle(site.root / "mlp", "mlp", keys=site.keys)
 
 
 def push(monkeypatch, *args: str, fleet: str = "local") -> int:
@@ -104,3 +99,27 @@ def test_an_unknown_fleet_and_no_folder_are_wrong_usage(site, bundle, monkeypatc
     assert push(monkeypatch, "mlp", fleet="locl") == 2
     assert "did you mean 'local'" in capsys.readouterr().err
     assert push(monkeypatch, "nothing") == 2
+
+
+def test_a_version_that_is_there_already_is_told_with_the_signer_that_it_has(
+    site, bundle, tmp_path, monkeypatch, capsys
+):
+    stranger = make_keys(tmp_path / "stranger")
+    theirs = make_tensor_bundle(tmp_path / "theirs", "mlp", keys=stranger)
+    assert theirs.version == bundle.version
+    public = site.fleet.trusted_keys / "builder/KEY.pub"
+    shutil.copyfile(tmp_path / "stranger/builder.pub", public)
+    assert push(monkeypatch, str(tmp_path / "theirs"), "--json") == 0
+    first = json.loads(capsys.readouterr().out)
+    assert push(monkeypatch, "mlp", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {**first, "new": False}
+
+    public.unlink()
+    assert push(monkeypatch, "mlp") == 1  # this checkout's signature is good, the stored is not
+    told = capsys.readouterr().err
+    assert f"signed by key {first['signed_by'][:12]!r}" in told
+    stored = f"bundles/mlp/{bundle.version}"
+    assert f"Remove {stored} from the store and push again" in told
+    shutil.rmtree(site.root / ".slipway/store" / stored)  # as told
+    assert push(monkeypatch, "mlp", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["signed_by"] != first["signed_by"]

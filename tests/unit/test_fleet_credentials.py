@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -51,12 +52,20 @@ class Stand:
 
 @contextmanager
 def stand(
-    chain: Path | None = None, key: Path | None = None, address: str = "127.0.0.1"
+    chain: Path | None = None,
+    key: Path | None = None,
+    address: str = "127.0.0.1",
+    kept: bool = False,
 ) -> Iterator[Stand]:
-    """Listen as a host does: TLS for callers if there is a certificate, plain for /status."""
+    """Listen as a host does: TLS for callers if there is a certificate, plain for /status.
+
+    `kept`: connections stay open after an answer.
+    """
     stands: list[Stand] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if kept else "HTTP/1.0"
+
         def do_GET(self) -> None:
             status, body = stands[0].answer(self.path, self.headers["Authorization"])
             data = json.dumps(body).encode()
@@ -272,11 +281,14 @@ def test_a_file_that_cannot_be_used_now_leaves_the_secret_that_was_read(key_file
     assert keys.header() == {"Authorization": f"Bearer {OTHER}"}
     key_file.unlink()
     assert keys.header() == {"Authorization": f"Bearer {OTHER}"}
-    assert keys.stranger(1) is None
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_a_run_asks_a_guarded_host_at_its_end_and_shows_how_without_the_secret(pair, key_file):
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+def test_a_run_asks_a_guarded_host_at_its_end_and_shows_how_without_the_secret(
+    pair, key_file, shell
+):
+    if not (shutil.which("curl") and shutil.which(shell)):
+        pytest.skip(f"needs curl and {shell}")
     given = Credentials(key_file=key_file, ca=pair[0])
     with stand(*pair) as at:
         url = f"{at.host.url}/v2/models/flights/infer"
@@ -284,7 +296,7 @@ def test_a_run_asks_a_guarded_host_at_its_end_and_shows_how_without_the_secret(p
         with pytest.raises(SlipwayError, match="did not answer") as refused:
             summary.answer(url, b"{}", Credentials(ca=pair[0]))
         shown = summary.curl(url, b"{}", given)
-        told = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True)
+        told = subprocess.run([shell, "-c", shown], capture_output=True, text=True, check=True)
     assert json.loads(told.stdout) == SERVED
     assert SECRET not in shown + str(refused.value)
 
@@ -313,10 +325,60 @@ def test_an_authority_that_others_could_change_is_refused(pair):
         trust(pair[0])
 
 
-def test_the_key_is_kept_from_another_user_who_took_the_admin_port(pair, key_file, monkeypatch):
+@pytest.mark.parametrize(
+    ("users", "told"),
+    [(set(), True), ({0}, True), ({os.getuid()}, True), ({4711}, False), ({0, 4711}, False)],
+)
+def test_the_key_is_kept_from_another_user_who_took_a_port(key_file, monkeypatch, users, told):
+    given = Credentials(key_file=key_file)
+    with stand() as at:
+        host = at.host.model_copy(update={"tls": False})
+        caller, url = HttpClient(given), f"{host.url}/v2/models/flights/infer"
+        assert caller.status(host).problem is None  # and then somebody else has its ports
+        assert ask(caller, host).error is None
+        at.seen.clear()
+        monkeypatch.setattr(credentials, "users_behind", lambda server, client: users)
+        status, answer = caller.status(host), ask(caller, host)
+        if told:
+            assert (status.problem, answer.error) == (None, None)
+            assert json.loads(summary.answer(url, b"{}", given)) == SERVED
+        else:
+            held = "was not asked: port {} is held by a process of another user (4711)"
+            assert (status.ready, status.problem) == (False, held.format(host.admin_port))
+            assert (answer.ours, answer.error) == (True, held.format(host.port))
+            with pytest.raises(SlipwayError, match=f"did not answer {url}: was not asked"):
+                summary.answer(url, b"{}", given)
+    assert len(at.seen) == (3 if told else 0)
+
+
+def test_over_tls_a_certificate_tells_who_answers_callers(pair, key_file, monkeypatch):
+    monkeypatch.setattr(credentials, "users_behind", lambda server, client: {4711})
+    given = Credentials(key_file=key_file, ca=pair[0])
     with stand(*pair) as at:
-        caller = HttpClient(Credentials(key_file=key_file, ca=pair[0]))
-        for users, told in ((set(), True), ({0}, True), ({os.getuid()}, True), ({0, 4711}, False)):
-            monkeypatch.setattr(credentials, "listening_users", lambda port, users=users: users)
-            assert (caller.status(at.host).problem is None) is told
-    assert [path for path, _ in at.seen].count("/status") == 3
+        assert ask(HttpClient(given), at.host).error is None
+        url = f"{at.host.url}/v2/models/flights/infer"
+        assert json.loads(summary.answer(url, b"{}", given)) == SERVED
+
+
+def test_a_caller_without_a_key_has_nothing_to_hide(monkeypatch):
+    monkeypatch.setattr(credentials, "users_behind", lambda server, client: {4711})
+    with stand() as at:
+        status = HttpClient().status(at.host.model_copy(update={"tls": False}))
+    assert "asks for a key" in status.problem
+
+
+def test_one_look_is_enough_for_a_connection_and_none_for_one_that_is_gone(key_file, monkeypatch):
+    looks = []
+    monkeypatch.setattr(credentials, "users_behind", lambda *ends: looks.append(ends) or {0})
+
+    class Gone:
+        def get_extra_info(self, name: str) -> None:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    KeyFile(key_file).look("connection.connect_tcp.complete", {"return_value": Gone()})
+    assert looks == []
+    with stand(kept=True) as at:
+        host = at.host.model_copy(update={"tls": False})
+        caller = HttpClient(Credentials(key_file=key_file))
+        assert [ask(caller, host).error for _ in range(3)] == [None] * 3
+    assert [server for server, _ in looks] == [("127.0.0.1", host.port)]

@@ -125,10 +125,31 @@ def test_a_guard_that_this_project_could_not_pass_is_refused(tmp_path, text, sai
         assert words in str(caught.value)
 
 
-def test_a_secret_in_place_of_a_file_name_is_never_shown(tmp_path):
-    with pytest.raises(ConfigError, match=r"key_file: is a secret, not the name") as caught:
-        load_fleet(guarded(tmp_path, "credentials: {key_file: slw_abc123}\n"), "local")
-    assert "abc123" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("credentials: {key_file: slw_abc-123}", "credentials.key_file: is a secret, not the name"),
+        ("credentials: {key_file: Bearer slw_abc-123}", "key_file: is a secret"),
+        ("credentials: {ca: slw_abc-123}", "credentials.ca: is a secret"),
+        ("api_keys: slw_abc-123", "api_keys: is a secret"),
+        ("tls: {certificate: c, key: slw_abc-123}", "tls.key: is a secret"),
+        ("tls: {certificate: slw_abc-123, key: k}", "tls.certificate: is a secret"),
+        ("credentials: slw_abc-123", "credentials: must be a valid dictionary"),
+        ("credentials: {key_file: [slw_abc-123]}", "credentials.key_file: Input is not a valid"),
+        ("credentials: {slw_abc-123: key_file}", "credentials.slw_…: unknown key"),
+        (
+            f"credentials: {{ca: {'c' * 40}, key_file: slw_{'x' * 20}abc-123, api: ]",
+            "YAML: line 9; the file holds a secret",
+        ),
+        ("slw_abc-123: 1\nslw_abc-123: 2", "YAML: line 10; the file holds a secret"),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_never_shown(tmp_path, text, said):
+    with pytest.raises(ConfigError) as caught:
+        load_fleet(guarded(tmp_path, text), "local")
+    assert said in str(caught.value)
+    assert "abc" not in str(caught.value)
+    assert "123" not in str(caught.value)
 
 
 def test_nobody_writes_into_the_inventory_what_follows_from_it(tmp_path):

@@ -93,11 +93,30 @@ def test_halves_and_large_tensors_go_as_bytes_all_else_as_callers_write_it(monke
         ("COMPLEX", [1, 2]),
         ("FP32", [1.0]),
         ("FP32", "ab"),
+        ("FP32", ["1.5", "2"]),
+        ("FP64", [True, False]),
+        ("FP32", [10**400, 1]),
+        ("BF16", [10**400, 1]),
     ],
 )
 def test_values_that_a_datatype_does_not_hold_are_no_answer(datatype, data):
     read = read_answer(200, answer([OUTPUT | {"datatype": datatype, "data": data}]), 1.0)
     assert read.error == "HTTP 200 with a body that is no V2 response"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[-1], [2.0], ["2"], [True, 2], [1 << 70, 2], [0, 1 << 62], "2", {"2": 2}, None, 2],
+)
+def test_what_is_no_shape_is_no_answer(shape):
+    read = read_answer(200, answer([OUTPUT | {"shape": shape}]), 1.0)
+    assert read.error == "HTTP 200 with a body that is no V2 response"
+
+
+def test_text_goes_as_long_as_it_is():
+    body = write_request({"x": np.array([["\u8a9e" * 1000]], object)}, contract("BYTES"), False)
+    assert len(body.data) < 3200
+    assert read_message(body.data, None)[0].inputs[0].data == ["\u8a9e" * 1000]
 
 
 @pytest.mark.parametrize(

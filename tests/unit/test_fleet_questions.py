@@ -8,8 +8,15 @@ import pytest
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.golden import Golden, read_golden
 from slipway.bundle.verify import Verified, verify_bundle
+from slipway.errors import SlipwayError
 from slipway.fleet import questions
-from slipway.fleet.questions import ask_both, find_probability, make_questions
+from slipway.fleet.questions import (
+    LABELLED_ROWS_MIN,
+    ask_both,
+    find_probability,
+    how_asked_apart,
+    make_questions,
+)
 from tests.bundles import make_bundle, make_keys, make_payload
 from tests.tensors import make_tensor_bundle
 
@@ -124,28 +131,77 @@ def test_bf16_is_compared_by_the_numbers_that_it_stands_for(bundles):
     assert 0.5 <= proven.min() <= proven.max() < 8.0
 
 
-def with_labels(bundle: Verified, labels, **changes) -> Verified:
-    labels = np.resize(np.array(labels, np.int8), bundle.golden.rows)
-    return replace(bundle, golden=replace(bundle.golden, labels=labels, **changes))
+def with_labels(bundle: Verified, labels, rows: int = LABELLED_ROWS_MIN, **changes) -> Verified:
+    """Go round the golden rows until there are so many, and round the labels as well."""
+    golden = bundle.golden
+    again = np.resize(np.arange(golden.rows), rows)
+    changes = {
+        "inputs": {name: values[again] for name, values in golden.inputs.items()},
+        "expected": {name: values[again] for name, values in golden.expected.items()},
+        "labels": np.resize(np.array(labels, np.int8), rows),
+        **changes,
+    }
+    return replace(bundle, golden=replace(golden, **changes))
+
+
+def answering(bundle: Verified, most: float, rows: int = LABELLED_ROWS_MIN) -> Verified:
+    """Label it, with recorded answers of 0 to `most`."""
+    expected = {
+        tensor.name: np.linspace(0, most, rows, dtype=np.float32)
+        for tensor in bundle.contract.outputs
+    }
+    return with_labels(bundle, [0, 1], rows, expected=expected)
+
+
+def found(bundle: Verified, **how) -> str | None:
+    return find_probability(bundle.golden, bundle.contract, **how)
 
 
 def test_labels_judge_one_probability_a_row_and_nothing_else(bundles):
-    def found(bundle):
-        return find_probability(bundle.golden, bundle.contract)
-
     assert found(bundles["flights"]) == "probability"
     gather, mlp = bundles["gather"], bundles["mlp"]
     assert found(gather) is None
-    sure = {"y": np.linspace(0, 1, 12, dtype=np.float32)}
-    assert found(with_labels(gather, [0, 1], expected=sure)) == "y"
+    sure = answering(gather, 1.0).golden.expected
+    assert found(answering(gather, 1.0)) == "y"
     assert found(with_labels(gather, [1, 1], expected=sure)) is None  # one class
     assert found(with_labels(gather, [0, 1, -1], expected=sure)) is None  # some unknown
-    assert found(with_labels(gather, [0, 1], expected={"y": sure["y"] * 2})) is None
-    assert found(with_labels(mlp, [0, 1])) is None  # ten numbers a row
+    assert found(answering(gather, 2.0)) is None
+    assert found(answering(gather, 2.0), sure=True) == "y"
+    assert found(with_labels(mlp, [0, 1]), sure=True) is None  # ten numbers a row
     two = [gather.contract.outputs[0].model_copy(update={"name": name}) for name in "yz"]
     contract = gather.contract.model_copy(update={"outputs": two})
     labelled = with_labels(gather, [0, 1], expected=dict.fromkeys("yz", sure["y"]))
     assert found(replace(labelled, contract=contract)) is None
+
+
+def test_a_contract_that_promises_a_probability_is_held_to_it_whatever_the_answers(bundles):
+    assert found(answering(bundles["flights"], 1.2, rows=40)) == "probability"
+
+
+def test_a_handful_of_labels_judges_nothing_unless_the_contract_promises_a_probability(bundles):
+    few = answering(bundles["gather"], 1.0, LABELLED_ROWS_MIN - 1)
+    assert (found(few), found(few, sure=True)) == (None, None)
+    (output,) = few.contract.outputs
+    sure = output.model_copy(update={"range": (0.0, 1.0)})
+    contract = few.contract.model_copy(update={"outputs": [sure]})
+    assert found(replace(few, contract=contract)) == "y"
+
+
+def test_a_candidate_is_held_to_the_labels_that_stable_is_held_to(bundles):
+    stable, odd = answering(bundles["gather"], 1.0), answering(bundles["gather"], 1.5)
+    asked = ask_both(odd, stable, 50, 4)
+    assert [each.probability for each in asked] == ["y", "y"]
+    asked = ask_both(stable, odd, 50, 4)  # what stable answers is no probability
+    assert [each.probability for each in asked] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows"), [([-1], 240), ([0, 1, -1], 240), ([1], 240), ([0, 1], 40)]
+)
+def test_a_stable_version_judged_by_labels_makes_way_for_no_other(bundles, labels, rows):
+    stable = answering(bundles["gather"], 1.0)
+    with pytest.raises(SlipwayError, match=r"by labels as stable v.* is: .* Wrap it with --labels"):
+        ask_both(with_labels(stable, labels, rows), stable, 50, 4)
 
 
 def test_versions_that_take_the_same_requests_are_asked_the_same(bundles):
@@ -164,18 +220,39 @@ def test_versions_that_take_others_are_asked_their_own_golden_rows(bundles, chan
     mine, theirs = ask_both(mlp, stable, 50, 4)
     assert mine.bodies is not theirs.bodies
     assert theirs.proven is not None
+    assert how_asked_apart(mlp.contract, stable.contract) == "takes other inputs than stable"
 
 
-def test_a_stable_version_that_takes_fewer_rows_is_not_asked_too_many(bundles):
+def test_versions_with_the_same_inputs_may_still_be_asked_apart(bundles):
+    mlp = bundles["mlp"].contract
+    (output,) = mlp.outputs
+    whole = mlp.model_copy(
+        update={"outputs": [output.model_copy(update={"shape": [1, *output.shape[1:]]})]}
+    )
+    assert how_asked_apart(whole, mlp) == "takes whole requests where stable takes rows"
+    assert how_asked_apart(mlp, whole) == "takes rows where stable takes whole requests"
+    assert how_asked_apart(mlp, mlp) is None
+
+
+@pytest.mark.parametrize("smaller", ["candidate", "stable"])
+def test_either_side_is_asked_as_many_rows_as_both_take(bundles, smaller):
     mlp = bundles["mlp"]
-    stable = replace(mlp, contract=mlp.contract.model_copy(update={"max_rows": 2}))
-    _, theirs = ask_both(mlp, stable, 50, 4)
-    assert {rows.size for rows in theirs.rows} == {2}
+    few = replace(mlp, contract=mlp.contract.model_copy(update={"max_rows": 2}))
+    mine, theirs = ask_both(*((few, mlp) if smaller == "candidate" else (mlp, few)), 50, 4)
+    assert {rows.size for rows in (*mine.rows, *theirs.rows)} == {2}
+    assert mine.bodies is theirs.bodies
 
 
-@pytest.mark.parametrize(("candidate", "stable"), [("flights", "mlp"), ("mlp", "flights")])
-def test_labels_on_one_side_alone_judge_nothing(bundles, candidate, stable):
-    mine, theirs = ask_both(bundles[candidate], bundles[stable], 50, 4)
+@pytest.mark.parametrize(("stable", "rows"), [("mlp", 12), ("fixed", 1)])
+def test_versions_with_other_inputs_are_asked_as_many_rows_as_well(bundles, stable, rows):
+    other = bundles[stable]
+    many = other.contract.model_copy(update={"max_rows": 64})  # counts nothing in whole requests
+    asked = ask_both(bundles["flights"], replace(other, contract=many), 50, 16)
+    assert {part.size for each in asked for part in each.rows} == {rows}
+
+
+def test_labels_of_the_candidate_alone_judge_nothing(bundles):
+    mine, theirs = ask_both(bundles["flights"], bundles["mlp"], 50, 4)
     assert (mine.probability, theirs.probability) == (None, None)
     both = ask_both(bundles["flights"], bundles["flights"], 50, 4)
     assert [each.probability for each in both] == ["probability"] * 2

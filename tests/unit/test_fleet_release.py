@@ -1,4 +1,3 @@
-import os
 import shutil
 from dataclasses import dataclass, field, replace
 
@@ -6,6 +5,7 @@ import pytest
 
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.fleet import takeover
+from slipway.fleet.client import HostStatus
 from slipway.fleet.controller import Controller
 from slipway.fleet.keys import Keys
 from slipway.fleet.release import release
@@ -80,8 +80,7 @@ def published(tmp_path_factory):
 
 
 @pytest.fixture
-def fleet(published, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut in here: 4x faster
+def fleet(published, tmp_path):
     template, versions = published
     shutil.copytree(template.root / ".slipway", tmp_path / ".slipway")
     moved = replace(
@@ -485,6 +484,30 @@ def test_a_rollback_while_a_candidate_answers_takes_the_candidate_back(fleet):
     done = rollback(fleet.controller)
     assert (done.rejected, done.stable) == (fleet.versions["two"], fleet.versions["one"])
     assert fleet.decisions[-1] == ("rejected", "two")
+
+
+@pytest.mark.parametrize("mute", ["refuses this caller", "is down"])
+def test_a_host_that_cannot_be_asked_counts_as_one_where_the_candidate_answers(
+    fleet, monkeypatch, mute
+):
+    fleet.release("one")
+    fleet.release("two")
+    fleet.leave_candidate("three")
+    refusal = HostStatus(name="a", fleet="", ready=False, problem="asks for a key")
+    status = None if mute == "is down" else refusal
+    monkeypatch.setattr(fleet.hosts, "status", lambda host: status)
+    done = rollback(fleet.controller)
+    assert (done.rejected, done.stable) == (fleet.versions["three"], fleet.versions["two"])
+    assert any(said.startswith("host a, b does not tell") for said in fleet.said)
+    assert rollback(fleet.controller).rejected == fleet.versions["two"]  # as that line says
+
+
+def test_a_candidate_that_no_host_runs_any_more_does_not_count(fleet):
+    fleet.release("one")
+    fleet.release("two")
+    fleet.leave_candidate("three")
+    fleet.hosts.refuses[fleet.versions["three"]] = "its lease has ended"
+    assert rollback(fleet.controller).rejected == fleet.versions["two"]
 
 
 def test_a_dry_run_of_a_rollback_writes_nothing(fleet):

@@ -1,5 +1,5 @@
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,18 @@ from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.golden import Golden, read_golden
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart
-from slipway.fleet.client import Answer
+from slipway.fleet.client import INFER_TIMEOUT_S, Answer
 from slipway.fleet.inventory import Host
 from slipway.fleet.protocol import Body
 from slipway.fleet.questions import Questions, make_questions
-from slipway.fleet.traffic import WARM_UP_REQUESTS, one_side, send, two_sides
+from slipway.fleet.traffic import (
+    NOT_ASKED,
+    TIMEOUTS_MAX,
+    WARM_UP_REQUESTS,
+    one_side,
+    send,
+    two_sides,
+)
 from slipway.store.split import takes_candidate
 from tests.bundles import make_payload
 
@@ -179,3 +186,42 @@ def test_a_host_that_refuses_this_caller_says_nothing_about_the_version():
     refused = Answer(1.0, error="the key is not known there", ours=True)
     with pytest.raises(SlipwayError, match="host a: the key is not known there"):
         send(OneHost(refused), [HOST], "m", [one_side(V)], [unlabelled()])
+
+
+TIMED_OUT = Answer(INFER_TIMEOUT_S * 1000.0, error="ReadTimeout: timed out")
+
+
+@dataclass
+class HangingHost:
+    """Gives the candidate's callers no answer once it has given some."""
+
+    answers: int
+    clock_s: float = 0.0
+
+    def infer(self, host, model, body, *, key, version, json_bytes=None):
+        if not takes_candidate(V, key, 50):
+            return reply("d" * 64)
+        self.answers -= 1
+        if self.answers >= 0:
+            return reply()
+        self.clock_s += INFER_TIMEOUT_S
+        return TIMED_OUT
+
+
+@pytest.mark.parametrize("answered", [0, 60])
+def test_a_version_that_hangs_is_asked_no_more_and_fails_all_the_rest(answered):
+    client = HangingHost(answered)
+    sides, asked = two_sides(V, "d" * 64, 50), unlabelled(proven=False)
+    mine, theirs = send(client, [HOST, HOST], "m", sides, [asked, asked])
+    assert client.clock_s == TIMEOUTS_MAX * INFER_TIMEOUT_S
+    unsent = 100 - answered - TIMEOUTS_MAX
+    assert (mine.requests, mine.answered) == (100, answered)
+    assert mine.errors == {TIMED_OUT.error: TIMEOUTS_MAX, NOT_ASKED.error: unsent}
+    assert (theirs.requests, theirs.answered) == (100, 100)
+
+
+def test_an_answer_or_a_quick_error_in_between_is_no_hanging():
+    quick = Answer(1.0, error="HTTP 500: the model failed")
+    answers = [TIMED_OUT, TIMED_OUT, reply(), TIMED_OUT, TIMED_OUT, quick, reply()]
+    (traffic,) = send(OneHost(*answers), [HOST], "m", [one_side(V)], [unlabelled()])
+    assert traffic.errors == {TIMED_OUT.error: 4, quick.error: 1}

@@ -1,6 +1,5 @@
 """Releases of models that were made elsewhere, on hosts that are fakes."""
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +8,7 @@ from onnx import helper
 
 from slipway.bundle.wrap.make import wrap_onnx
 from slipway.bundle.wrap.wish import Wish
+from slipway.errors import SlipwayError
 from slipway.fleet.controller import Controller
 from slipway.fleet.models import MADE_ELSEWHERE
 from slipway.fleet.release import release
@@ -22,13 +22,6 @@ CONFIG = CONFIG.model_copy(update={"lease_s": 600.0})
 
 
 @dataclass
-class Signer:
-    """What the makers of bundles need of keys."""
-
-    builder: os.PathLike
-
-
-@dataclass
 class Fleet:
     """A site whose hosts are fakes."""
 
@@ -39,8 +32,7 @@ class Fleet:
 
     def push(self, kind: str, name: str = "m", **wish) -> str:
         folder = self.site.root / f"bundle-{len(list(self.site.root.glob('bundle-*')))}"
-        keys = Signer(self.site.keys.builder)
-        wrapped = make_tensor_bundle(folder, kind, name=name, keys=keys, **wish)
+        wrapped = make_tensor_bundle(folder, kind, name=name, keys=self.site.keys, **wish)
         upload_bundle(self.site.store, folder, name)
         return wrapped.version
 
@@ -54,8 +46,7 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path, monkeypatch) -> Fleet:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power cut in here
+def fleet(tmp_path) -> Fleet:
     site = make_site(tmp_path / "project")
     return Fleet(site, FakeHosts(site.fleet, site.store, site.controller().trusted))
 
@@ -106,13 +97,16 @@ def test_a_first_release_is_held_to_every_output(fleet):
     assert "the furthest of 2 outputs" in done.reason
 
 
-@pytest.mark.parametrize("order", [("pipeline", "elsewhere"), ("elsewhere", "pipeline")])
-def test_a_pipeline_and_a_model_from_elsewhere_may_replace_each_other(fleet, order):
-    made = {
-        "pipeline": lambda: fleet.site.publish(),
-        "elsewhere": lambda: fleet.push("mlp", name="flights"),
-    }
-    one, two = (made[each]() for each in order)
+def test_a_model_of_a_pipeline_makes_no_way_for_one_that_labels_cannot_judge(fleet):
+    one, two = fleet.site.publish(), fleet.push("mlp", name="flights")
+    fleet.release(one, "flights")
+    with pytest.raises(SlipwayError, match=f"v{two[:12]} of flights cannot be judged by labels"):
+        fleet.release(two, "flights")
+    assert fleet.release(one, "flights").decision == "already serves"
+
+
+def test_a_model_of_a_pipeline_may_replace_one_from_elsewhere(fleet):
+    one, two = fleet.push("mlp", name="flights"), fleet.site.publish()
     fleet.release(one, "flights")
     done = fleet.release(two, "flights")
     assert done.decision == "promoted", done.reason
@@ -121,18 +115,19 @@ def test_a_pipeline_and_a_model_from_elsewhere_may_replace_each_other(fleet, ord
     assert any("takes other inputs than stable" in said for said in fleet.said)
 
 
-def wrap_classifier(fleet: Fleet, sign: float) -> str:
+def wrap_classifier(fleet: Fleet, sign: float, scale: float = 1.0, rows: int = 200) -> str:
     """Wrap a classifier with the labels of its rows; with another sign it is always wrong."""
-    folder = fleet.site.root / f"classifier{sign}"
+    folder = fleet.site.root / f"classifier{sign}-{scale}"
     folder.mkdir()
     nodes = [
         helper.make_node("Mul", ["x", "sign"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["y"]),
+        helper.make_node("Sigmoid", ["logit"], ["p"]),
+        helper.make_node("Mul", ["p", "scale"], ["y"]),
     ]
-    rows = {"x": ("FP32", ["rows"])}, {"y": ("FP32", ["rows"])}
-    model = to_bytes(nodes, *rows, {"sign": np.float32([sign])})
-    (folder / "model.onnx").write_bytes(model)
-    x = np.linspace(-3, 3, 40, dtype=np.float32)
+    constants = {"sign": np.float32([sign]), "scale": np.float32([scale])}
+    tensors = {"x": ("FP32", ["rows"])}, {"y": ("FP32", ["rows"])}
+    (folder / "model.onnx").write_bytes(to_bytes(nodes, *tensors, constants))
+    x = np.linspace(-3, 3, rows, dtype=np.float32)
     np.savez(folder / "rows.npz", x=x, late=(x > 0).astype(np.int8))
     wish = Wish(
         model=folder / "model.onnx",
@@ -155,6 +150,21 @@ def test_a_classifier_that_was_wrapped_with_labels_is_judged_by_them(fleet):
     done = fleet.release(wrong, "late")
     assert done.decision == "rejected"
     assert "AUC is 0, limit 0.95 (stable 1)" in done.reason
+
+
+def test_a_classifier_that_answers_above_1_is_judged_by_labels_all_the_same(fleet):
+    good, wrong = wrap_classifier(fleet, 1.0), wrap_classifier(fleet, -1.0, scale=1.2)
+    fleet.release(good, "late")
+    done = fleet.release(wrong, "late")
+    assert done.decision == "rejected"
+    assert "AUC is 0" in done.reason
+
+
+def test_a_handful_of_labels_rejects_nothing(fleet):
+    good, wrong = (wrap_classifier(fleet, sign, rows=40) for sign in (1.0, -1.0))
+    fleet.release(good, "late")
+    done = fleet.release(wrong, "late")
+    assert (done.decision, "AUC" in lines(done)) == ("promoted", False)
 
 
 def test_the_largest_difference_is_that_of_the_two_versions(fleet):

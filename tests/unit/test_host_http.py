@@ -421,6 +421,23 @@ def test_a_client_that_takes_too_long_is_let_go(
     assert client.transport.ended
 
 
+@pytest.mark.parametrize("answer", [Response(200, b""), b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_gives_the_next_request_no_more_time_for_its_head(answer: Respond) -> None:
+    def conversation() -> Client:
+        client = Client(answer=False).send(
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX: "
+        )
+        client.waiting[0](answer)
+        now = asyncio.get_running_loop().time()
+        client.listener.expire(now + LIMITS.head_s - 0.5)
+        assert not client.transport.ended
+        client.listener.expire(now + LIMITS.head_s + 0.5)
+        return client
+
+    client = talk(conversation)
+    assert client.statuses == [200, 408]
+
+
 def test_a_request_that_is_being_answered_has_all_the_time() -> None:
     def conversation() -> Client:
         client = Client(answer=False).send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

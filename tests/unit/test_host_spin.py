@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from time import perf_counter
-from typing import Any
 
 import pytest
 
@@ -11,39 +9,40 @@ from slipway.host.engine.spin import Spin
 from tests.engines import Bench, on_loop
 
 PAUSE_S = 0.02
+LOOK_S = 0.001
 
 
-def looks(calls: list[tuple[int, float, float]]) -> tuple[int, float]:
-    """Return how often the loop was kept awake after these runs, and for how long in all.
+def looks(calls: list[tuple[int, float, float]], pause_s: float = PAUSE_S) -> int:
+    """Return how often the loop looks after these runs; a look takes `LOOK_S`.
 
-    Each run: its requests, its begin and its end, in seconds from now.
+    Each run: its requests, its begin and its end, in seconds of a clock that begins at 10.
     """
 
-    async def run() -> tuple[int, float]:
-        spin = Spin(PAUSE_S)
-        loop = asyncio.get_running_loop()
-        times: list[float] = []
-        call_soon: Callable[..., Any] = loop.call_soon
+    async def run() -> int:
+        now, count = 10.0, 0
 
-        def counted(callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if getattr(callback, "__self__", None) is spin:
-                times.append(perf_counter())
-            return call_soon(callback, *args, **kwargs)
+        def clock() -> float:
+            nonlocal now
+            now += LOOK_S
+            return now
 
-        loop.call_soon = counted  # type: ignore[method-assign]
-        now = perf_counter()
-        for jobs, started, ended in calls:
-            spin.served(jobs, now + started, now + ended)
-        await asyncio.sleep(3 * PAUSE_S)
-        return len(times), times[-1] - now if times else 0.0
+        begun: list[Callable[[], None]] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "call_soon", begun.append)
+            spin = Spin(pause_s, clock)
+            for jobs, started, ended in calls:
+                spin.served(jobs, now + started, now + ended)
+            assert len(begun) <= 1  # a pause is not begun twice
+            while begun:
+                begun.pop()()
+                count += 1
+        return count
 
     return asyncio.run(run())
 
 
 def test_a_lone_request_soon_after_another_keeps_the_loop_awake_for_the_pause() -> None:
-    count, last_s = looks([(1, -0.002, -0.001), (1, 0.0, 0.0)])
-    assert count > 10
-    assert 0.5 * PAUSE_S < last_s < 2 * PAUSE_S
+    assert looks([(1, -0.002, -0.001), (1, 0.0, 0.0005)]) == (PAUSE_S + LOOK_S) / LOOK_S
 
 
 @pytest.mark.parametrize(
@@ -52,24 +51,24 @@ def test_a_lone_request_soon_after_another_keeps_the_loop_awake_for_the_pause() 
         [(1, 0.0, 0.0)],  # the first of all
         [(1, -1.0, -0.5), (1, 0.0, 0.0)],  # rare
         [(1, -0.002, -0.001), (2, 0.0, 0.0)],  # two at once: there is load
+        [(1, -0.003, -0.001), (1, -0.002, 0.0)],  # began before the last had ended: there is load
+        [(1, -0.03, -0.001), (1, -0.0011, 0.0), (1, -0.0001, 0.01)],
     ],
 )
 def test_otherwise_the_loop_sleeps(calls: list[tuple[int, float, float]]) -> None:
-    assert looks(calls) == (0, 0.0)
+    assert looks(calls) == 0
 
 
-def test_one_pause_is_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        begun: list[Any] = []
-        spin = Spin(PAUSE_S)
-        now = perf_counter()
-        with monkeypatch.context() as patched:
-            patched.setattr(asyncio.get_running_loop(), "call_soon", begun.append)
-            for n in range(3):
-                spin.served(1, now + n * PAUSE_S / 4, now + n * PAUSE_S / 4)
-        assert len(begun) == 1
+@pytest.mark.parametrize("started", [0.0, -0.002, 1e-9])
+def test_a_pause_of_zero_is_none_at_all(started: float) -> None:
+    assert looks([(1, -0.002, -0.001), (1, -0.001 + started, 0.0)], pause_s=0.0) == 0
 
-    asyncio.run(run())
+
+def test_each_request_of_such_a_caller_prolongs_the_one_pause() -> None:
+    quarter = PAUSE_S / 4
+    alone = looks([(1, -0.002, -0.001), (1, 0.0, 0.0)])
+    further = looks([(1, -0.002, -0.001), *((1, n * quarter, n * quarter) for n in range(3))])
+    assert further - alone == 2 * quarter / LOOK_S
 
 
 def test_an_engine_on_the_loop_tells_of_every_run() -> None:

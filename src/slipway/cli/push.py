@@ -1,5 +1,6 @@
 """The command that brings a finished bundle to a fleet: bundle push."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from slipway.errors import BundleRefused
 
 if TYPE_CHECKING:
     from slipway.bundle.verify import Verified
+    from slipway.store.objects import Store
 
 
 @click.command()
@@ -42,6 +44,8 @@ def push(folder: Path, fleet_name: str, as_json: bool) -> None:
     model, version = bundle.manifest.name, bundle.manifest.version
     store = Store(fleet.store)
     new = upload_bundle(store, folder, model)
+    if not new:
+        bundle = _check_stored(store, model, version, fleet.trusted_keys)
     release = f"slipway release {model} --version {short(version)} --fleet {fleet_name}"
     if as_json:
         told = {"model": model, "version": version, "store": store.url, "new": new}
@@ -74,3 +78,20 @@ def _check(folder: Path, trusted: Path) -> "Verified":
             f"{folder}: {refusal}. If you know whose key it is, let this fleet trust its public"
             f" half: install -D -m 644 KEY.pub {trusted / 'builder'}/KEY.pub"
         ) from None
+
+
+def _check_stored(store: "Store", model: str, version: str, trusted: Path) -> "Verified":
+    """Check the bundle that was there already: its signature stays, and may be another's."""
+    from slipway.bundle.signing import TrustedKeys
+    from slipway.bundle.verify import verify_bundle
+    from slipway.store.bundles import download_bundle
+
+    with tempfile.TemporaryDirectory(prefix="slipway-push-") as folder:
+        into = download_bundle(store, model, version, Path(folder) / version)
+        try:
+            return verify_bundle(into, TrustedKeys.load(trusted))
+        except BundleRefused as refusal:
+            raise BundleRefused(
+                f"store {store.url}: this version lies there already, and no host would load it:"
+                f" {refusal}. Remove bundles/{model}/{version} from the store and push again"
+            ) from None

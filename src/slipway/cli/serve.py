@@ -18,7 +18,7 @@ from slipway.errors import SlipwayError
 
 if TYPE_CHECKING:
     from slipway.fleet.client import HostStatus, ModelStatus
-    from slipway.fleet.inventory import Fleet
+    from slipway.fleet.inventory import Credentials, Fleet
 
 TABLE_WIDTH = 240
 """Wider than any row: a narrow terminal wraps, and nothing is cut off."""
@@ -72,7 +72,8 @@ def rollback(model: str, fleet_name: str, why: str, dry_run: bool, as_json: bool
     root = find_root()
     fleet = load_fleet(root, fleet_name)
     check_released(root, model, Store(fleet.store), fleet.name)
-    controller = Controller.open(fleet, model, find_keys(root).release, say)
+    usable = _usable_credentials(fleet)
+    controller = Controller.open(fleet, model, find_keys(root).release, say, credentials=usable)
     done = take_back(controller, dry_run=dry_run, why=why)
     if as_json:
         show_json(done.to_dict())
@@ -81,6 +82,19 @@ def rollback(model: str, fleet_name: str, why: str, dry_run: bool, as_json: bool
     for name, what in done.hosts.items():
         click.echo(f"  host {name}: {what}")
     return 0 if done.ok else 1
+
+
+def _usable_credentials(fleet: "Fleet") -> "Credentials":
+    """Return the fleet's credentials, or none: a rollback is written without asking any host."""
+    from slipway.fleet.credentials import check
+    from slipway.fleet.inventory import NO_CREDENTIALS
+
+    try:
+        check(fleet.credentials)
+    except SlipwayError as error:
+        say(f"{error}. The hosts are asked without credentials; the rollback itself needs none")
+        return NO_CREDENTIALS
+    return fleet.credentials
 
 
 @click.group()

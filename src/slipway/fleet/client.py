@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway.fleet.credentials import (
     REFUSALS,
     KeyFile,
+    Stranger,
     explain_refusal,
     explain_tls,
     trust,
@@ -112,16 +113,19 @@ class HttpClient:
 
     def status(self, host: Host) -> HostStatus | None:
         """Read `/status` of the admin listener, and see once that callers reach the host, too."""
-        if (why := self._key.stranger(host.admin_port)) is not None:
-            return HostStatus(name=host.name, fleet="", ready=False, problem=why)
         try:
             response = self._http.get(
-                f"{host.admin_url}/status", headers=self._key.header(), timeout=STATUS_TIMEOUT_S
+                f"{host.admin_url}/status",
+                headers=self._key.header(),
+                timeout=STATUS_TIMEOUT_S,
+                extensions={"trace": self._key.look},
             )
             if (why := self._refused(response, "the scope admin")) is not None:
                 return HostStatus(name=host.name, fleet="", ready=False, problem=why)
             response.raise_for_status()
             told = HostStatus.model_validate_json(response.content)
+        except Stranger as stranger:
+            return HostStatus(name=host.name, fleet="", ready=False, problem=str(stranger))
         except (httpx.HTTPError, ValidationError):
             return None
         if (why := self._not_reached(host)) is not None:
@@ -143,6 +147,8 @@ class HttpClient:
         headers = {"Content-Type": "application/json", "Slipway-Key": key, **self._key.header()}
         if json_bytes is not None:
             headers |= {"Content-Type": "application/octet-stream", JSON_LENGTH: str(json_bytes)}
+        # Over TLS a stranger would have to show a certificate.
+        extensions = {} if host.tls else {"trace": self._key.look}
         started = time.perf_counter()
         try:
             response = self._http.post(
@@ -150,7 +156,10 @@ class HttpClient:
                 content=body,
                 headers=headers,
                 timeout=INFER_TIMEOUT_S,
+                extensions=extensions,
             )
+        except Stranger as stranger:
+            return Answer(_ms_since(started), error=str(stranger), ours=True)
         except httpx.HTTPError as error:
             why = explain_tls(error, self._credentials.ca)
             said = why or f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ from typing import Any
 from slipway.bundle.signing import TrustedKeys
 from slipway.errors import AlreadyExists, ChannelRefused, SlipwayError
 from slipway.fleet.client import HostClient, HttpClient
-from slipway.fleet.inventory import Fleet
+from slipway.fleet.inventory import Credentials, Fleet
 from slipway.fleet.watch import Clock, Role, Uptake, wait_for
 from slipway.store.channel import (
     Candidate,
@@ -54,14 +54,18 @@ class Controller:
         release_key: Path,
         say: Callable[[str], None],
         run: str | None = None,
+        credentials: Credentials | None = None,
     ) -> "Controller":
-        """Take the fleet's own store, real hosts and the real clock."""
+        """Take the fleet's own store, real hosts and the real clock.
+
+        `credentials` stand in for those of the fleet.
+        """
         return cls(
             fleet=fleet,
             model=model,
             store=Store(fleet.store),
             release_key=release_key,
-            client=HttpClient(fleet.credentials),
+            client=HttpClient(fleet.credentials if credentials is None else credentials),
             clock=Clock(),
             say=say,
             run=run,

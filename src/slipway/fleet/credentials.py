@@ -7,15 +7,16 @@ The secret goes from its file into one header and nowhere else: no message, log,
 import os
 import re
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
 from slipway.errors import SlipwayError
 from slipway.fleet.inventory import Credentials
-from slipway.fleet.processes import listening_users
+from slipway.fleet.processes import users_behind
 from slipway.guarded_files import PUBLISHED, SECRET, Stamp, read_guarded, stamp
 
 TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
@@ -26,6 +27,10 @@ MAKE_ONE: Final = "slipway keys add --file KEYS --name NAME --scope infer --scop
 
 REFUSALS: Final = frozenset({401, 403, 429})
 """Statuses that are about who asks."""
+
+
+class Stranger(SlipwayError):
+    """Somebody else would have learned the secret."""
 
 
 class KeyFile:
@@ -50,20 +55,30 @@ class KeyFile:
                 self._load(self._path)
         return self._header
 
-    def stranger(self, port: int) -> str | None:
-        """Say who would learn the secret: a port of loopback belongs to whoever took it first.
+    def look(self, event: str, info: Mapping[str, Any]) -> None:
+        """See who is at the other end of a new connection, before anything goes over it.
 
-        None if the listener is root's, of this user, or of whom the file belongs to.
+        A port of loopback belongs to whoever took it first. Raise Stranger unless that is root,
+        this user, or the one whom the file belongs to. For httpx, as the extension `trace`.
         """
-        if self._path is None:
-            return None
+        if self._path is None or event != "connection.connect_tcp.complete":
+            return
+        stream = info["return_value"]
         friends = {0, os.getuid()}
         with suppress(OSError):
             friends.add(self._path.stat().st_uid)
-        if others := listening_users(port) - friends:
+        try:
+            server, client = (
+                stream.get_extra_info(end)[:2] for end in ("server_addr", "client_addr")
+            )
+        except OSError:  # it hung up: nobody is there to learn anything
+            return
+        if others := users_behind(server, client) - friends:
+            stream.close()
             named = ", ".join(map(str, sorted(others)))
-            return f"was not asked: port {port} is held by a process of another user ({named})"
-        return None
+            raise Stranger(
+                f"was not asked: port {server[1]} is held by a process of another user ({named})"
+            )
 
     def _load(self, path: Path) -> None:
         """Look before reading: a change in between is then found the next time."""

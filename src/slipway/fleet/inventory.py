@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from slipway.config import NAME
 from slipway.errors import ConfigError
@@ -19,6 +19,19 @@ ADMIN_ADDRESS = "127.0.0.1"
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 FilesT = TypeVar("FilesT", "Tls", "Credentials")
+
+
+def _is_no_secret(path: Path) -> Path:
+    """Keep a secret that was put in the wrong place out of every message about files."""
+    if PREFIX in str(path):
+        raise ValueError(
+            "is a secret, not the name of a file: git and logs would keep it; revoke it, and"
+            " put a new one into a file that only you can read"
+        )
+    return path
+
+
+File = Annotated[Path, AfterValidator(_is_no_secret)]
 
 
 class HostConfig(Section):
@@ -75,30 +88,19 @@ class Host(HostConfig):
 class Tls(Section):
     """What the hosts show to callers; both files may be replaced while they run."""
 
-    certificate: Path
+    certificate: File
     """Certificate chain, leaf first, valid for the hosts' addresses (IP:127.0.0.1)."""
-    key: Path
+    key: File
     """Its key, mode 0640 at most."""
 
 
 class Credentials(Section):
     """What this project shows to hosts, and what hosts must show to it."""
 
-    key_file: Path | None = None
+    key_file: File | None = None
     """File of one secret, mode 0640 at most; its key has the scopes infer and admin."""
-    ca: Path | None = None
+    ca: File | None = None
     """Certificates of the authorities that vouch for the hosts; nobody else is believed."""
-
-    @field_validator("key_file")
-    @classmethod
-    def _is_no_secret(cls, path: Path | None) -> Path | None:
-        """Keep a secret that was put in the wrong place out of every message about files."""
-        if path is not None and path.name.startswith(PREFIX):
-            raise ValueError(
-                "is a secret, not the name of a file: git and logs would keep it; revoke it, and"
-                " put a new one into a file that only you can read"
-            )
-        return path
 
 
 NO_CREDENTIALS: Final = Credentials()
@@ -117,7 +119,7 @@ class FleetConfig(Section):
     """How hosts are started: `local` is a process on this machine."""
     hosts: Annotated[list[HostConfig], Field(min_length=1)]
     """The hosts that serve together."""
-    api_keys: Path | None = None
+    api_keys: File | None = None
     """Who may ask the hosts: a file of `slipway keys`; left out: everyone on this machine."""
     tls: Tls | None = None
     """What the hosts speak TLS with; left out: they speak plain HTTP."""

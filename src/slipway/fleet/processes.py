@@ -9,13 +9,18 @@ import contextlib
 import os
 import select
 import signal
+import struct
 import time
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 START_TIME_FIELD = 22
 """proc(5): `starttime` is the 22nd field of /proc/PID/stat."""
+
+LISTENS = "0A"
+"""The kernel's state of a socket that listens."""
 
 
 class Process(BaseModel):
@@ -62,7 +67,9 @@ def stop(processes: list[Process], grace_s: float) -> list[Process]:
 
 def listener(port: int) -> str:
     """Say which process listens on a TCP port, as far as this user may see it."""
-    inodes = {f"socket:[{row[9]}]" for row in _listening(port)}
+    end = f":{port:04X}"
+    rows = [row for row in _sockets() if row[3] == LISTENS and row[1].endswith(end)]
+    inodes = {f"socket:[{row[9]}]" for row in rows}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             for link in (folder / "fd").iterdir():
@@ -72,9 +79,19 @@ def listener(port: int) -> str:
     return "another process"
 
 
-def listening_users(port: int) -> set[int]:
-    """Return the users whose processes listen on a TCP port of this machine."""
-    return {int(row[7]) for row in _listening(port)}
+def users_behind(server: tuple[str, int], client: tuple[str, int]) -> set[int]:
+    """Return the users at the other end of a TCP connection within this machine.
+
+    That is who listens there, or who closed the listener after he had taken the connection. A
+    listener of just this address has it, however many others listen on all addresses.
+    """
+    rows, here, there = _sockets(), _written(*server), _written(*client)
+    everywhere = _written("0.0.0.0", server[1]) | _written("::", server[1])  # noqa: S104 - not bound
+    taken = [row for row in rows if row[1] in here and row[2] in there]
+    listening = [row for row in rows if row[3] == LISTENS]
+    exact = [row for row in listening if row[1] in here]
+    listening = exact or [row for row in listening if row[1] in everywhere]
+    return {int(row[7]) for row in taken + listening}
 
 
 def _open(process: Process) -> int | None:
@@ -122,13 +139,20 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
-def _listening(port: int) -> list[list[str]]:
-    """Return the kernel's rows of a port's listeners: field 7 is the user, 9 the inode."""
-    found = []
+def _sockets() -> list[list[str]]:
+    """Return the kernel's rows of TCP sockets: 1 is the address, 2 the other end's, 7 the user."""
+    rows: list[str] = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
-            for row in Path(table).read_text("ascii").splitlines()[1:]:
-                fields = row.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    found.append(fields)
-    return found
+            rows += Path(table).read_text("ascii").splitlines()[1:]
+    return [row.split() for row in rows]
+
+
+def _written(address: str, port: int) -> set[str]:
+    """Write an address as these rows do, words in this machine's order; IPv4 also within IPv6."""
+    ip = ip_address(address)
+    forms: list[IPv4Address | IPv6Address] = [ip]
+    if ip.version == 4:
+        forms.append(IPv6Address(f"::ffff:{ip}"))
+    words = [struct.unpack(f"={len(form.packed) // 4}I", form.packed) for form in forms]
+    return {"".join(f"{word:08X}" for word in each) + f":{port:04X}" for each in words}

@@ -7,6 +7,7 @@ and is the form for tensors so large that reading them as text would take longer
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,13 @@ JSON_LENGTH: Final = "Inference-Header-Content-Length"
 
 JSON_VALUES_MAX: Final = 16_384
 """Of a request and its answer together; a host takes one to two milliseconds to read as many."""
+
+JSON_TYPES: Final[dict[Datatype, set[type]]] = {
+    "BYTES": {str},
+    "BOOL": {bool},
+    **{datatype: {float, int, NoneType} for datatype in FLOATS},
+}
+"""How JSON holds values of a datatype, if not as integers; null is what is no number."""
 
 BINARY_ONLY: Final[frozenset[Datatype]] = frozenset({"FP16", "BF16"})
 
@@ -46,7 +54,7 @@ def write_request(inputs: Tensors, contract: Contract, binary: bool) -> Body:
         items = [
             _head(t, inputs) | {"data": _json_data(t, inputs[t.name])} for t in contract.inputs
         ]
-        return Body(json.dumps({"inputs": items}, allow_nan=False).encode())
+        return Body(json.dumps({"inputs": items}, allow_nan=False, ensure_ascii=False).encode())
     tensors = [to_bytes(inputs[t.name]) for t in contract.inputs]
     items = [
         _head(t, inputs) | {"parameters": {"binary_data_size": len(data)}}
@@ -66,9 +74,11 @@ def read_response(content: bytes, json_bytes: int | None) -> tuple[str, dict[str
     document = json.loads(content[:length])
     position, outputs = length, {}
     for output in document["outputs"]:
-        datatype, shape = output["datatype"], [int(dim) for dim in output["shape"]]
+        datatype, shape = output["datatype"], output["shape"]
         if datatype not in DTYPES:
             raise ValueError(f"unknown datatype {datatype!r}")
+        if any(dim < 0 for dim in shape):
+            raise ValueError(f"not a shape: {shape!r}")
         if "data" in output:
             values = _from_json(output["data"], datatype).reshape(shape)
         else:
@@ -95,18 +105,15 @@ def _json_data(tensor: InputTensor, values: Array) -> list[Any]:
 
 def _from_json(data: Any, datatype: Datatype) -> Array:
     """Return values of the datatype; raise ValueError where it would change them."""
-    if datatype in FLOATS:
-        numbers = np.asarray(data, np.float64)
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is told as such
-            return (
-                float_to_bf16(numbers) if datatype == "BF16" else numbers.astype(DTYPES[datatype])
-            )
-    kind = {"BYTES": str, "BOOL": bool}.get(datatype, int)
     found = np.asarray(data, object)
-    if not all(type(value) is kind for value in found.flat):
+    if not {type(value) for value in found.flat} <= JSON_TYPES.get(datatype, {int}):
         raise ValueError(f"expected values that are {datatype}")
     try:
-        return found.astype(DTYPES[datatype])
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is told as such
+            if datatype == "BF16":
+                return float_to_bf16(found.astype(np.float64))
+            numbers = found.astype(np.float64) if datatype in FLOATS else found
+            return numbers.astype(DTYPES[datatype])
     except OverflowError:
         raise ValueError(f"a value does not fit {datatype}") from None
 

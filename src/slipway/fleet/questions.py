@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import FLOATS, as_numbers
+from slipway.bundle.format import short
 from slipway.bundle.golden import Golden, Part, Tensors, take
 from slipway.bundle.rows import is_ragged
 from slipway.bundle.verify import Verified
+from slipway.errors import SlipwayError
 from slipway.fleet.protocol import Body, needs_binary, write_request
 
 REQUEST_BYTES: Final = 1 << 20
 """About as much as one request carries, unless one row is more: hosts take 16 MiB, and 100
 requests are held in memory."""
+
+PROBABILITY: Final = (0.0, 1.0)
+"""The range of an output whose contract says that it is a probability."""
+
+LABELLED_ROWS_MIN: Final = 200
+"""Fewer labels than this judge no model that only looks like a classifier: one row would decide,
+and a rejected version never comes back."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ def make_questions(
     golden: Golden, contract: Contract, requests: int, rows_per_request: int
 ) -> Questions:
     """Cut the golden set into request bodies, going round it until there are enough."""
-    parts = _parts(golden, min(rows_per_request, contract.max_rows, _fitting(golden)), requests)
+    parts = _parts(golden, min(rows_per_request, _rows_max(golden, contract)), requests)
     expected = [take(golden.expected, part) for part in parts]
     inputs = [take(golden.inputs, part) for part in parts]
     most = max(_count(*pair) for pair in zip(inputs, expected, strict=True))
@@ -62,10 +71,12 @@ def make_questions(
     )
 
 
-def find_probability(golden: Golden, contract: Contract) -> str | None:
-    """Return the output that can be judged by labels: one number in 0..1 a row, both labels known.
+def find_probability(golden: Golden, contract: Contract, sure: bool = False) -> str | None:
+    """Return the output that can be judged by labels: one number a row, both labels known.
 
-    A model that was made elsewhere may have no labels, several outputs, or one of any shape.
+    A model that was made elsewhere may have no labels, several outputs, or one of any shape. Its
+    contract has no range, so its recorded answers must lie in 0..1 unless it is `sure` to give a
+    probability. One whose contract says so is held to it, whatever it answers.
     """
     (output, *others), labels = contract.outputs, set(golden.labels.tolist())
     if others or output.datatype not in FLOATS or output.shape not in ([-1], [-1, 1]):
@@ -73,8 +84,12 @@ def find_probability(golden: Golden, contract: Contract) -> str | None:
     answers = golden.expected[output.name]
     if not golden.batchable or labels != {0, 1} or is_ragged(answers):
         return None
+    if output.range == PROBABILITY:
+        return output.name
+    if golden.rows < LABELLED_ROWS_MIN:
+        return None
     numbers = as_numbers(answers, output.datatype)
-    return output.name if numbers.min() >= 0 and numbers.max() <= 1 else None
+    return output.name if sure or (numbers.min() >= 0 and numbers.max() <= 1) else None
 
 
 def ask_both(
@@ -82,31 +97,61 @@ def ask_both(
 ) -> tuple[Questions, Questions]:
     """Return what either side is asked: the same, or their own golden rows where inputs differ.
 
-    Labels count only where both give a probability. Of a stable version that is None, pruned
-    from the store, nobody knows; it is taken to be like the candidate.
+    Either is asked as many rows at once, so that latency compares the same work. Labels count
+    where stable is judged by them and the candidate can be; SlipwayError if it cannot. Of a
+    stable version that is None, pruned from the store, nobody knows; it is taken to be like the
+    candidate.
     """
+    both = (candidate, stable or candidate)
+    rows_per_request = min(rows_per_request, *(_rows_max(s.golden, s.contract) for s in both))
     mine = make_questions(candidate.golden, candidate.contract, requests, rows_per_request)
     if stable is None:
         return mine, replace(mine, proven=None)
-    if _asked_alike(candidate.contract, stable.contract, mine):
+    if how_asked_apart(candidate.contract, stable.contract) is None:
         probability = find_probability(stable.golden, stable.contract)
         theirs = replace(mine, proven=None, probability=probability)
     else:
         theirs = make_questions(stable.golden, stable.contract, requests, rows_per_request)
-    if mine.probability and theirs.probability:
-        return mine, theirs
-    return replace(mine, probability=None), replace(theirs, probability=None)
+    if theirs.probability is None:
+        return replace(mine, probability=None), theirs
+    return replace(mine, probability=_as_probable(candidate, stable)), theirs
 
 
-def _asked_alike(contract: Contract, other: Contract, asked: Questions) -> bool:
-    """Tell whether another version takes the same requests."""
+def how_asked_apart(candidate: Contract, stable: Contract) -> str | None:
+    """Say why the candidate cannot take the requests of stable; None where it can."""
 
-    def signature(of: Contract) -> list[Any]:
-        inputs = [(t.name, t.datatype, t.shape, t.kind, t.padding) for t in of.inputs]
-        return [of.batchable, *sorted(inputs, key=lambda each: each[0])]
+    def inputs(of: Contract) -> list[Any]:
+        found = [(t.name, t.datatype, t.shape, t.kind, t.padding) for t in of.inputs]
+        return sorted(found, key=lambda each: each[0])
 
-    fits = not other.batchable or max(rows.size for rows in asked.rows) <= other.max_rows
-    return fits and signature(contract) == signature(other)
+    if inputs(candidate) != inputs(stable):
+        return "takes other inputs than stable"
+    if candidate.batchable != stable.batchable:
+        takes = "rows", "whole requests"
+        mine, theirs = takes if candidate.batchable else reversed(takes)
+        return f"takes {mine} where stable takes {theirs}"
+    return None
+
+
+def _as_probable(candidate: Verified, stable: Verified) -> str:
+    """Return the output that is held to what stable is held to: no release may end that."""
+    found = find_probability(candidate.golden, candidate.contract, sure=True)
+    if found is None:
+        raise SlipwayError(
+            f"v{short(candidate.manifest.version)} of {candidate.manifest.name} cannot be judged by"
+            f" labels as stable v{short(stable.manifest.version)} is: that takes one number a row"
+            f" as its only output, and golden rows ({LABELLED_ROWS_MIN} or more) whose labels are"
+            " all known and of both classes. Wrap it with --labels, or release it under another"
+            " name"
+        )
+    return found
+
+
+def _rows_max(golden: Golden, contract: Contract) -> int:
+    """Count the rows that one request carries at most."""
+    if not golden.batchable:
+        return 1
+    return min(contract.max_rows, _fitting(golden), golden.rows)
 
 
 def _parts(golden: Golden, size: int, requests: int) -> list[Part]:

@@ -76,11 +76,22 @@ def rollback(
 
 
 def _candidate_answers(controller: Controller, channel: Channel | None) -> bool:
+    """Tell whether callers may be answered by the candidate: a host that does not tell may do so.
+
+    To take back a candidate too much costs a second rollback, a stable too much its version.
+    """
     if channel is None or channel.candidate is None:
         return False
-    statuses = [controller.client.status(host) for host in controller.fleet.hosts]
-    told = [s.models.get(controller.model) for s in statuses if s is not None]
-    return any(t is not None and t.candidate == channel.candidate.version for t in told)
+    asked = {host.name: controller.client.status(host) for host in controller.fleet.hosts}
+    told = [s.models.get(controller.model) for s in asked.values() if s is not None]
+    if any(t is not None and t.candidate == channel.candidate.version for t in told):
+        return True
+    if mute := [name for name, s in asked.items() if s is None or (s.problem and not s.models)]:
+        controller.say(
+            f"host {', '.join(mute)} does not tell whether the candidate answers there, so it"
+            " counts as if it did; a second rollback takes stable back"
+        )
+    return bool(mute)
 
 
 def _watch(controller: Controller, done: Rollback, serial: int, wait_s: float) -> Rollback:

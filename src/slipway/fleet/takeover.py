@@ -21,7 +21,7 @@ from slipway.fleet.judge import (
     judge,
 )
 from slipway.fleet.numbers import numbers
-from slipway.fleet.questions import Questions, ask_both, make_questions
+from slipway.fleet.questions import Questions, ask_both, how_asked_apart, make_questions
 from slipway.fleet.rollout import AlreadyServes, Canary, FirstRelease
 from slipway.fleet.traffic import one_side, send, two_sides
 from slipway.fleet.watch import Role, Uptake
@@ -250,10 +250,8 @@ def _questions(
     except BundleRefused:  # pruned from the store, or its key was: hosts have it all the same
         stable = None
     mine, theirs = ask_both(bundle, stable, config.requests, config.rows_per_request)
-    if mine.bodies is not theirs.bodies:
-        controller.say(
-            "the candidate takes other inputs than stable: each is asked its own golden rows"
-        )
+    if stable is not None and (why := how_asked_apart(bundle.contract, stable.contract)):
+        controller.say(f"the candidate {why}: each is asked its own golden rows")
     if mine.probability is None:
         controller.say(
             "no labels tell which answers are better: the candidate is judged by its errors, its"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart, add, compare_all
-from slipway.fleet.client import Answer, HostClient
+from slipway.fleet.client import INFER_TIMEOUT_S, Answer, HostClient
 from slipway.fleet.inventory import Host
 from slipway.fleet.judge import Scored, Traffic
 from slipway.fleet.questions import Questions
@@ -21,6 +21,16 @@ from slipway.store.split import takes_candidate
 
 WARM_UP_REQUESTS = 5
 """The first requests to a version pay for memory and caches; their latency is left out."""
+
+TIMEOUTS_MAX = 3
+"""A version that leaves so many requests in a row without an answer is asked no more."""
+
+NOT_ASKED = Answer(
+    INFER_TIMEOUT_S * 1000.0,
+    error=f"not asked: {TIMEOUTS_MAX} requests in a row got no answer within"
+    f" {INFER_TIMEOUT_S:.0f} s",
+)
+"""What counts as the answer to the rest: a window of them would take an hour."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +77,12 @@ def send(
             turn = list(range(len(sides)))
             answers: list[Answer | None] = [None] * len(sides)
             for s in turn if i % 2 == 0 else reversed(turn):
-                answers[s] = tallies[s].count(
-                    i, _ask(client, host, model, sides[s], questions[s], i)
+                answer = (
+                    NOT_ASKED
+                    if tallies[s].hangs
+                    else _ask(client, host, model, sides[s], questions[s], i)
                 )
+                answers[s] = tallies[s].count(i, answer)
             if comparable and answers[0] and answers[1]:
                 tallies[0].compare(answers[0], answers[1])
     return [tally.traffic() for tally in tallies]
@@ -99,6 +112,7 @@ class _Tally:
         self._version = version
         self._questions = questions
         self._requests = 0
+        self._timeouts = 0
         self._asked_rows = 0
         self._errors: Counter[str] = Counter()
         self._latencies: list[float] = []
@@ -108,12 +122,19 @@ class _Tally:
         self._proven: dict[str, Apart] = {}
         self._apart: dict[str, Apart] = {}
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the last requests all went without an answer."""
+        return self._timeouts >= TIMEOUTS_MAX
+
     def count(self, i: int, answer: Answer) -> Answer | None:
         """Take down one answer; None if it is an error, such as an answer by another version."""
         rows = self._questions.rows[i]
         numbers = np.arange(self._asked_rows, self._asked_rows + rows.size)
         self._requests += 1
         self._asked_rows += rows.size
+        timed_out = answer.error is not None and answer.latency_ms >= INFER_TIMEOUT_S * 1000.0
+        self._timeouts = self._timeouts + 1 if timed_out else 0
         if (problem := self._problem(i, answer)) is not None:
             self._errors[problem] += 1
             return None

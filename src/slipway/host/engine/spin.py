@@ -8,13 +8,15 @@ moment instead of sleeping. Under load, or where requests are rare, nothing of t
 
 import asyncio
 import os
+from collections.abc import Callable
 from time import perf_counter
 
 
 class Spin:
     """What the engines of one event loop share."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
         self._seconds = seconds
         """Longest pause between two requests that is spent awake; 0: none."""
         self._ended = 0.0
@@ -22,7 +24,7 @@ class Spin:
         self._awake = False
 
     def served(self, jobs: int, started: float, ended: float) -> None:
-        """Take note of a run on the event loop, of so many requests; times of `perf_counter`."""
+        """Take note of a run on the event loop, of so many requests; times of the clock."""
         # One that began before the last had ended: there is load.
         soon = 0 <= started - self._ended < self._seconds
         self._ended = ended
@@ -34,7 +36,7 @@ class Spin:
 
     def _look(self) -> None:
         os.sched_yield()  # whoever waits for this core goes first
-        if perf_counter() < self._until:
+        if self._clock() < self._until:
             self._again()
         else:
             self._awake = False
