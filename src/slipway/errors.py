@@ -13,6 +13,10 @@ edges only: the command line, a stage's runner, the host's reconcile loop.
 
 from collections.abc import Sequence
 
+KEY_PREFIX = "slw_"
+"""How the secret of an API key begins, so that people and scanners see what a leaked string is,
+and no message quotes one."""
+
 
 class SlipwayError(Exception):
     """A run failed for a reason that its message explains."""

@@ -13,9 +13,6 @@ SECRET: Final = 0o640
 PUBLISHED: Final = 0o755
 """The most that a file of public keys may allow: whoever could change it could sign tokens."""
 
-PREFIX: Final = "slw_"
-"""How the secret of an API key begins, so that people and scanners see what a leaked string is."""
-
 Stamp = tuple[int, int, int, int]
 
 

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from slipway.errors import ConfigError
-from slipway.guarded_files import PREFIX
+from slipway.errors import KEY_PREFIX, ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
 """A config is written by people; a larger file is a mistake or an attack."""
@@ -119,10 +118,10 @@ def _list(names: list[str]) -> str:
 def _explain_yaml(error: Exception) -> str:
     """Put an error on one line; it quotes the file, cut anywhere, unless that holds a secret."""
     mark = getattr(error, "problem_mark", None)
-    if mark is not None and PREFIX in mark.buffer:
+    if mark is not None and KEY_PREFIX in mark.buffer:
         return f"line {mark.line + 1}; the file holds a secret, so no more of it is shown"
     return " ".join(str(error).split())
 
 
 def _without_secrets(text: str) -> str:
-    return re.sub(rf"{PREFIX}[\w-]*", f"{PREFIX}…", text)
+    return re.sub(rf"{KEY_PREFIX}[\w-]*", f"{KEY_PREFIX}…", text)

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from slipway.host.guard.keys import PREFIX
+from slipway.errors import KEY_PREFIX
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.certificates import make_certificate
 from tests.collector import Collector
@@ -276,6 +276,6 @@ def test_everything_at_once_answers_and_tells_no_secret(tmp_path: Path) -> None:
     assert host.log in written
     for words in [*said, *collector.raw, *(path.read_bytes() for path in written)]:
         assert secret.encode() not in words
-        assert secret.removeprefix(PREFIX).encode() not in words
+        assert secret.removeprefix(KEY_PREFIX).encode() not in words
     assert "Traceback" not in host.log.read_text()
     assert os.stat(tmp_path / "out" / "audit.jsonl").st_mode & 0o007 == 0

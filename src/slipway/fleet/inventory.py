@@ -9,8 +9,7 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from slipway.config import NAME
-from slipway.errors import ConfigError
-from slipway.guarded_files import PREFIX
+from slipway.errors import KEY_PREFIX, ConfigError
 from slipway.sections import Section, parse, suggest
 
 ADMIN_ADDRESS = "127.0.0.1"
@@ -23,7 +22,7 @@ FilesT = TypeVar("FilesT", "Tls", "Credentials")
 
 def _is_no_secret(path: Path) -> Path:
     """Keep a secret that was put in the wrong place out of every message about files."""
-    if PREFIX in str(path):
+    if KEY_PREFIX in str(path):
         raise ValueError(
             "is a secret, not the name of a file: git and logs would keep it; revoke it, and"
             " put a new one into a file that only you can read"

@@ -27,8 +27,8 @@ from slipway.bundle.format import (
     sync_folder,
     write_durably,
 )
-from slipway.errors import SlipwayError
-from slipway.guarded_files import PREFIX, SECRET, read_guarded
+from slipway.errors import KEY_PREFIX, SlipwayError
+from slipway.guarded_files import SECRET, read_guarded
 from slipway.host.guard.policy import Scope
 from slipway.host.guard.rate import Limits
 from slipway.host.wire.routes import NAME
@@ -93,7 +93,7 @@ class KeyFile(Document):
 
 def new_secret() -> str:
     """Make the secret of one key."""
-    return PREFIX + secrets.token_urlsafe(32)
+    return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def digest(secret: bytes) -> str:
