@@ -185,9 +185,9 @@ def test_a_client_that_cancels_frees_its_place(host: GrpcHost, channel: grpc.Cha
 def test_a_deadline_reaches_the_queue(host: GrpcHost, channel: grpc.Channel) -> None:
     engine = host.engines[A]
     engine.hold = True
-    future = method(channel, "ModelInfer").future(make_request(), timeout=5)
+    future = method(channel, "ModelInfer").future(make_request(), timeout=60)
     wait(lambda: engine.jobs)
-    assert 4 < engine.jobs[0].deadline - engine.jobs[0].arrived <= 5
+    assert 50 < engine.jobs[0].deadline - engine.jobs[0].arrived <= 60
     host.call(engine.expire)
     assert future.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     engine.jobs.clear()
