@@ -1,6 +1,7 @@
 import os
 import socket
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -48,6 +49,14 @@ def test_a_port_that_is_free_is_no_problem_and_one_in_use_is_named(site):
         problem = launch.port_problem("127.0.0.1", taken.getsockname()[1])
     assert problem is not None
     assert problem.startswith(f"in use by process {os.getpid()}")
+
+
+def test_a_port_that_is_let_go_in_a_moment_is_waited_for(site):
+    host = site.fleet.hosts[0]
+    taken = socket.create_server((host.address, host.port))
+    threading.Timer(0.2, taken.close).start()
+    with pytest.raises(SlipwayError, match="was not live"):  # and not that the port is in use
+        launch.up(site.fleet, Silent(), site.said.append, wait_s=0.1)
 
 
 def test_an_address_that_this_machine_does_not_have_is_not_called_in_use():

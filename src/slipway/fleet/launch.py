@@ -28,6 +28,9 @@ STOP_WAIT_S = 30.0
 REFUSED_WAIT_S = 3.0
 """Hosts that run take up a new key within about a second; one that refuses longer means it."""
 
+RELEASED_WAIT_S = 1.0
+"""How long the port of a host that was killed may be held by threads that are still ending."""
+
 POLL_S = 0.05
 """How often a starting host is asked whether it is live."""
 
@@ -152,17 +155,24 @@ def _runs(fleet: Fleet, host: Host) -> bool:
 
 
 def _refuse_ports_in_use(hosts: list[Host]) -> None:
-    problems = [
+    """Raise SlipwayError for ports that others hold; a host that was killed lets go in a moment."""
+    deadline = time.monotonic() + RELEASED_WAIT_S
+    while problems := _ports_in_use(hosts):
+        if time.monotonic() > deadline:
+            raise SlipwayError(
+                "; ".join(problems) + "; no host was started. Stop that process or give the host"
+                " another port in configs/fleets/"
+            )
+        time.sleep(POLL_S)
+
+
+def _ports_in_use(hosts: list[Host]) -> list[str]:
+    return [
         f"port {port} of host {host.name} is {problem}"
         for host in hosts
         for address, port in host.listeners
         if (problem := port_problem(address, port)) is not None
     ]
-    if problems:
-        raise SlipwayError(
-            "; ".join(problems) + "; no host was started. Stop that process or give the host"
-            " another port in configs/fleets/"
-        )
 
 
 def _start(fleet: Fleet, host: Host) -> Process:
