@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from slipway.bundle.session import open_session
 from slipway.store.bundles import upload_bundle
 from slipway.store.channel import Candidate, Channel, next_channel, write_channel
 from slipway.store.lease import beat
 from slipway.store.objects import Store
-from tests.bundles import Keys, make_bundle, make_keys
+from tests.bundles import CPU, Keys, make_bundle, make_keys, make_model
 
 FLEET = "local"
 WAIT_S = 20.0
@@ -233,3 +236,9 @@ def free_port() -> int:
 def environment() -> dict[str, str]:
     """Return the environment for a child, in which the tests' own options mean nothing."""
     return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+
+
+def answers(bias: float) -> float:
+    """Return what the model with this bias says about the usual row."""
+    inputs = {"carrier": np.array(["AA"], object), "delay": np.array([12.0], np.float32)}
+    return float(open_session(make_model(bias), CPU, 1).run(inputs)["probability"][0])
