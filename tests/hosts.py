@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -242,3 +242,14 @@ def answers(bias: float) -> float:
     """Return what the model with this bias says about the usual row."""
     inputs = {"carrier": np.array(["AA"], object), "delay": np.array([12.0], np.float32)}
     return float(open_session(make_model(bias), CPU, 1).run(inputs)["probability"][0])
+
+
+def serve_one(folder: Path) -> Iterator[HostProcess]:
+    """Run a host that serves one version."""
+    site = Site(folder)
+    version = site.publish()
+    site.point(version)
+    host = HostProcess(site).start()
+    host.wait_for(stable=version)
+    yield host
+    host.stop(signal.SIGKILL)

@@ -35,7 +35,7 @@ HONEST = 16
 SETTLE_S = 1.0
 LEAST = "19"
 """Niceness of the attacker's session. An attacker has a machine of its own; here its own looking
-at 2,000 sockets would take 0.8 of a core, which is no harm that slow connections do."""
+at 2,000 sockets would take much of a core, which is no harm that slow connections do."""
 ESTABLISHED = "01"
 """State of a connection in /proc/net/tcp."""
 

@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.hosts import HostProcess, Site
+from tests.hosts import HostProcess, serve_one
 from tests.prefect_server import PrefectServer
 from tests.project import make_project, pin, stage
 
@@ -49,10 +48,4 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     """A host with one version, for tests that leave what it serves alone."""
-    site = Site(tmp_path_factory.mktemp("shared"))
-    version = site.publish()
-    site.point(version)
-    host = HostProcess(site).start()
-    host.wait_for(stable=version)
-    yield host
-    host.stop(signal.SIGKILL)
+    yield from serve_one(tmp_path_factory.mktemp("shared"))

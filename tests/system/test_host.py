@@ -20,7 +20,7 @@ from slipway.bundle.format import EVIDENCE_FILES, MANIFEST, PAYLOAD_FILES, SIGNA
 from slipway.store.bundles import upload_bundle
 from slipway.store.split import takes_candidate
 from tests.bundles import make_bundle, make_keys
-from tests.hosts import FLEET, HostProcess, Site, answers, environment, row
+from tests.hosts import FLEET, HostProcess, Site, answers, environment, row, serve_one
 
 BUNDLE_FILES = sorted((*PAYLOAD_FILES, *EVIDENCE_FILES, MANIFEST, SIGNATURE))
 
@@ -95,13 +95,7 @@ def test_a_bundle_with_one_changed_byte_is_refused_and_stable_serves_on(
 @pytest.fixture(scope="module")
 def tampering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     """A host whose store is tampered with; its stable version never changes."""
-    site = Site(tmp_path_factory.mktemp("tampering"))
-    version = site.publish()
-    site.point(version)
-    host = HostProcess(site).start()
-    host.wait_for(stable=version)
-    yield host
-    host.stop(signal.SIGKILL)
+    yield from serve_one(tmp_path_factory.mktemp("tampering"))
 
 
 @pytest.mark.parametrize(

@@ -499,6 +499,8 @@ def test_a_host_that_cannot_be_asked_counts_as_one_where_the_candidate_answers(
     done = rollback(fleet.controller)
     assert (done.rejected, done.stable) == (fleet.versions["three"], fleet.versions["two"])
     assert any(said.startswith("host a, b does not tell") for said in fleet.said)
+    does = "asks for a key" if status else "down; takes it up when it starts"
+    assert (done.ok, done.hosts) == (True, dict.fromkeys("ab", does))  # nobody is waited for
     assert rollback(fleet.controller).rejected == fleet.versions["two"]  # as that line says
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from slipway.bundle.format import short
 from slipway.errors import SlipwayError
+from slipway.fleet.client import HostStatus
 from slipway.fleet.controller import Controller
 from slipway.fleet.rollout import GoBack, plan_rollback, previous_stable
 from slipway.store.channel import Channel
@@ -86,7 +87,7 @@ def _candidate_answers(controller: Controller, channel: Channel | None) -> bool:
     told = [s.models.get(controller.model) for s in asked.values() if s is not None]
     if any(t is not None and t.candidate == channel.candidate.version for t in told):
         return True
-    if mute := [name for name, s in asked.items() if s is None or (s.problem and not s.models)]:
+    if mute := [name for name, status in asked.items() if not _tells(status)]:
         controller.say(
             f"host {', '.join(mute)} does not tell whether the candidate answers there, so it"
             " counts as if it did; a second rollback takes stable back"
@@ -94,10 +95,19 @@ def _candidate_answers(controller: Controller, channel: Channel | None) -> bool:
     return bool(mute)
 
 
+def _tells(status: HostStatus | None) -> bool:
+    """Tell a host that says what it serves from one that is down or refuses to say it."""
+    return status is not None and not (status.problem and not status.models)
+
+
 def _watch(controller: Controller, done: Rollback, serial: int, wait_s: float) -> Rollback:
     """Wait for the hosts that answer; the others take it up when they come back."""
-    up = tuple(h for h in controller.fleet.hosts if controller.client.status(h) is not None)
-    hosts = {h.name: "down; takes it up when it starts" for h in controller.fleet.hosts}
+    asked = {host.name: controller.client.status(host) for host in controller.fleet.hosts}
+    up = tuple(host for host in controller.fleet.hosts if _tells(asked[host.name]))
+    hosts = {
+        name: (status and status.problem) or "down; takes it up when it starts"
+        for name, status in asked.items()
+    }
     if not up:
         return replace(done, hosts=hosts)
     reachable = replace(controller, fleet=replace(controller.fleet, hosts=up))

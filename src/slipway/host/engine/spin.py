@@ -1,7 +1,7 @@
 """Stay awake for a caller who waits for each answer before it asks again.
 
 Between two such requests there is less time than it costs to put a processor to sleep and wake
-it: on the machine of docs/benchmarks.md that was 60 of 170 µs. So after a request that came
+it (docs/benchmarks.md has both figures). So after a request that came
 alone and soon after the one before, the event loop looks at its sockets again and again for a
 moment instead of sleeping. Under load, or where requests are rare, nothing of this happens.
 """
