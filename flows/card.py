@@ -7,7 +7,7 @@ from data, so whatever Markdown would act on is escaped on its way in.
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from flows.facts import Facts
 from flows.panels import splits
 from flows.wording import FILTERS, number, share
 from slipway.bundle.contract import Contract, InputTensor, read_contract
+from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import read_golden
 from slipway.fleet.questions import make_questions
+from slipway.problem import Measure
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -56,6 +58,8 @@ def card(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], fa
         proof=proof,
         lineage=lineage,
         facts=facts,
+        problem=facts.problem,
+        signs=SIGNS,
         splits=splits(facts),
         limits=limits(facts),
         known=known_values,
@@ -95,7 +99,7 @@ def limits(facts: Facts) -> list[str]:
         f"{column} {value}"
         for column, values in (facts.metrics.get("slices") or {}).items()
         for value, measured in values.items()
-        if measured.get("auc") is None or (number(measured.get("rows")) or 0) < facts.slice_rows_min
+        if not is_telling(measured, facts)
     ]
     if small:
         found.append(
@@ -120,14 +124,22 @@ def _judged(facts: Facts) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
     found = {}
     for column, values in (facts.metrics.get("slices") or {}).items():
         large = [
-            (value, measured)
-            for value, measured in values.items()
-            if number(measured.get("auc")) is not None
-            and (number(measured.get("rows")) or 0) >= facts.slice_rows_min
+            (value, measured) for value, measured in values.items() if is_telling(measured, facts)
         ]
         if large:
-            found[column] = sorted(large, key=lambda pair: -pair[1]["auc"])
+            found[column] = sorted(large, key=_by(facts.problem.primary))
     return found
+
+
+def is_telling(measured: Mapping[str, Any], facts: Facts) -> bool:
+    """Tell whether a slice is large enough, and of both classes, to mean something."""
+    known = number(measured.get(facts.problem.primary.key)) is not None
+    return known and (number(measured.get("rows")) or 0) >= facts.slice_rows_min
+
+
+def _by(primary: Measure) -> Callable[[tuple[str, Mapping[str, Any]]], float]:
+    """Order slices, best first."""
+    return lambda pair: primary.loss(pair[1][primary.key], 0.0)
 
 
 def _escape(value: Any) -> Any:

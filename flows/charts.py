@@ -13,12 +13,11 @@ from statistics import fmean
 from typing import Any
 
 from flows.wording import number
+from slipway.problem import Measure
+from slipway.statistics.intervals import wilson
 
 BUCKETS = 120
 """Points drawn of a long curve; each stands for the mean and the range of its steps."""
-
-NORMAL_95 = 1.96
-"""Half-width of a 95 % interval in standard deviations."""
 
 Point = tuple[float, float]
 
@@ -120,34 +119,6 @@ def buckets(
     ]
 
 
-def wilson(hits: float, rows: float) -> tuple[float, float]:
-    """Give the 95 % interval of a share (Wilson 1927); honest where few rows hit."""
-    if rows <= 0:
-        return 0.0, 1.0
-    z2, seen = NORMAL_95**2, hits / rows
-    middle = (seen + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = math.sqrt(max(seen * (1 - seen) / rows + z2 / (4 * rows**2), 0.0))
-    return (
-        max(0.0, middle - NORMAL_95 * half / (1 + z2 / rows)),
-        min(1.0, middle + NORMAL_95 * half / (1 + z2 / rows)),
-    )
-
-
-def auc_interval(auc: float, positives: float, rows: float) -> tuple[float, float] | None:
-    """Give the 95 % interval of an AUC (Hanley and McNeil 1982), None with one class only."""
-    negatives = rows - positives
-    if positives < 1 or negatives < 1:
-        return None
-    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    variance = (
-        auc * (1 - auc)
-        + (positives - 1) * (both_positive - auc**2)
-        + (negatives - 1) * (both_negative - auc**2)
-    ) / (positives * negatives)
-    half = NORMAL_95 * math.sqrt(max(variance, 0.0))
-    return max(0.0, auc - half), min(1.0, auc + half)
-
-
 def path(points: Iterable[Point]) -> str:
     """Write points as an SVG path."""
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
@@ -159,10 +130,10 @@ def pairs(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> list[Point]:
     return [(a, b) for a, b in read if a is not None and b is not None]
 
 
-def loss_chart(history: Mapping[str, Any]) -> Chart | None:
+def loss_chart(history: Mapping[str, Any], measure: Measure) -> Chart | None:
     """Draw the training loss (mean and range of neighbouring steps) and the validation loss."""
     steps = pairs(history.get("steps") or [], "step", "train_loss")
-    judged = pairs(history.get("evaluations") or [], "step", "log_loss")
+    judged = pairs(history.get("evaluations") or [], "step", measure.key)
     if len(steps) < 2 and len(judged) < 2:
         return None
     trained = buckets(steps)
@@ -175,17 +146,18 @@ def loss_chart(history: Mapping[str, Any]) -> Chart | None:
         lower = [(x.at(at), y.at(low)) for at, _, low, _ in reversed(trained)]
         curves["band"] = path(upper + lower) + "Z"
         curves["faint"] = path((x.at(at), y.at(mean)) for at, mean, _, _ in trained)
-    return _training_chart("Log loss by training step", history, judged, x, y, curves)
+    return _training_chart(f"{measure.title} by training step", history, judged, x, y, curves)
 
 
-def auc_chart(history: Mapping[str, Any]) -> Chart | None:
-    """Draw the validation AUC over the steps of training."""
-    judged = pairs(history.get("evaluations") or [], "step", "auc")
+def measure_chart(history: Mapping[str, Any], measure: Measure) -> Chart | None:
+    """Draw a measure of the validation rows over the steps of training."""
+    judged = pairs(history.get("evaluations") or [], "step", measure.key)
     if len(judged) < 2:
         return None
     steps = pairs(history.get("steps") or [], "step", "train_loss")
     x, y = _axes(steps + judged, [value for _, value in judged])
-    chart = _training_chart("Validation AUC by training step", history, judged, x, y, {})
+    name = f"Validation {measure.name} by training step"
+    chart = _training_chart(name, history, judged, x, y, {})
     return replace(chart, note_y=chart.bottom - 8)  # the kept point is at the top
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
+from slipway.problem import BINARY, PROBLEMS, Problem
 
 Json = dict[str, Any]
 
@@ -60,6 +61,12 @@ class Facts:
     contract: Json = field(default_factory=dict)
     quantized: dict[str, Json] = field(default_factory=dict)
     config: Config | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """Give the problem that was measured, or that the config poses where nothing was yet."""
+        posed = self.config.ingest.problem if self.config else BINARY.name
+        return PROBLEMS[self.metrics.get("problem", posed)]
 
     @property
     def slice_rows_min(self) -> int:

@@ -28,6 +28,7 @@ def lineage(
 ) -> Json:
     """Gather what made a payload: the content of lineage.json."""
     facts = read_facts(root, pipeline)
+    behind = f"{facts.problem.primary.key}_minus_tree"
     config = facts.config.model_dump(mode="json", by_alias=True) if facts.config else {}
     found = {
         "pipeline": pipeline,
@@ -42,9 +43,7 @@ def lineage(
             key: facts.history.get(key)
             for key in ("best_step", "stopped", "parameters", "processes")
         },
-        "metrics": {
-            key: facts.metrics.get(key) for key in ("test", "tree", "base", "auc_minus_tree")
-        },
+        "metrics": {key: facts.metrics.get(key) for key in ("test", "tree", "base", behind)},
         "hardware": dict(proof.get("hardware") or {}),
         "toolchain": toolchain(),
     }

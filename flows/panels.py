@@ -11,6 +11,9 @@ from typing import Any
 
 from flows.facts import Facts, moment
 from flows.wording import compact, day, number, scrub
+from slipway.bundle.gate import SIGNS
+from slipway.precision import REFERENCE
+from slipway.problem import Measure
 
 ONE_DAY = timedelta(days=1)
 """A config's period ends before its `end`; people read the last day that is in it."""
@@ -108,9 +111,6 @@ class Gate:
     verdict: str
 
 
-SIGNS = {"max": "≤", "min": "≥"}
-
-
 def gates(run: Mapping[str, Any], facts: Facts) -> dict[str, list[Gate]]:
     """Group every gate by precision, the chosen one first."""
     entries = run.get("gates") or [
@@ -154,15 +154,12 @@ class Precision:
     measures: dict[str, float | None]
 
 
-MEASURES = {"AUC": ("auc", "drop"), "parity": ("parity", ""), "invariance": ("invariance", "")}
-"""Column of the comparison: the gate whose name holds the first word but not the second."""
-
-
 def precisions(run: Mapping[str, Any], facts: Facts) -> list[Precision]:
     """Compare what was tried: size, time, quality, verdict and the reason for it."""
     proofs = facts.gates.get("precisions") or {}
     latency = facts.timings.get("latency") or {}
-    names = sorted({*proofs, *latency, *facts.quantized}, key=lambda name: (name != "fp32", name))
+    known = {*proofs, *latency, *facts.quantized}
+    names = sorted(known, key=lambda name: (name != REFERENCE, name))
     slowest = max((number(one.get("p50_ms")) or 0 for one in latency.values()), default=0) or 1
     chosen = facts.gates.get("chosen") or run.get("precision")
     found = []
@@ -176,12 +173,12 @@ def precisions(run: Mapping[str, Any], facts: Facts) -> list[Precision]:
                 chosen=name == chosen,
                 verdict=str(proof.get("verdict") or ("made" if made.get("made") else "not made")),
                 reason=scrub(proof.get("reason") or made.get("reason") or ""),
-                size_bytes=_first(timed, made, facts.export if name == "fp32" else {}),
+                size_bytes=_first(timed, made, facts.export if name == REFERENCE else {}),
                 p50_ms=p50,
                 p99_ms=number(timed.get("p99_ms")),
                 rows=number(timed.get("rows")),
                 width=round(100 * (p50 or 0) / slowest, 2),
-                measures=_measures(proof.get("gates") or []),
+                measures=_measures(proof.get("gates") or [], facts.problem.primary),
             )
         )
     return found
@@ -192,13 +189,14 @@ def _first(*places: Mapping[str, Any]) -> float | None:
     return next((size for size in sizes if size is not None), None)
 
 
-def _measures(entries: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
-    known = [
-        (str(entry.get("gate", "")).lower(), number(entry.get("measured"))) for entry in entries
-    ]
+def _measures(entries: Iterable[Mapping[str, Any]], primary: Measure) -> dict[str, float | None]:
+    """Pick what precisions are compared by: quality, parity, invariance."""
+    known = {str(entry.get("gate", "")): number(entry.get("measured")) for entry in entries}
+    parity = [measured for gate, measured in known.items() if gate.startswith("parity")]
     return {
-        column: next((m for gate, m in known if word in gate and not (no and no in gate)), None)
-        for column, (word, no) in MEASURES.items()
+        primary.title: known.get(primary.name),
+        "parity": parity[0] if parity else None,
+        "invariance": known.get("batch invariance"),
     }
 
 

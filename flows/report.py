@@ -15,13 +15,14 @@ from typing import Any
 
 import jinja2
 
-from flows.charts import auc_chart, calibration_chart, loss_chart
+from flows.charts import calibration_chart, loss_chart, measure_chart
 from flows.facts import Facts, moment, read_facts
 from flows.panels import comparisons, gates, other_numbers, precisions, splits, timeline
 from flows.sentences import sentences, verdict
 from flows.slices import slice_plots
 from flows.wording import FILTERS, millis, number, score, scrub, share, size, when
 from slipway import __version__
+from slipway.precision import REFERENCE
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -71,9 +72,10 @@ def _page(run: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         "timeline": timeline(run),
         "splits": splits(facts),
         "broken": _broken(facts),
-        "loss_chart": loss_chart(facts.history),
-        "auc_chart": auc_chart(facts.history),
-        "quality": _quality(facts.metrics),
+        "problem": facts.problem,
+        "loss_chart": loss_chart(facts.history, facts.problem.stopping),
+        "primary_chart": measure_chart(facts.history, facts.problem.primary),
+        "quality": _quality(facts),
         "calibration": calibration_chart(calibration, tree_calibration),
         "slices": slice_plots(facts),
         "precisions": precisions(run, facts),
@@ -91,7 +93,7 @@ def _sections(page: Mapping[str, Any]) -> list[tuple[str, str]]:
     known = {
         "stages": ("What happened", page["timeline"]),
         "data": ("Data", facts.table or facts.validation or facts.features),
-        "training": ("Training", page["loss_chart"] or page["auc_chart"]),
+        "training": ("Training", page["loss_chart"] or page["primary_chart"]),
         "quality": ("Quality", quality["rows"]),
         "slices": ("Slices", page["slices"]),
         "precisions": ("Precisions", page["precisions"]),
@@ -119,23 +121,24 @@ def _figures(run: Mapping[str, Any], facts: Facts) -> list[dict[str, str]]:
     """Pick the five numbers that a reader looks for first."""
     test, tree, base = (facts.metrics.get(key) or {} for key in ("test", "tree", "base"))
     figures = []
-    if (auc := number(test.get("auc"))) is not None:
-        theirs = number(tree.get("auc"))
+    primary, stopping = facts.problem.primary, facts.problem.stopping
+    if (mine := number(test.get(primary.key))) is not None:
+        theirs = number(tree.get(primary.key))
         beside = "" if theirs is None else f"tree {score(theirs)}"
-        figures.append({"name": "Test AUC", "value": score(auc), "beside": beside})
-    if (loss := number(test.get("log_loss"))) is not None:
-        beside = f"base rate {score(base.get('log_loss'))}" if base else ""
-        figures.append({"name": "Test log loss", "value": score(loss), "beside": beside})
+        figures.append({"name": f"Test {primary.name}", "value": score(mine), "beside": beside})
+    if (loss := number(test.get(stopping.key))) is not None:
+        beside = f"base rate {score(base.get(stopping.key))}" if base else ""
+        figures.append({"name": f"Test {stopping.name}", "value": score(loss), "beside": beside})
     if number(test.get("ece")) is not None:
         beside = f"base rate {share(test.get('base_rate'))}"
         figures.append(
             {"name": "Calibration error", "value": share(test["ece"], 2), "beside": beside}
         )
     known = {one.name: one for one in precisions(run, facts)}
-    chosen, fp32 = next((one for one in known.values() if one.chosen), None), known.get("fp32")
+    chosen, usual = next((one for one in known.values() if one.chosen), None), known.get(REFERENCE)
     if chosen and chosen.p50_ms is not None:
         name = f"Time for {chosen.rows:,.0f} rows, p50" if chosen.rows else "Time per call, p50"
-        beside = f"fp32 {millis(fp32.p50_ms)}" if fp32 and fp32 is not chosen else ""
+        beside = f"{REFERENCE} {millis(usual.p50_ms)}" if usual and usual is not chosen else ""
         figures.append({"name": name, "value": millis(chosen.p50_ms), "beside": beside})
     if chosen and chosen.size_bytes is not None:
         figures.append({"name": "Model", "value": size(chosen.size_bytes), "beside": chosen.name})
@@ -151,24 +154,19 @@ def _broken(facts: Facts) -> list[Mapping[str, Any]]:
     )
 
 
-MEASURES = {
-    "auc": "AUC",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "ece": "Calibration error",
-}
 PEERS = {"test": "Network", "tree": "Tree", "base": "Base rate"}
 
 
-def _quality(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _quality(facts: Facts) -> dict[str, Any]:
+    metrics = facts.metrics
     peers = {key: name for key, name in PEERS.items() if metrics.get(key)}
     rows = []
-    for measure, name in MEASURES.items():
-        values = [number(metrics[key].get(measure)) for key in peers]
+    for measure in facts.problem.measures:
+        values = [number(metrics[key].get(measure.key)) for key in peers]
         known = [value for value in values if value is not None]
         if known:
-            best = max(known) if measure == "auc" else min(known)
-            rows.append({"name": name, "values": values, "best": best})
+            best = measure.best(known)
+            rows.append({"name": measure.title, "values": values, "best": best})
     return {"peers": list(peers.values()), "rows": rows}
 
 

@@ -29,7 +29,7 @@ from cyclonedx.spdx import is_expression, is_supported_id
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from flows.card import limits
+from flows.card import is_telling, limits
 from flows.facts import Facts, Json
 from flows.wording import number
 from slipway import __version__
@@ -39,8 +39,6 @@ from slipway.errors import SlipwayError
 
 MODEL_REF = "model"
 """The model's name inside the document."""
-
-QUALITY = ("auc", "log_loss", "brier", "ece")
 
 
 def sbom(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], facts: Facts) -> Json:
@@ -92,7 +90,7 @@ def model_card(contract: Contract, lineage: Mapping[str, Any], facts: Facts) -> 
         "bom-ref": f"{MODEL_REF}-card",
         "modelParameters": {
             "approach": {"type": "supervised"},
-            "task": "binary classification",
+            "task": facts.problem.task,
             "architectureFamily": "residual neural network",
             "modelArchitecture": "embeddings and normalised numbers into a residual MLP",
             "datasets": [{"ref": _source_ref(name)} for name in lineage["sources"]],
@@ -109,20 +107,19 @@ def model_card(contract: Contract, lineage: Mapping[str, Any], facts: Facts) -> 
 
 def _measures(facts: Facts) -> list[Json]:
     """List the quality on test, overall and of every slice large enough to mean something."""
-    test = facts.metrics.get("test") or {}
+    test, primary = facts.metrics.get("test") or {}, facts.problem.primary.key
     found = [
-        {"type": measure, "value": str(test[measure]), "slice": "test"}
-        for measure in QUALITY
-        if number(test.get(measure)) is not None
+        {"type": measure.key, "value": str(test[measure.key]), "slice": "test"}
+        for measure in facts.problem.measures
+        if number(test.get(measure.key)) is not None
     ]
     for column, values in (facts.metrics.get("slices") or {}).items():
         for value, measured in values.items():
-            large = (number(measured.get("rows")) or 0) >= facts.slice_rows_min
-            if large and number(measured.get("auc")) is not None:
+            if is_telling(measured, facts):
                 found.append(
                     {
-                        "type": "auc",
-                        "value": str(measured["auc"]),
+                        "type": primary,
+                        "value": str(measured[primary]),
                         "slice": f"test, {column} = {value}",
                     }
                 )

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from flows.facts import Facts, stage_name
 from flows.panels import label
 from flows.wording import count, day, number, score, scrub, sentence, share
+from slipway.precision import REFERENCE
+from slipway.problem import Measure, Problem
 
 BUILD_STAGES = {
     *("ingest", "validate", "golden", "prepare", "train"),
@@ -85,8 +87,8 @@ def sentences(run: Mapping[str, Any], facts: Facts) -> dict[str, str]:
         "stages": _stages(run),
         "data": _data(facts),
         "expectations": _expectations(facts),
-        "training": _training(facts.history),
-        "quality": _quality(facts.metrics),
+        "training": _training(facts.history, facts.problem),
+        "quality": _quality(facts.metrics, facts.problem.primary),
         "slices": _slices(facts),
         "precisions": _precisions(facts),
         "timed": _timed(facts.timings),
@@ -140,15 +142,16 @@ def _expectations(facts: Facts) -> str:
     return f"{held} of {len(rules)} hold{'s' if held == 1 else ''} for every row and the table."
 
 
-def _training(history: Mapping[str, Any]) -> str:
+def _training(history: Mapping[str, Any], problem: Problem) -> str:
     best = number(history.get("best_step"))
     judged = {entry.get("step"): entry for entry in history.get("evaluations") or []}
     if best is None:
         return ""
     kept = judged.get(best, {})
     text = f"The weights of step {count(best)} were kept"
-    if number(kept.get("log_loss")) is not None:
-        text += f": validation log loss {score(kept['log_loss'])}, AUC {score(kept.get('auc'))}"
+    by = sorted(problem.gated, key=lambda measure: measure is not problem.stopping)
+    if number(kept.get(problem.stopping.key)) is not None:
+        text += ": validation " + ", ".join(f"{m.name} {score(kept.get(m.key))}" for m in by)
     text += "."
     if history.get("stopped"):
         text += f" Training stopped: {history['stopped']}."
@@ -159,12 +162,13 @@ def _training(history: Mapping[str, Any]) -> str:
     return text
 
 
-def _quality(metrics: Mapping[str, Any]) -> str:
+def _quality(metrics: Mapping[str, Any], primary: Measure) -> str:
     test, tree = metrics.get("test") or {}, metrics.get("tree") or {}
-    mine, theirs = number(test.get("auc")), number(tree.get("auc"))
+    mine, theirs = number(test.get(primary.key)), number(tree.get(primary.key))
     if mine is None:
         return ""
-    text = f"On {count(test.get('rows'))} test rows the network reaches an AUC of {score(mine)}"
+    rows = count(test.get("rows"))
+    text = f"On {rows} test rows the network's {primary.name} is {score(mine)}"
     if theirs is not None:
         side = "above" if mine >= theirs else "below"
         text += f", {score(abs(mine - theirs))} {side} the tree on the same rows"
@@ -175,18 +179,22 @@ def _quality(metrics: Mapping[str, Any]) -> str:
 
 
 def _slices(facts: Facts) -> str:
+    primary = facts.problem.primary
     known = [
-        (number(measured.get("auc")), number(measured.get("rows")) or 0, column, value)
+        (number(measured.get(primary.key)), number(measured.get("rows")) or 0, column, value)
         for column, values in (facts.metrics.get("slices") or {}).items()
         for value, measured in values.items()
     ]
-    judged = [(auc, f"{column} {value}") for auc, rows, column, value in known
-              if auc is not None and rows >= facts.slice_rows_min]  # fmt: skip
+    judged = [
+        (measured, f"{column} {value}")
+        for measured, rows, column, value in known
+        if measured is not None and rows >= facts.slice_rows_min
+    ]
     small = len(known) - len(judged)
     text = ""
     if judged:
         (low, worst), (high, best) = min(judged), max(judged)
-        text = f"AUC runs from {score(low, 3)} ({worst}) to {score(high, 3)} ({best})."
+        text = f"{primary.title} runs from {score(low, 3)} ({worst}) to {score(high, 3)} ({best})."
     if small:
         text += (
             f" Grey: {small} {_plural('slice', small)} with fewer than"
@@ -198,10 +206,10 @@ def _slices(facts: Facts) -> str:
 def _precisions(facts: Facts) -> str:
     chosen = facts.gates.get("chosen")
     margin = f" by {share(facts.config.prove.cheaper_by_min, 0)}" if facts.config else ""
-    if chosen == "fp32":
-        return f"fp32 was chosen: no cheaper precision passed every gate and beat it{margin}."
+    if chosen == REFERENCE:
+        return f"{chosen} was chosen: no cheaper precision passed every gate and beat it{margin}."
     if chosen:
-        return f"{chosen} was chosen: it passed every gate and beats fp32{margin} or more."
+        return f"{chosen} was chosen: it passed every gate and beats {REFERENCE}{margin} or more."
     return "No precision passed every gate, so none was chosen." if facts.gates else ""
 
 

@@ -1,4 +1,4 @@
-"""Lay out the quality of every slice as rows of dots on one AUC axis per column.
+"""Lay out the quality of every slice as rows of dots on one axis of the primary measure per column.
 
 Positions are percent of the plot's width: the rows are HTML, so that they stay readable on
 a phone, where a picture of forty rows would not.
@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from flows.charts import Axis, Tick, auc_interval, round_step
+from flows.charts import Axis, Tick, round_step
 from flows.facts import Facts, Json
 from flows.wording import number
+from slipway.problem import Measure, Problem
 
 SLICES_SHOWN = 40
 """Rows of one plot; a column with more values shows its largest."""
@@ -23,10 +24,11 @@ class Slice:
     value: str
     rows: float
     base_rate: float | None
-    auc: float | None
-    tree_auc: float | None
+    score: float | None
+    """Its primary measure."""
+    tree_score: float | None
     judged: bool
-    """Large enough, and with both classes: its AUC means something."""
+    """Large enough, and with both classes: its measure means something."""
     at: float | None = None
     low: float | None = None
     high: float | None = None
@@ -35,7 +37,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class SlicePlot:
-    """All values of one slice column on one AUC axis."""
+    """All values of one slice column on one axis of the primary measure."""
 
     column: str
     ticks: list[Tick]
@@ -46,31 +48,35 @@ class SlicePlot:
 
 def slice_plots(facts: Facts) -> list[SlicePlot]:
     """Lay out the slices of every column on one axis, so that columns compare too."""
-    overall = number((facts.metrics.get("test") or {}).get("auc"))
+    primary = facts.problem.primary
+    overall = number((facts.metrics.get("test") or {}).get(primary.key))
     columns = facts.metrics.get("slices") or {}
     known = {
         column: [
-            _slice(value, measured, facts.slice_rows_min) for value, measured in values.items()
+            _slice(value, measured, primary, facts.slice_rows_min)
+            for value, measured in values.items()
         ]
         for column, values in columns.items()
         if values
     }
-    axis = auc_axis([one for slices in known.values() for one in slices], overall)
+    axis = shared_axis([one for slices in known.values() for one in slices], overall)
     return [
         SlicePlot(
             column=column,
             ticks=axis.ticks(4),
             overall_at=None if overall is None else axis.at(overall),
-            slices=_shown([_placed(one, axis, columns[column][one.value]) for one in slices]),
+            slices=_shown(
+                [_placed(one, axis, columns[column][one.value], facts.problem) for one in slices]
+            ),
             left_out=max(len(slices) - SLICES_SHOWN, 0),
         )
         for column, slices in known.items()
     ]
 
 
-def auc_axis(slices: Iterable[Slice], overall: float | None) -> Axis:
+def shared_axis(slices: Iterable[Slice], overall: float | None) -> Axis:
     """Span the judged slices; whiskers of the smallest may leave it, noise must not set it."""
-    values = [auc for one in slices if one.judged for auc in (one.auc, one.tree_auc)]
+    values = [score for one in slices if one.judged for score in (one.score, one.tree_score)]
     known = [value for value in [*values, overall] if value is not None] or [0.5, 1.0]
     step = round_step((max(known) - min(known)) / 4)
     low, high = math.floor(min(known) / step - 0.25), math.ceil(max(known) / step + 0.25)
@@ -82,40 +88,38 @@ def _shown(slices: list[Slice]) -> list[Slice]:
     return sorted(largest, key=_reading_order(largest))
 
 
-def _slice(value: str, measured: Json, rows_min: int) -> Slice:
-    rows, auc = number(measured.get("rows")) or 0.0, number(measured.get("auc"))
+def _slice(value: str, measured: Json, primary: Measure, rows_min: int) -> Slice:
+    rows, score = number(measured.get("rows")) or 0.0, number(measured.get(primary.key))
     return Slice(
         value=value,
         rows=rows,
         base_rate=number(measured.get("base_rate")),
-        auc=auc,
-        tree_auc=number(measured.get("tree_auc")),
-        judged=auc is not None and rows >= rows_min,
+        score=score,
+        tree_score=number(measured.get(f"tree_{primary.key}")),
+        judged=score is not None and rows >= rows_min,
     )
 
 
-def _interval(measured: Json) -> tuple[float, float] | None:
-    auc, positives, rows = (number(measured.get(key)) for key in ("auc", "positives", "rows"))
-    if auc is None or positives is None or rows is None:
-        return None
-    return auc_interval(auc, positives, rows)
+def _interval(measured: Json, problem: Problem) -> tuple[float, float] | None:
+    score = number(measured.get(problem.primary.key))
+    return None if score is None else problem.interval(score, measured)
 
 
-def _placed(one: Slice, axis: Axis, measured: Json) -> Slice:
-    interval = _interval(measured) if one.judged else None
+def _placed(one: Slice, axis: Axis, measured: Json, problem: Problem) -> Slice:
+    interval = _interval(measured, problem) if one.judged else None
     return replace(
         one,
-        at=None if one.auc is None else axis.at(one.auc),
+        at=None if one.score is None else axis.at(one.score),
         low=axis.at(interval[0]) if interval else None,
         high=axis.at(interval[1]) if interval else None,
-        tree_at=None if one.tree_auc is None else axis.at(one.tree_auc),
+        tree_at=None if one.tree_score is None else axis.at(one.tree_score),
     )
 
 
 def _reading_order(slices: Iterable[Slice]) -> Callable[[Slice], tuple[float, ...]]:
-    """Keep numbers such as hours in their order; else judged slices first, best AUC first."""
+    """Keep numbers such as hours in their order; else judged slices first, best first."""
     try:
         order = {one.value: float(one.value) for one in slices}
     except ValueError:
-        return lambda one: (not one.judged, -(one.auc or 0.0), -one.rows)
+        return lambda one: (not one.judged, -(one.score or 0.0), -one.rows)
     return lambda one: (order[one.value],)

@@ -12,6 +12,7 @@ import httpx
 from flows.record import Record
 from flows.wording import compact
 from slipway.bundle.contract import read_contract
+from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import read_golden
 from slipway.errors import SlipwayError
 from slipway.fleet.credentials import KeyFile, Stranger, trust
@@ -19,8 +20,6 @@ from slipway.fleet.inventory import NO_CREDENTIALS, Credentials
 from slipway.fleet.questions import make_questions
 
 ANSWER_TIMEOUT_S = 10
-
-SIGNS = {"max": "≤", "min": "≥"}
 
 
 def summary(record: Record, payload: Path, credentials: Credentials) -> str:

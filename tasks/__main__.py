@@ -15,9 +15,13 @@ from typing import Any
 
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
+from slipway.precision import PRECISIONS, name_of
 from tasks import sums
 
 STATE = Path(".slipway")
+
+GATHERED = "precisions"
+"""The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
 
 
 def main(argv: list[str]) -> int:
@@ -42,13 +46,14 @@ def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = Non
     deps, outs = declared_paths(root, address, precision)
     run = importlib.import_module(f"tasks.{stage}").run
     extras = _extras(run, pipeline, precision)
-    check_signature(run, address, {*deps, *outs, *extras})
+    taken = gathered(run, deps)
+    check_signature(run, address, {*taken, *outs, *extras})
     for path in deps.values():
         if path.is_dir():
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    run(section, **deps, **outs, **extras)
+    run(section, **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
 
@@ -69,6 +74,15 @@ def declared_paths(
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
     return bound, {keyword(p, precision): p for p in outs}
+
+
+def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:
+    """Bind all exported forms to `precisions`, by name, where run() takes them so."""
+    if GATHERED not in inspect.signature(run).parameters:
+        return dict(deps)
+    forms = {name_of(each): path for each, path in deps.items() if name_of(each) in PRECISIONS}
+    rest = {each: path for each, path in deps.items() if name_of(each) not in PRECISIONS}
+    return {**rest, GATHERED: forms}
 
 
 def keyword(path: Path, precision: str | None) -> str:

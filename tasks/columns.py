@@ -29,6 +29,8 @@ class Columns(Document):
     """Categories first, then numbers, in the order of the core's columns."""
     label: str
     """The predicted column."""
+    problem: str
+    """What kind of answer it asks for."""
 
     def table(self, rows: pa.Table) -> pa.Table:
         """Pick the model's columns: strings for categories, float32 for numbers."""
@@ -96,7 +98,9 @@ def from_features(features: Mapping[str, Any]) -> Columns:
         )
         for feature in features["numbers"]
     ]
-    return Columns(inputs=[*categories, *numbers], label=features["label"])
+    return Columns(
+        inputs=[*categories, *numbers], label=features["label"], problem=features["problem"]
+    )
 
 
 def write_columns(folder: Path, columns: Columns) -> None:

@@ -1,5 +1,6 @@
 """Measure the network on the test days, beside the base rate and a tree model on the same rows."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from slipway.errors import SlipwayError
+from slipway.problem import PROBLEMS, Labels, Problem
 from tasks.network import load_network
 from tasks.shards import Rows, read_features, read_split, read_train
 from tasks.tables import write_json
@@ -24,29 +25,35 @@ BATCH_ROWS = 8192
 def run(config: "EvaluateConfig", *, prepared: Path, weights: Path, evaluation: Path) -> None:
     """Write quality overall and per slice, and the calibration curves."""
     features = read_features(prepared)
+    problem = PROBLEMS[features["problem"]]
     train, test = read_train(prepared), read_split(prepared, "test")
-    labels = test.labels.astype(np.int8)
     predictions = {
         "network": predict(weights, test),
         "tree": predict_tree(config.tree, train, test),
-        "base": np.full(len(test), train.labels.mean(dtype=np.float64)),
+        "base": np.full(len(test), problem.baseline(train.labels)),
     }
-    quality = {
-        name: {**measure(labels, p), "ece": expected_calibration_error(labels, p, config)}
-        for name, p in predictions.items()
-    }
+    quality = {name: measure(problem, test.labels, p) for name, p in predictions.items()}
+    primary, bins = problem.primary.key, config.calibration_bins
+    ahead = quality["network"][primary] - quality["tree"][primary]
     write_json(
         evaluation / "metrics.json",
         {
+            "problem": problem.name,
             "test": quality["network"],
             "tree": quality["tree"],
             "base": quality["base"],
-            "auc_minus_tree": round(quality["network"]["auc"] - quality["tree"]["auc"], 6),
-            "calibration": calibration(labels, predictions["network"], config.calibration_bins),
-            "calibration_tree": calibration(labels, predictions["tree"], config.calibration_bins),
+            f"{primary}_minus_tree": _round(ahead),
+            "calibration": calibration(problem, test.labels, predictions["network"], bins),
+            "calibration_tree": calibration(problem, test.labels, predictions["tree"], bins),
             "slice_rows_min": config.slice_rows_min,
             "slices": {
-                name: slices(values_of(features, test, name), labels, predictions, config)
+                name: slices(
+                    problem,
+                    values_of(features, test, name),
+                    test.labels,
+                    predictions,
+                    rows_min=config.slice_rows_min,
+                )
                 for name in config.slices
             },
         },
@@ -82,39 +89,20 @@ def predict_tree(config: "TreeConfig", train: Rows, test: Rows) -> Floats:
     return chances
 
 
-def measure(labels: NDArray[np.int8], predictions: Floats) -> dict[str, Any]:
-    """Measure AUC (none when only one class is there), log loss and Brier score."""
-    both = 0 < labels.sum() < len(labels)
-    return {
-        "rows": len(labels),
-        "positives": int(labels.sum()),
-        "base_rate": _round(labels.mean()),
-        "auc": _round(roc_auc_score(labels, predictions)) if both else None,
-        "log_loss": _round(log_loss(labels, predictions, labels=[0, 1])),
-        "brier": _round(brier_score_loss(labels, predictions, pos_label=1)),
-    }
+def measure(problem: Problem, labels: Labels, predictions: Floats) -> dict[str, Any]:
+    """Measure all that the problem knows; None where the rows cannot tell."""
+    found = {**problem.describe(labels), **problem.measure(labels, predictions)}
+    return {"rows": len(labels), **{key: _round(value) for key, value in found.items()}}
 
 
-def calibration(labels: NDArray[np.int8], predictions: Floats, bins: int) -> list[dict[str, Any]]:
-    """Compare predicted with observed shares in bins of equal count."""
-    order = np.argsort(predictions, kind="stable")
+def calibration(
+    problem: Problem, labels: Labels, predictions: Floats, bins: int
+) -> list[dict[str, Any]]:
+    """Write down the calibration curve."""
     return [
-        {
-            "predicted": _round(predictions[part].mean()),
-            "observed": _round(labels[part].mean()),
-            "rows": len(part),
-        }
-        for part in np.array_split(order, bins)
-        if len(part)
+        {key: _round(value) for key, value in asdict(found).items()}
+        for found in problem.calibration(labels, predictions, bins)
     ]
-
-
-def expected_calibration_error(
-    labels: NDArray[np.int8], predictions: Floats, config: "EvaluateConfig"
-) -> float:
-    """Average |predicted - observed| over bins of equal count (Naeini et al., 2015)."""
-    curve = calibration(labels, predictions, config.calibration_bins)
-    return _round(np.average([abs(b["predicted"] - b["observed"]) for b in curve]))
 
 
 def values_of(features: dict[str, Any], rows: Rows, name: str) -> NDArray[Any]:
@@ -133,19 +121,21 @@ def values_of(features: dict[str, Any], rows: Rows, name: str) -> NDArray[Any]:
 
 
 def slices(
+    problem: Problem,
     values: NDArray[Any],
-    labels: NDArray[np.int8],
+    labels: Labels,
     predictions: dict[str, Floats],
-    config: "EvaluateConfig",
+    *,
+    rows_min: int,
 ) -> dict[str, Any]:
     """Measure every value of a column; those with few rows are marked as such."""
-    found = {}
+    found, primary = {}, problem.primary
     for value in sorted(set(values.tolist()), key=_natural):
         here = values == value
-        part = measure(labels[here], predictions["network"][here])
-        part["tree_auc"] = measure(labels[here], predictions["tree"][here])["auc"]
-        part["enough_rows"] = part["rows"] >= config.slice_rows_min and part["auc"] is not None
-        found[value] = part
+        part = measure(problem, labels[here], predictions["network"][here])
+        tree = primary(labels[here], predictions["tree"][here])
+        enough = part["rows"] >= rows_min and part[primary.key] is not None
+        found[value] = {**part, f"tree_{primary.key}": _round(tree), "enough_rows": enough}
     return found
 
 
@@ -157,6 +147,6 @@ def _natural(value: str) -> tuple[float, str]:
         return float("inf"), value
 
 
-def _round(value: float) -> float:
+def _round(value: float | None) -> float | None:
     """Keep six places: the seventh depends on the order of a sum."""
-    return round(float(value), 6)
+    return value if value is None or isinstance(value, int) else round(value, 6)

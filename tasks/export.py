@@ -20,6 +20,7 @@ import torch
 from slipway.bundle.format import canonical_json
 from slipway.bundle.session import open_session
 from slipway.errors import GateError
+from slipway.provider import CPU
 from tasks import columns, graph
 from tasks.columns import Arrays, Columns
 from tasks.network import load_network
@@ -54,7 +55,7 @@ def run(config: "ExportConfig", *, weights: Path, prepared: Path, golden: Path, 
     core = export_core(network, raw, config.opset)
     model = graph.to_bytes(graph.attach_columns(core, raw.inputs))
     rows, _ = columns.read_golden_rows(golden, raw)
-    session = open_session(model, "CPUExecutionProvider", 1)
+    session = open_session(model, CPU, 1)
     parity = compare(
         lambda arrays: session.run(arrays)[graph.PROBABILITY],
         Core(network).eval(),

@@ -4,17 +4,20 @@ Pure: arrays and numbers in, verdicts out. Nothing here knows files or clocks, s
 answers always give the same `gates.json`.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slipway.bundle.gate import FAIL, NOT_MADE, PASS, Gate, at_least, at_most
+from slipway.precision import REFERENCE
+from slipway.problem import Labels, Measure, Problem
 from tasks import columns
 from tasks.columns import Arrays
 
-FP32 = "fp32"
+if TYPE_CHECKING:
+    from slipway.config import ProveConfig
 
 Answer = Callable[[Arrays], np.ndarray]
 """Give the probabilities [N] of a batch of rows."""
@@ -25,77 +28,44 @@ INVARIANCE_BATCHES = (7, 64, 256)
 
 
 @dataclass(frozen=True)
-class Gate:
-    """One measure of one precision, and what it is held to."""
+class Standard:
+    """What the quality of every precision is held to: by what measures, labels and limits."""
 
-    gate: str
-    measured: float | None
-    """None: the answers gave no number."""
-    limit: float
-    bound: Literal["max", "min"]
-    verdict: Literal["pass", "fail"]
+    problem: Problem
+    labels: Labels
+    limits: "ProveConfig"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What every precision is held to on the golden set; see ProveConfig."""
-
-    parity_max: float
-    parity_mean_max: float
-    tolerance: float
-    invariance_max: float
-    auc_drop_max: float
-    log_loss_rise_max: float
-    auc_floor: float
-    log_loss_ceiling: float
-
-
-def at_most(gate: str, measured: float, limit: float) -> Gate:
-    """Hold a measure to an upper limit; what is no number fails."""
-    return Gate(gate, _finite(measured), limit, "max", "pass" if measured <= limit else "fail")
-
-
-def at_least(gate: str, measured: float, limit: float) -> Gate:
-    """Hold a measure to a lower limit; what is no number fails."""
-    return Gate(gate, _finite(measured), limit, "min", "pass" if measured >= limit else "fail")
-
-
-def floors(answers: np.ndarray, labels: np.ndarray, limits: Limits) -> list[Gate]:
+def floors(standard: Standard, answers: np.ndarray) -> list[Gate]:
     """Hold the quality itself to absolute limits.
 
     They stand beside every comparison, since a reference that is wrong in the same way
     passes any comparison.
     """
-    auc, loss = quality(answers, labels)
-    return [
-        at_least("AUC", auc, limits.auc_floor),
-        at_most("log loss", loss, limits.log_loss_ceiling),
-    ]
+    gates = []
+    for measure in standard.problem.gated:
+        hold = at_least if measure.higher_is_better else at_most
+        limit = standard.limits.quality[measure.key].worst
+        gates.append(hold(measure.name, measure(standard.labels, answers), limit))
+    return gates
 
 
-def comparisons(
-    answers: np.ndarray, reference: np.ndarray, labels: np.ndarray, limits: Limits
-) -> list[Gate]:
-    """Hold a cheaper precision's answers, and their quality, to those of fp32."""
+def comparisons(standard: Standard, answers: np.ndarray, reference: np.ndarray) -> list[Gate]:
+    """Hold a cheaper precision's answers, and their quality, to those of the reference."""
     difference = np.abs(answers.astype(np.float64) - reference)
-    auc, loss = quality(answers, labels)
-    auc_fp32, loss_fp32 = quality(reference, labels)
+    largest, mean = standard.limits.parity_max, standard.limits.parity_mean_max
     return [
-        at_most("parity with fp32 (largest)", float(difference.max()), limits.parity_max),
-        at_most("parity with fp32 (mean)", float(difference.mean()), limits.parity_mean_max),
-        at_most("AUC drop from fp32", auc_fp32 - auc, limits.auc_drop_max),
-        at_most("log loss rise from fp32", loss - loss_fp32, limits.log_loss_rise_max),
+        at_most(f"parity with {REFERENCE} (largest)", float(difference.max()), largest),
+        at_most(f"parity with {REFERENCE} (mean)", float(difference.mean()), mean),
+        *(_loss(standard, measure, answers, reference) for measure in standard.problem.gated),
     ]
 
 
-def quality(answers: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Return AUC and log loss; NaN where an answer is no number or a class is missing."""
-    from sklearn.metrics import log_loss, roc_auc_score  # seconds, and flows never measure
-
-    if not np.isfinite(answers).all() or len(np.unique(labels)) < 2:
-        return math.nan, math.nan
-    exact = np.clip(answers.astype(np.float64), 0, 1)  # one ulp above 1 is rounding, not an error
-    return float(roc_auc_score(labels, exact)), float(log_loss(labels, exact))
+def _loss(standard: Standard, measure: Measure, answers: np.ndarray, reference: np.ndarray) -> Gate:
+    mine, theirs = measure(standard.labels, answers), measure(standard.labels, reference)
+    lost = None if mine is None or theirs is None else measure.loss(mine, theirs)
+    limit = standard.limits.quality[measure.key].loss_max
+    return at_most(f"{measure.name} {measure.worse} from {REFERENCE}", lost, limit)
 
 
 def measure_invariance(answer: Answer, rows: Arrays, edges: Arrays) -> float:
@@ -130,15 +100,15 @@ def choose(
     def typical_ms(precision: str) -> float:
         return float(np.median(rounds_ms[precision]))
 
-    if FP32 not in passing:
+    if REFERENCE not in passing:
         return min(passing, key=typical_ms, default=None)
     clearly = [
         precision
         for precision in passing
-        if precision != FP32
-        and worst_share(rounds_ms[precision], rounds_ms[FP32]) <= 1 - cheaper_by_min
+        if precision != REFERENCE
+        and worst_share(rounds_ms[precision], rounds_ms[REFERENCE]) <= 1 - cheaper_by_min
     ]
-    return min(clearly, key=typical_ms, default=FP32)
+    return min(clearly, key=typical_ms, default=REFERENCE)
 
 
 def worst_share(rounds_ms: Sequence[float], reference_ms: Sequence[float]) -> float:
@@ -148,22 +118,22 @@ def worst_share(rounds_ms: Sequence[float], reference_ms: Sequence[float]) -> fl
 
 def verdict(gates: Sequence[Gate]) -> dict[str, Any]:
     """Sum up a precision's gates as gates.json has it."""
-    failed = [gate.gate for gate in gates if gate.verdict == "fail"]
+    failed = [gate.gate for gate in gates if gate.verdict == FAIL]
     return {
-        "verdict": "fail" if failed else "pass",
+        "verdict": FAIL if failed else PASS,
         "reason": f"outside its limit: {', '.join(failed)}" if failed else None,
-        "gates": [vars(gate) for gate in gates],
+        "gates": [asdict(gate) for gate in gates],
     }
 
 
 def not_made(reason: str) -> dict[str, Any]:
     """Record a precision that there is no model of."""
-    return {"verdict": "not made", "reason": reason, "gates": []}
+    return {"verdict": NOT_MADE, "reason": reason, "gates": []}
 
 
 def unusable(reason: str) -> dict[str, Any]:
     """Record a precision whose model cannot be run where it would have to."""
-    return {"verdict": "fail", "reason": reason, "gates": []}
+    return {"verdict": FAIL, "reason": reason, "gates": []}
 
 
 def explain_choice(precisions: Mapping[str, dict[str, Any]], chosen: str) -> dict[str, Any]:
@@ -178,13 +148,13 @@ def explain_choice(precisions: Mapping[str, dict[str, Any]], chosen: str) -> dic
         if name == chosen:
             reason = (
                 "chosen: no other precision that passes is clearly cheaper"
-                if name == FP32
+                if name == REFERENCE
                 else "chosen: the cheapest that passes"
             )
-        elif result["verdict"] == "pass":
+        elif result["verdict"] == PASS:
             reason = (
-                "passes, but is not clearly cheaper than fp32"
-                if chosen == FP32
+                f"passes, but is not clearly cheaper than {REFERENCE}"
+                if chosen == REFERENCE
                 else f"passes, but {chosen} is cheaper"
             )
         explained[name] = {**result, "reason": reason}
@@ -201,7 +171,3 @@ def as_table(precisions: Mapping[str, dict[str, Any]]) -> str:
             limit = f"{'<=' if gate['bound'] == 'max' else '>='} {gate['limit']:g}"
             lines.append(f"    {gate['gate']:<28} {measured:>12}  {limit:<12} {gate['verdict']}")
     return "\n".join(lines)
-
-
-def _finite(measured: float) -> float | None:
-    return measured if math.isfinite(measured) else None

@@ -17,12 +17,12 @@ from slipway.errors import SlipwayError
 from tasks.tables import (
     read_facts,
     read_table,
-    require_two_classes,
     with_rows,
     write_facts,
     write_json,
     write_table,
 )
+from tasks.target import require_target
 
 if TYPE_CHECKING:
     from slipway.config import GoldenConfig
@@ -42,7 +42,7 @@ def run(config: "GoldenConfig", *, valid: Path, golden: Path) -> None:
             " raise golden.share_of_days"
         )
     rows = rows.take(smallest_hashes(rows.select(facts.key), config.rows))
-    require_two_classes(rows[facts.label], facts.label, "the golden set")
+    require_target(facts, rows, "the golden set")
     write_table(golden / "golden.parquet", rows)
     write_facts(golden, with_rows(facts, rows))
     write_json(

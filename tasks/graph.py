@@ -11,6 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from slipway.bundle.contract import InputTensor
 from slipway.errors import SlipwayError
+from slipway.problem import BINARY
 
 MODEL = "model.onnx"
 CORE = "core.onnx"
@@ -18,7 +19,7 @@ CORE = "core.onnx"
 CATEGORIES, NUMBERS = "categories", "numbers"
 """What a core calls its two inputs."""
 
-PROBABILITY = "probability"
+PROBABILITY = BINARY.output.name
 """The one output, [N] in 0 .. 1."""
 
 UNKNOWN = 0

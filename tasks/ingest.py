@@ -216,6 +216,7 @@ def _facts(
 ) -> Facts:
     times = pc.min_max(table.read([config.time])[config.time])
     return Facts(
+        problem=config.problem,
         key=config.key,
         time=config.time,
         label=config.label,

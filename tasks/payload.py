@@ -5,11 +5,14 @@ Everything in it was made and proven before; this only writes down what a caller
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.bundle.contract import Contract, OutputTensor, Requires
 from slipway.bundle.format import canonical_json
+from slipway.precision import REFERENCE
+from slipway.problem import PROBLEMS
 from tasks import columns, graph
 
 if TYPE_CHECKING:
@@ -27,28 +30,27 @@ def run(
     config: "PayloadConfig",
     *,
     gates: Path,
-    fp32: Path,
-    int8_static: Path,
-    int8_dynamic: Path,
+    precisions: Mapping[str, Path],
     payload: Path,
 ) -> None:
     """Copy the chosen precision's files and write the contract beside them."""
     proven = json.loads((gates / "gates.json").read_text("utf-8"))
     chosen = proven["chosen"]
-    folders = {"fp32": fp32, "int8-static": int8_static, "int8-dynamic": int8_dynamic}
-    model = folders[chosen] / graph.MODEL
+    raw = columns.read_columns(precisions[REFERENCE])
+    output = PROBLEMS[raw.problem].output
+    model = precisions[chosen] / graph.MODEL
     measured = {g["gate"]: g["measured"] for g in proven["precisions"][chosen]["gates"]}
     contract = Contract(
         model=proven["model"],
         precision=chosen,
-        inputs=columns.read_columns(fp32).inputs,
+        inputs=raw.inputs,
         outputs=[
             OutputTensor(
-                name=graph.PROBABILITY,
-                datatype="FP32",
+                name=output.name,
+                datatype=output.datatype,
                 shape=[-1],
                 meaning=config.output_meaning,
-                range=(0.0, 1.0),
+                range=output.range,
             )
         ],
         max_rows=config.max_rows,

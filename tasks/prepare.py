@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from slipway.errors import SlipwayError
-from tasks.tables import read_facts, read_table, require_columns, require_two_classes, write_json
+from tasks.tables import read_facts, read_table, require_columns, write_json
+from tasks.target import require_target
 
 if TYPE_CHECKING:
     from slipway.config import Period, PrepareConfig
@@ -60,7 +61,7 @@ def run(config: "PrepareConfig", *, valid: Path, golden: Path, prepared: Path) -
     for name, split in splits.items():
         if split.num_rows == 0:
             raise SlipwayError(f"no rows in prepare.{name}; the data covers {facts.time_range}")
-        require_two_classes(split[facts.label], facts.label, f"the {name} rows")
+        require_target(facts, split, f"the {name} rows")
     train = splits["train"]
     categories = [
         _category(train, name, meaning, config.min_category_rows)
@@ -79,6 +80,7 @@ def run(config: "PrepareConfig", *, valid: Path, golden: Path, prepared: Path) -
         prepared / "features.json",
         {
             "label": facts.label,
+            "problem": facts.problem,
             "categories": [vars(category) for category in categories],
             "numbers": [vars(number) for number in numbers],
             "rows": {name: split.num_rows for name, split in splits.items()},

@@ -5,12 +5,15 @@ Apart from prove, since timings are neither that stage's output nor its business
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slipway.bundle.gate import at_most
 from slipway.bundle.golden import read_golden
 from slipway.config import load_config
-from tasks.gates import FP32, worst_share
+from slipway.precision import REFERENCE
+from tasks.gates import worst_share
 from tasks.timing import REPORT, measured_object, time_models
 
 
@@ -65,19 +68,12 @@ def proof(gates: Mapping[str, Any], timing: Mapping[str, Any], version: str) -> 
 def latency_lines(timing: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Hold each precision's p50 to that of fp32, in the round that was worst for it."""
     latency, limit = timing["latency"], timing["p50_share_max"]
+    reference = latency[REFERENCE]["rounds_p50_ms"]
     lines = []
-    for precision in sorted(latency.keys() - {FP32}):
-        share = worst_share(latency[precision]["rounds_p50_ms"], latency[FP32]["rounds_p50_ms"])
-        lines.append(
-            {
-                "gate": "p50 as a share of fp32's",
-                "precision": precision,
-                "measured": share,
-                "limit": limit,
-                "bound": "max",
-                "verdict": "pass" if share <= limit else "fail",
-            }
-        )
+    for precision in sorted(latency.keys() - {REFERENCE}):
+        share = worst_share(latency[precision]["rounds_p50_ms"], reference)
+        gate = at_most(f"p50 as a share of {REFERENCE}'s", share, limit)
+        lines.append({**asdict(gate), "precision": precision})
     return lines
 
 

@@ -25,6 +25,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from slipway.bundle.format import canonical_json
 from slipway.bundle.session import open_session
 from slipway.errors import SlipwayError
+from slipway.precision import INT8_DYNAMIC, INT8_STATIC, PRECISIONS
+from slipway.provider import CPU
 from tasks import columns, graph
 from tasks.child import attempt
 from tasks.shards import read_shards
@@ -66,16 +68,15 @@ def run(
     out: Path,
 ) -> None:
     """Convert and check in a child; record what came of it."""
-    key = precision.replace("-", "_")
-    if key not in CONVERSIONS:
-        known = ", ".join(name.replace("_", "-") for name in CONVERSIONS)
+    if precision not in CONVERSIONS:
+        known = ", ".join(CONVERSIONS)
         raise SlipwayError(f"no conversion to precision {precision!r}; known: {known}")
-    settings = getattr(config, key).model_dump()
+    settings = getattr(config, PRECISIONS[precision].keyword).model_dump()
     # what the child leaves behind counts only if it came to its end
     with tempfile.TemporaryDirectory(prefix="slipway-quantize-") as folder:
         made = Path(folder) / graph.MODEL
         reason = attempt(
-            convert, key, settings, fp32, prepared, golden, made, timeout_s=config.timeout_s
+            convert, precision, settings, fp32, prepared, golden, made, timeout_s=config.timeout_s
         )
         if reason is None:
             (out / graph.MODEL).write_bytes(made.read_bytes())
@@ -89,18 +90,18 @@ def run(
 
 
 def convert(
-    key: str, settings: dict[str, Any], fp32: Path, prepared: Path, golden: Path, made: Path
+    precision: str, settings: dict[str, Any], fp32: Path, prepared: Path, golden: Path, made: Path
 ) -> None:
     """Quantize the core, attach the raw columns, and let the model answer golden rows."""
     with tempfile.TemporaryDirectory(prefix="slipway-core-") as folder:
         ready, core = Path(folder) / "ready.onnx", Path(folder) / "core.onnx"
         quant_pre_process(fp32 / graph.CORE, ready, skip_symbolic_shape=True)
-        CONVERSIONS[key](settings, ready, core, prepared)
+        CONVERSIONS[precision](settings, ready, core, prepared)
         reduced = graph.reduce(onnx.load(core))
     raw = columns.read_columns(fp32)
     model = graph.to_bytes(graph.attach_columns(reduced, raw.inputs))
     rows, _ = columns.read_golden_rows(golden, raw)
-    session = open_session(model, "CPUExecutionProvider", 1)
+    session = open_session(model, CPU, 1)
     answers = session.run(columns.as_arrays(rows.slice(0, CHECK_ROWS)))[graph.PROBABILITY]
     if not np.all((answers >= 0) & (answers <= 1)):
         raise ValueError("answers are not probabilities")
@@ -135,8 +136,8 @@ def quantize_dynamically(settings: dict[str, Any], ready: Path, core: Path, prep
 
 
 CONVERSIONS: dict[str, Callable[[dict[str, Any], Path, Path, Path], None]] = {
-    "int8_static": quantize_statically,
-    "int8_dynamic": quantize_dynamically,
+    INT8_STATIC.name: quantize_statically,
+    INT8_DYNAMIC.name: quantize_dynamically,
 }
 
 

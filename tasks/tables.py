@@ -28,6 +28,8 @@ class Facts:
     sources: dict[str, dict[str, Any]]
     known_later: list[str]
     leaks: list[str]
+    problem: str
+    """What kind of answer the label asks for."""
 
 
 def read_facts(folder: Path) -> Facts:
@@ -63,17 +65,6 @@ def require_columns(table: pa.Table, wanted: list[str], who: str) -> None:
         raise SlipwayError(
             f"{who} names columns that the query does not give: {', '.join(missing)};"
             f" it gives: {', '.join(table.column_names)}"
-        )
-
-
-def require_two_classes(labels: pa.ChunkedArray, name: str, where: str) -> None:
-    """Refuse a label that leaves nothing to learn or measure."""
-    found = sorted(str(value) for value in pc.unique(labels).to_pylist())
-    if found != ["0", "1"]:
-        raise SlipwayError(
-            f"label {name!r} must hold both 0 and 1 in {where}, found only {', '.join(found)}"
-            if set(found) < {"0", "1"}
-            else f"label {name!r} must hold 0 and 1 only in {where}, found {', '.join(found[:5])}"
         )
 
 

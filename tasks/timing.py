@@ -18,6 +18,7 @@ import onnxruntime
 
 from slipway.bundle.format import canonical_json, file_digest, write_durably
 from slipway.bundle.session import open_session
+from slipway.provider import CUDA
 from tasks import columns
 from tasks.columns import Arrays
 
@@ -131,7 +132,7 @@ def hardware(provider: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "memory_bytes": memory,
-        "gpus": _gpus() if provider == "CUDAExecutionProvider" else [],
+        "gpus": _gpus() if provider == CUDA else [],
     }
 
 

@@ -23,12 +23,12 @@ from tasks.tables import (
     Facts,
     read_facts,
     read_table,
-    require_two_classes,
     with_rows,
     write_facts,
     write_json,
     write_table,
 )
+from tasks.target import require_target
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
@@ -59,7 +59,7 @@ def run(
     stop_quarantine(config, reasons, table.num_rows)
     stop_suite(suite_results, docs.index)
     good = table.take(pa.array(kept.index.to_numpy()))
-    require_two_classes(good[facts.label], facts.label, "the valid rows")
+    require_target(facts, good, "the valid rows")
     bad = table.take(pa.array(sorted(reasons), pa.int64()))
     bad = bad.append_column(REASON, pa.array([reasons[i] for i in sorted(reasons)], pa.string()))
     write_table(valid / TABLE, good)

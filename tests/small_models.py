@@ -54,7 +54,7 @@ def small_columns() -> Columns:
         )
         for name in ("delay", "wind")
     ]
-    return Columns(inputs=[origin, *numbers], label="late")
+    return Columns(inputs=[origin, *numbers], label="late", problem="binary")
 
 
 def make_core(

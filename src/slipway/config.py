@@ -5,13 +5,16 @@ not defaults in Python. A stage gets its own section and never sees the others.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from slipway.errors import ConfigError
+from slipway.precision import name_of
+from slipway.provider import Provider
 from slipway.sections import Section, parse, suggest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -60,6 +63,11 @@ class IngestConfig(Section):
     """The column (timestamp) that places a row in time."""
     label: Identifier
     """The column (0 or 1) to be predicted."""
+
+    @property
+    def problem(self) -> str:
+        """The problem that this kind of label poses."""
+        return "binary"
 
 
 class ValidateConfig(Section):
@@ -227,18 +235,30 @@ class DynamicInt8Config(Section):
 class QuantizeConfig(Section):
     """One key per precision that dvc.yaml's matrix names."""
 
-    int8_static: StaticInt8Config = Field(alias="int8-static")
+    model_config = ConfigDict(alias_generator=name_of)
+
+    int8_static: StaticInt8Config
     """QDQ int8 with calibrated scales."""
-    int8_dynamic: DynamicInt8Config = Field(alias="int8-dynamic")
+    int8_dynamic: DynamicInt8Config
     """int8 weights, activations quantized on the fly."""
     timeout_s: Positive
     """Conversions have been seen to hang and to crash: each runs in a child under this limit."""
 
 
+@dataclass(frozen=True)
+class QualityLimit:
+    """What one measure of quality is held to."""
+
+    worst: float
+    """The value that no model may be worse than, whatever the reference says."""
+    loss_max: float
+    """How much worse than the reference it may be."""
+
+
 class ProveConfig(Section):
     """The limits that every precision is held to on the golden set."""
 
-    provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
+    provider: Provider
     """Where the model will run; timed there and required there."""
     threads: Positive
     """CPU threads of the inference session."""
@@ -267,6 +287,14 @@ class ProveConfig(Section):
     latency_calls: Annotated[int, Field(ge=20)]
     """Timed calls per round and precision."""
 
+    @property
+    def quality(self) -> dict[str, QualityLimit]:
+        """What each gated measure is held to, by its key."""
+        return {
+            "auc": QualityLimit(self.auc_floor, self.auc_drop_max),
+            "log_loss": QualityLimit(self.log_loss_ceiling, self.log_loss_rise_max),
+        }
+
 
 class PayloadConfig(Section):
     """What the contract says about the answer."""
@@ -290,6 +318,11 @@ class ReleaseLimits(Section):
     """p99 latency as a multiple of that of stable in the same window."""
     p99_slack_ms: Annotated[float, Field(ge=0)]
     """A p99 difference below this is never held against a candidate."""
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """How much worse than stable each gated measure may be, by its key."""
+        return {"auc": self.auc_drop_max, "log_loss": self.log_loss_rise_max}
 
 
 class ReleaseConfig(Section):

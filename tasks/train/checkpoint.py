@@ -27,7 +27,8 @@ class State:
 
     step: int = 0
     best_step: int = 0
-    best_log_loss: float = float("inf")
+    best: float | None = None
+    """The stopping measure at `best_step`; None before the first evaluation."""
     worse_in_a_row: int = 0
     steps: list[dict[str, float]] = field(default_factory=list)
     evaluations: list[dict[str, float]] = field(default_factory=list)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as log_loss
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from slipway.config import TrainConfig
+from slipway.problem import PROBLEMS
 from tasks.network import Network, save_network
 from tasks.progress import track
 from tasks.shards import Rows, Shards, read_features, read_shards, read_split
@@ -72,12 +72,14 @@ class Trainer:
     ) -> None:
         self.config, self.device, self.checkpoints = config, device, checkpoints
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        features = read_features(prepared)
+        self.problem = PROBLEMS[features["problem"]]
         self.rows: Shards = read_shards(prepared)
         self.validation: Rows = read_split(prepared, "validation")
         self.steps_per_epoch = max(1, len(self.rows) // (config.batch_rows * self.world))
         self.total_steps = config.epochs * self.steps_per_epoch
         torch.manual_seed(config.seed)
-        self.network = new_network(config, read_features(prepared)).to(device)
+        self.network = new_network(config, features).to(device)
         self.optimizer = new_optimizer(self.network, config)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: rate(step, config.warmup_steps, self.total_steps)
@@ -104,11 +106,9 @@ class Trainer:
                     mean = self._record_loss(loss)
                     if not math.isfinite(mean):
                         return "diverged"
-                    if self.state.evaluations:
-                        last = self.state.evaluations[-1]
-                        update(step, loss=mean, log_loss=last["log_loss"], auc=last["auc"])
-                    else:
-                        update(step, loss=mean)
+                    last = self.state.evaluations[-1:]
+                    figures = {m.key: each[m.key] for each in last for m in self.problem.gated}
+                    update(step, loss=mean, **figures)
                 if step % self.config.evaluate_every_steps == 0 or step == self.total_steps:
                     if not self._evaluate():
                         return "diverged"
@@ -147,7 +147,8 @@ class Trainer:
         labels = torch.from_numpy(batch.labels).to(self.device)
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = log_loss(self.model(categories, numbers).float(), labels)
+            logits = self.model(categories, numbers).float()
+            loss = binary_cross_entropy_with_logits(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -188,21 +189,17 @@ class Trainer:
     def _evaluate(self) -> bool:
         """Measure on the validation rows and keep the best; return whether it was finite."""
         logits = self._validation_logits()
-        labels = torch.from_numpy(np.array(self.validation.labels))
-        loss = log_loss(logits, labels).item()
-        if not math.isfinite(loss):
+        if not torch.isfinite(logits).all():
             return False
-        state = self.state
+        state, stopping = self.state, self.problem.stopping
+        answers, labels = torch.sigmoid(logits).numpy(), self.validation.labels
+        measured = self.problem.measure_gated(labels, answers)
         state.evaluations.append(
-            {
-                "step": state.step,
-                "epoch": state.step / self.steps_per_epoch,
-                "log_loss": loss,
-                "auc": float(roc_auc_score(labels.numpy(), logits.numpy())),
-            }
+            {"step": state.step, "epoch": state.step / self.steps_per_epoch, **measured}
         )
-        if loss < state.best_log_loss:
-            state.best_log_loss, state.best_step, state.worse_in_a_row = loss, state.step, 0
+        value = measured[stopping.key]
+        if state.best is None or stopping.loss(value, state.best) < 0:
+            state.best, state.best_step, state.worse_in_a_row = value, state.step, 0
             self.best = weights_of(self.average.module)
         else:
             state.worse_in_a_row += 1

@@ -1,6 +1,7 @@
 """dvc.yaml says what the stages really do: what they take, import, open and write."""
 
 import importlib
+import inspect
 import json
 import re
 import shutil
@@ -12,20 +13,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.__main__ import check_signature, keyword
+from tasks.__main__ import check_signature, gathered, keyword
 from tests.project import REPOSITORY, environment, run, stage
 
 OFFERED = {"reports", "checkpoints", "precision"}
 """What the runner offers beside declared paths."""
 
+WHOLE = ("tasks/train", "src/slipway/problem")
+"""Packages that are a dependency as a whole."""
+
 RUNNER = {
     "src/slipway/config.py",
+    "src/slipway/precision.py",
+    "src/slipway/provider.py",
     "src/slipway/sections.py",
     "tasks/__main__.py",
     "tasks/progress.py",
     "tasks/sums.py",
 }
-"""It binds, checks and shows how far a stage is, and decides no byte of an output."""
+"""It binds, checks, names and shows how far a stage is, and decides no byte of an output."""
 
 
 @cache
@@ -50,12 +56,11 @@ def test_a_stage_takes_what_dvc_yaml_declares(address: str):
     precision = rest.partition("-")[2] or None
     deps, outs = declared(address)
     paths = [p for p in [*deps, *outs] if p.parts[0] in ("data", "models", "configs")]
-    bound = {keyword(p, precision) for p in paths} - {""}
     run_ = importlib.import_module(f"tasks.{name}").run
-    import inspect
-
-    bound |= OFFERED & set(inspect.signature(run_).parameters)
-    check_signature(run_, address, bound)
+    bound = {keyword(p, precision): p for p in paths}
+    bound.pop("", None)
+    offered = OFFERED & set(inspect.signature(run_).parameters)
+    check_signature(run_, address, offered | gathered(run_, bound).keys())
 
 
 @pytest.mark.parametrize("address", addresses())
@@ -91,8 +96,8 @@ def imported_by(stage_name: str) -> set[str]:
 
 
 def collapse(name: str) -> str:
-    """Name a package that is a stage by its folder, as dvc.yaml does."""
-    return "tasks/train" if name.startswith("tasks/train/") else name
+    """Name a package by its folder where dvc.yaml does."""
+    return next((folder for folder in WHOLE if name.startswith(f"{folder}/")), name)
 
 
 def is_bare(path: Path) -> bool:

@@ -43,6 +43,7 @@ def write_prepared(folder: Path, rows: pa.Table) -> None:
     number = {"meaning": "", "mean": 0.0, "std": 1.0, "min": -4.0, "max": 4.0}
     features = {
         "label": "late",
+        "problem": "binary",
         "categories": [{"name": "origin", "meaning": "", "vocabulary": ORIGINS}],
         "numbers": [{"name": name, **number} for name in ("delay", "wind")],
     }
@@ -103,9 +104,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
 def gates(line: Line) -> dict[str, Any]:
     prove.run(
         prove_config(),
-        fp32=line.folder("fp32"),
-        int8_static=line.folder("int8-static"),
-        int8_dynamic=line.folder("int8-dynamic"),
+        precisions={name: line.folder(name) for name in PRECISIONS},
         golden=line.folder("golden"),
         gates=line.folder("gates"),
         reports=line.reports,

@@ -40,7 +40,7 @@ def table(rows: int = ROWS, first_id: int = 0) -> pa.Table:
 def folder(path: Path, rows: pa.Table, **facts: Any) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     write_table(path / "table.parquet", rows)
-    known = {"known_later": ["delay"], "leaks": [], **facts}
+    known = {"known_later": ["delay"], "leaks": [], "problem": "binary", **facts}
     record = Facts(["id"], "at", "late", rows.num_rows, {}, ["", ""], {}, **known)
     write_facts(path, record)
     return path

@@ -17,7 +17,7 @@ from slipway.fleet.judge import (
     judge,
 )
 from slipway.fleet.numbers import numbers
-from slipway.fleet.quality import auc, log_loss
+from slipway.problem import BINARY
 
 LIMITS = ReleaseLimits(
     error_share_rise_max=0.01,
@@ -51,7 +51,11 @@ def traffic(
         proven=proven or {},
         apart=apart or {},
         scored=Scored(
-            golden=golden, questions=rows, labels=LABELS[: answers.size], answers=answers
+            problem=BINARY,
+            golden=golden,
+            questions=rows,
+            labels=LABELS[: answers.size],
+            answers=answers,
         ),
     )
 
@@ -200,43 +204,6 @@ def test_nothing_answered_at_all_is_told_without_a_division_by_zero():
     nothing = without_rows(traffic(requests=0), np.arange(0))
     verdict = judge(nothing, replace(nothing, version="s"), LIMITS)
     assert verdict.decision == "wait"
-
-
-@pytest.mark.parametrize(
-    ("labels", "scores", "expected"),
-    [
-        ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], 0.75),  # the example of scikit-learn's roc_auc_score
-        ([0, 1], [0.2, 0.9], 1.0),
-        ([0, 1], [0.9, 0.2], 0.0),
-        ([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5], 0.5),
-        ([0, 0, 1], [0.1, 0.5, 0.5], 0.75),
-        ([1, 1], [0.1, 0.5], None),
-        ([], [], None),
-    ],
-)
-def test_auc_counts_pairs_in_order_and_ties_half(labels, scores, expected):
-    assert auc(np.array(labels, np.int64), np.array(scores, float)) == expected
-
-
-def test_auc_agrees_with_counting_every_pair():
-    random = np.random.default_rng(7)
-    labels = random.integers(0, 2, 200)
-    scores = random.integers(0, 20, 200) / 20.0  # many ties
-    pairs = [
-        1.0 if p > n else 0.5 if p == n else 0.0
-        for p in scores[labels == 1]
-        for n in scores[labels == 0]
-    ]
-    assert auc(labels, scores) == pytest.approx(np.mean(pairs))
-
-
-def test_log_loss_is_the_mean_negative_log_likelihood():
-    found = log_loss(np.array([1, 0]), np.array([0.8, 0.1]))
-    assert found == pytest.approx(-(np.log(0.8) + np.log(0.9)) / 2)
-
-
-def test_a_sure_and_wrong_answer_costs_much_but_not_infinity():
-    assert log_loss(np.array([1]), np.array([0.0])) == pytest.approx(15.94, abs=0.01)
 
 
 def numbers_apart(largest, values=100):

@@ -12,8 +12,9 @@ from slipway.errors import SlipwayError
 from slipway.fleet import questions
 from slipway.fleet.questions import (
     LABELLED_ROWS_MIN,
+    Judged,
     ask_both,
-    find_probability,
+    find_judged,
     how_asked_apart,
     make_questions,
 )
@@ -154,7 +155,11 @@ def answering(bundle: Verified, most: float, rows: int = LABELLED_ROWS_MIN) -> V
 
 
 def found(bundle: Verified, **how) -> str | None:
-    return find_probability(bundle.golden, bundle.contract, **how)
+    return name_of(find_judged(bundle.golden, bundle.contract, **how))
+
+
+def name_of(judged: Judged | None) -> str | None:
+    return judged and judged.output
 
 
 def test_labels_judge_one_probability_a_row_and_nothing_else(bundles):
@@ -190,9 +195,9 @@ def test_a_handful_of_labels_judges_nothing_unless_the_contract_promises_a_proba
 def test_a_candidate_is_held_to_the_labels_that_stable_is_held_to(bundles):
     stable, odd = answering(bundles["gather"], 1.0), answering(bundles["gather"], 1.5)
     asked = ask_both(odd, stable, 50, 4)
-    assert [each.probability for each in asked] == ["y", "y"]
+    assert [name_of(each.judged) for each in asked] == ["y", "y"]
     asked = ask_both(stable, odd, 50, 4)  # what stable answers is no probability
-    assert [each.probability for each in asked] == [None, None]
+    assert [name_of(each.judged) for each in asked] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,7 @@ def test_a_stable_version_judged_by_labels_makes_way_for_no_other(bundles, label
 def test_versions_that_take_the_same_requests_are_asked_the_same(bundles):
     mine, theirs = ask_both(bundles["mlp"], bundles["mlp"], 50, 4)
     assert mine.bodies is theirs.bodies
-    assert (theirs.proven, mine.probability, theirs.probability) == (None, None, None)
+    assert (theirs.proven, name_of(mine.judged), name_of(theirs.judged)) == (None, None, None)
 
 
 @pytest.mark.parametrize("change", [{"shape": [-1, 128]}, {"datatype": "FP64"}, {"name": "z"}])
@@ -253,11 +258,11 @@ def test_versions_with_other_inputs_are_asked_as_many_rows_as_well(bundles, stab
 
 def test_labels_of_the_candidate_alone_judge_nothing(bundles):
     mine, theirs = ask_both(bundles["flights"], bundles["mlp"], 50, 4)
-    assert (mine.probability, theirs.probability) == (None, None)
+    assert (name_of(mine.judged), name_of(theirs.judged)) == (None, None)
     both = ask_both(bundles["flights"], bundles["flights"], 50, 4)
-    assert [each.probability for each in both] == ["probability"] * 2
+    assert [name_of(each.judged) for each in both] == ["probability"] * 2
 
 
 def test_a_stable_version_that_is_pruned_is_taken_to_be_like_the_candidate(bundles):
     mine, theirs = ask_both(bundles["flights"], None, 50, 4)
-    assert (mine.bodies, theirs.probability) == (theirs.bodies, "probability")
+    assert (mine.bodies, name_of(theirs.judged)) == (theirs.bodies, "probability")

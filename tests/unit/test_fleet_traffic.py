@@ -110,7 +110,7 @@ def unlabelled(proven: bool = True) -> Questions:
         rows=[np.arange(ROWS)] * 50,
         proven=[expected] * 50 if proven else None,
         labels=np.full(ROWS, -1),
-        probability=None,
+        judged=None,
     )
 
 

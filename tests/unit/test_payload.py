@@ -12,6 +12,7 @@ from slipway.bundle.format import PAYLOAD_FILES, payload_version
 from slipway.bundle.golden import read_golden, replay
 from slipway.bundle.session import open_session
 from slipway.config import PayloadConfig
+from slipway.precision import PRECISIONS
 from tasks import payload, prove
 from tests.small_models import WEIGHTS, Line, make_core, make_line, make_model, prove_config
 
@@ -21,23 +22,20 @@ STATIC = make_model(make_core([w + 0.002 for w in WEIGHTS]))
 def make_payload(root: Path, chosen: str = "fp32") -> Line:
     line = make_line(root, static=STATIC)
     ticks = itertools.count(step=1_000_000)
-    folders = {
-        "fp32": line.folder("fp32"),
-        "int8_static": line.folder("int8-static"),
-        "int8_dynamic": line.folder("int8-dynamic"),
-        "gates": line.folder("gates"),
-    }
+    precisions = {name: line.folder(name) for name in PRECISIONS}
+    folder = line.folder("gates")
     prove.run(
         prove_config(),
         lambda: next(ticks),
+        precisions=precisions,
         golden=line.folder("golden"),
+        gates=folder,
         reports=line.reports,
-        **folders,
     )
-    gates = line.folder("gates") / "gates.json"
+    gates = folder / "gates.json"
     gates.write_text(json.dumps({**json.loads(gates.read_text()), "chosen": chosen}))
     config = PayloadConfig(output_meaning="probability of being late", max_rows=64)
-    payload.run(config, payload=line.folder("payload"), **folders)
+    payload.run(config, precisions=precisions, gates=folder, payload=line.folder("payload"))
     return line
 
 

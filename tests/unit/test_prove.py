@@ -13,13 +13,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from slipway.bundle import gate
 from slipway.bundle.golden import read_golden, replay
 from slipway.bundle.session import open_session
 from slipway.config import ProveConfig
 from slipway.errors import BundleRefused, GateError
+from slipway.precision import PRECISIONS
+from slipway.problem import BINARY
 from tasks import columns, gates, proof, prove
 from tasks.columns import Arrays
-from tasks.gates import Limits
+from tasks.gates import Standard
 from tasks.timing import measure_latency
 from tests.small_models import (
     WEIGHTS,
@@ -33,19 +36,14 @@ from tests.small_models import (
 )
 
 NAN = float("nan")
-LIMITS = Limits(
-    parity_max=0.05,
-    parity_mean_max=0.01,
-    tolerance=0.001,
-    invariance_max=1e-6,
-    auc_drop_max=0.01,
-    log_loss_rise_max=0.01,
-    auc_floor=0.6,
-    log_loss_ceiling=0.69,
-)
+LIMITS = prove_config(auc_floor=0.6, log_loss_ceiling=0.69)
 CHEAP = make_model(make_core([round(w, 2) + 0.002 for w in WEIGHTS]))
 """A model that is a little off, as a cheaper precision is."""
 DYNAMIC = make_model(make_core(dynamic=True))
+
+
+def asked(labels: np.ndarray) -> Standard:
+    return Standard(BINARY, labels, LIMITS)
 
 
 def steady_clock() -> Callable[[], int]:
@@ -58,9 +56,7 @@ def run(line: Line, config: ProveConfig) -> dict[str, Any]:
     prove.run(
         config,
         steady_clock(),
-        fp32=line.folder("fp32"),
-        int8_static=line.folder("int8-static"),
-        int8_dynamic=line.folder("int8-dynamic"),
+        precisions={name: line.folder(name) for name in PRECISIONS},
         golden=line.folder("golden"),
         gates=line.folder("gates"),
         reports=line.reports,
@@ -111,25 +107,25 @@ def test_one_nan_among_all_answers_is_not_lost() -> None:
 
 
 def test_what_is_no_number_passes_no_gate() -> None:
-    assert gates.at_most("x", NAN, 1.0) == gates.Gate("x", None, 1.0, "max", "fail")
-    assert gates.at_least("x", NAN, 0.0) == gates.Gate("x", None, 0.0, "min", "fail")
+    assert gate.at_most("x", NAN, 1.0) == gate.Gate("x", None, 1.0, "max", "fail")
+    assert gate.at_least("x", NAN, 0.0) == gate.Gate("x", None, 0.0, "min", "fail")
 
 
 def test_a_measure_at_its_limit_passes() -> None:
-    assert gates.at_most("x", 0.5, 0.5).verdict == "pass"
-    assert gates.at_least("x", 0.5, 0.5).verdict == "pass"
+    assert gate.at_most("x", 0.5, 0.5).verdict == "pass"
+    assert gate.at_least("x", 0.5, 0.5).verdict == "pass"
 
 
 def test_quality_is_held_to_absolute_limits() -> None:
     labels = np.array([0, 1] * 50, np.int8)
-    good = [gate.verdict for gate in gates.floors(np.where(labels, 0.7, 0.3), labels, LIMITS)]
-    guess = [gate.verdict for gate in gates.floors(np.full(100, 0.5), labels, LIMITS)]
+    good = [each.verdict for each in gates.floors(asked(labels), np.where(labels, 0.7, 0.3))]
+    guess = [each.verdict for each in gates.floors(asked(labels), np.full(100, 0.5))]
     assert (good, guess) == (["pass", "pass"], ["fail", "fail"])
 
 
-def test_a_golden_set_of_one_class_measures_nothing() -> None:
-    one_class = gates.floors(np.full(10, 0.5), np.zeros(10, np.int8), LIMITS)
-    assert [(g.measured, g.verdict) for g in one_class] == [(None, "fail")] * 2
+def test_a_golden_set_of_one_class_ranks_nothing_and_does_not_pass() -> None:
+    ranking, *_ = gates.floors(asked(np.zeros(10, np.int8)), np.full(10, 0.5))
+    assert (ranking.gate, ranking.measured, ranking.verdict) == ("AUC", None, "fail")
 
 
 def test_a_cheaper_precision_may_not_stray_from_fp32_on_any_row_nor_on_average() -> None:
@@ -138,7 +134,7 @@ def test_a_cheaper_precision_may_not_stray_from_fp32_on_any_row_nor_on_average()
     one_row, everywhere = reference.copy(), reference + 0.02
     one_row[3] += 0.1
     verdicts = [
-        [g.verdict for g in gates.comparisons(answers, reference, labels, LIMITS)][:2]
+        [g.verdict for g in gates.comparisons(asked(labels), answers, reference)][:2]
         for answers in (reference, one_row, everywhere)
     ]
     assert verdicts == [["pass", "pass"], ["fail", "pass"], ["pass", "fail"]]
@@ -149,9 +145,9 @@ def test_lost_quality_is_measured_against_fp32() -> None:
     reference = np.where(labels, 0.52, 0.48)
     worse = reference.copy()
     worse[:10] = 1 - worse[:10]
-    gate = gates.comparisons(worse, reference, labels, LIMITS)[2]
-    assert (gate.gate, gate.verdict) == ("AUC drop from fp32", "fail")
-    assert gate.measured == pytest.approx(0.1)
+    lost = gates.comparisons(asked(labels), worse, reference)[2]
+    assert (lost.gate, lost.verdict) == ("AUC drop from fp32", "fail")
+    assert lost.measured == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from flows.charts import Axis, auc_interval, calibration_chart, loss_chart, wilson
+from flows.charts import Axis, calibration_chart, loss_chart
 from flows.facts import Facts
 from flows.report import render, write_report
 from flows.sentences import verdict
 from flows.slices import slice_plots
 from flows.wording import duration, scrub, sentence, size
+from slipway.problem import BINARY
 from tests.stage_files import VERSION, a_run, stopped_at, write_stage_files
 
 EVIL = "<script>alert(1)</script>\"'"
@@ -320,23 +321,10 @@ def test_a_value_outside_an_axis_stays_at_its_edge() -> None:
     assert [axis.at(value) for value in (0.2, 0.75, 3)] == [20, 60, 100]
 
 
-def test_the_interval_of_an_auc_is_hanley_and_mcneils() -> None:
-    # AUC 0.5 with 50 and 50: variance (0.25 + 2 * 49 / 12) / 2500
-    half = 1.96 * math.sqrt((0.25 + 2 * 49 / 12) / 2500)
-
-    assert auc_interval(0.5, 50, 100) == pytest.approx((0.5 - half, 0.5 + half))
-    assert auc_interval(0.5, 0, 100) is None
-
-
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    # no hit in 10: from 0 to z^2 / (n + z^2)
-    assert wilson(0, 10) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
-
-
 def test_training_that_diverged_is_drawn_up_to_there() -> None:
     steps = [{"step": i, "train_loss": 0.5 if i < 5 else math.nan} for i in range(8)]
 
-    chart = loss_chart({"steps": steps, "evaluations": []})
+    chart = loss_chart({"steps": steps, "evaluations": []}, BINARY.stopping)
 
     assert chart is not None
     assert "nan" not in "".join(chart.curves.values())
@@ -344,7 +332,7 @@ def test_training_that_diverged_is_drawn_up_to_there() -> None:
 
 @pytest.mark.parametrize("history", [{}, {"diverged_at": 3}, {"steps": [], "evaluations": []}])
 def test_without_steps_there_is_no_training_chart(history: dict[str, Any]) -> None:
-    assert loss_chart(history) is None
+    assert loss_chart(history, BINARY.stopping) is None
 
 
 def test_without_bins_there_is_no_calibration_chart() -> None:

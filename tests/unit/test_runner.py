@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import ConfigError
-from tasks.__main__ import check_signature, keyword
+from tasks.__main__ import check_signature, gathered, keyword
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,19 @@ def test_both_sides_of_a_mismatch_are_named():
         "run() takes 'valid', which validate@flights does not declare",
         "validate@flights declares 'golden', which run() does not take",
     ]
+
+
+def test_a_stage_that_takes_all_precisions_gets_them_by_name():
+    def run(config, *, precisions, gates):
+        pass
+
+    deps = {each: Path(each) for each in ("gates", "fp32", "int8_static")}
+    forms = {"fp32": Path("fp32"), "int8-static": Path("int8_static")}
+    assert gathered(run, deps) == {"gates": Path("gates"), "precisions": forms}
+
+
+def test_a_stage_that_takes_one_precision_gets_that_path():
+    def run(config, *, fp32):
+        pass
+
+    assert gathered(run, {"fp32": Path("fp32")}) == {"fp32": Path("fp32")}

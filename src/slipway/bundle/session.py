@@ -19,6 +19,7 @@ from slipway.bundle.datatypes import ONNX_BFLOAT16, ORT_TYPES
 from slipway.bundle.format import refused
 from slipway.bundle.graph import check_graph
 from slipway.errors import BundleRefused
+from slipway.provider import CUDA, TENSORRT
 
 if TYPE_CHECKING:  # a probe opens sessions in a process of its own, and need not wait for Arrow
     from slipway.bundle.golden import Tensors
@@ -33,7 +34,7 @@ QUIET = {"session.intra_op.allow_spinning": "0"}
 ONNX_ONLY = {"session.load_model_format": "ONNX"}
 """Else bytes that look like ORT's own format bypass check_graph."""
 
-FALLBACK = {"TensorrtExecutionProvider": "CUDAExecutionProvider"}
+FALLBACK = {TENSORRT: CUDA}
 """What runs the operators that a provider lacks, before the CPU does."""
 
 
@@ -132,7 +133,7 @@ def open_session(
 
 def device_memory_bytes(provider: str) -> int:
     """Return the memory of a provider's device that this process may use at most."""
-    if provider == "CUDAExecutionProvider":
+    if provider == CUDA:
         return _cuda_memory_bytes()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")

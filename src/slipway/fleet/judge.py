@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slipway.config import ReleaseLimits
 from slipway.fleet.answers import Apart
-from slipway.fleet.quality import auc, log_loss
+from slipway.problem import Measure, Problem
 
 REQUESTS_MIN = 50
 """Fewer answers than this to either side say nothing: 1 failure in 50 is already 2 %."""
@@ -31,8 +31,10 @@ Decision = Literal["promote", "reject", "wait"]
 
 @dataclass(frozen=True)
 class Scored:
-    """Probabilities of the rows that were answered, beside what came true."""
+    """Answers to the rows that were answered, beside what came true."""
 
+    problem: Problem
+    """What says how good they are."""
     golden: str
     """Which golden rows were asked; only answers to the same rows are compared one by one."""
     questions: NDArray[np.int64]
@@ -40,7 +42,7 @@ class Scored:
     labels: NDArray[np.int64]
     """Per answered row, what really happened."""
     answers: NDArray[np.float64]
-    """Per answered row, the probability."""
+    """Per answered row, what the problem measures."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def judge(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Verdict
     lines: tuple[Line, ...] = (errors, p99, _differences(candidate))
     if candidate.scored is not None and stable.scored is not None:
         mine, theirs = _same_questions(candidate.scored, stable.scored)
-        quality = (_auc(mine, theirs, limits), _log_loss(mine, theirs, limits))
+        quality = tuple(_quality(m, mine, theirs, limits) for m in theirs.problem.gated)
         lines = (errors, *quality, p99, _difference(mine, theirs))
     return conclude(lines, _too_little(candidate, stable))
 
@@ -194,22 +196,14 @@ def _errors(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     return Line("error share", mine, theirs, limit, _verdict(mine <= limit), _commonest(candidate))
 
 
-def _auc(candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
-    mine = auc(candidate.labels, candidate.answers)
-    theirs = auc(stable.labels, stable.answers)
+def _quality(measure: Measure, candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
+    mine = measure(candidate.labels, candidate.answers)
+    theirs = measure(stable.labels, stable.answers)
     if mine is None or theirs is None:
-        return Line("AUC", mine, theirs, None, "unknown", "the rows answered have one class")
-    limit = theirs - limits.auc_drop_max
-    return Line("AUC", mine, theirs, limit, _verdict(mine >= limit))
-
-
-def _log_loss(candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
-    mine = log_loss(candidate.labels, candidate.answers)
-    theirs = log_loss(stable.labels, stable.answers)
-    if mine is None or theirs is None:
-        return Line("log loss", mine, theirs, None, "unknown", "no row was answered by both")
-    limit = theirs + limits.log_loss_rise_max
-    return Line("log loss", mine, theirs, limit, _verdict(mine <= limit))
+        why = "the rows answered have one class" if stable.labels.size else "no row was answered"
+        return Line(measure.name, mine, theirs, None, "unknown", why)
+    limit = measure.worst_allowed(theirs, limits.quality[measure.key])
+    return Line(measure.name, mine, theirs, limit, _verdict(measure.at_least_as_good(mine, limit)))
 
 
 def _p99(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:

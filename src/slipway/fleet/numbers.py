@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from slipway.fleet.judge import Line, Traffic
-from slipway.fleet.quality import auc, log_loss
 
 ERRORS_SHOWN = 5
 """Kinds of errors that are kept per side; further ones say nothing new."""
@@ -36,10 +35,7 @@ def _side(traffic: Traffic) -> dict[str, Any]:
     }
     if (scored := traffic.scored) is None:
         return told
-    return told | {
-        "auc": auc(scored.labels, scored.answers),
-        "log_loss": log_loss(scored.labels, scored.answers),
-    }
+    return told | {m.key: m(scored.labels, scored.answers) for m in scored.problem.gated}
 
 
 def _percentile(traffic: Traffic, percent: int) -> float | None:

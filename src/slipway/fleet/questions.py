@@ -16,17 +16,23 @@ from slipway.bundle.rows import is_ragged
 from slipway.bundle.verify import Verified
 from slipway.errors import SlipwayError
 from slipway.fleet.protocol import Body, needs_binary, write_request
+from slipway.problem import BINARY, Problem
 
 REQUEST_BYTES: Final = 1 << 20
 """About as much as one request carries, unless one row is more: hosts take 16 MiB, and 100
 requests are held in memory."""
 
-PROBABILITY: Final = (0.0, 1.0)
-"""The range of an output whose contract says that it is a probability."""
-
 LABELLED_ROWS_MIN: Final = 200
 """Fewer labels than this judge no model that only looks like a classifier: one row would decide,
 and a rejected version never comes back."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The output that labels can judge, and the problem that says how."""
+
+    problem: Problem
+    output: str
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,8 @@ class Questions:
     asked another's golden rows."""
     labels: NDArray[np.int64]
     """Per golden row."""
-    probability: str | None
-    """The output that says how probable a label of 1 is; None where none does."""
+    judged: Judged | None
+    """What its answers are judged by; None where nobody knows what a good one is."""
 
 
 def make_questions(
@@ -67,11 +73,11 @@ def make_questions(
         rows=[numbers[i] for i in turns],
         proven=[proven[i] for i in turns],
         labels=golden.labels.astype(np.int64),
-        probability=find_probability(golden, contract),
+        judged=find_judged(golden, contract),
     )
 
 
-def find_probability(golden: Golden, contract: Contract, sure: bool = False) -> str | None:
+def find_judged(golden: Golden, contract: Contract, sure: bool = False) -> Judged | None:
     """Return the output that can be judged by labels: one number a row, both labels known.
 
     A model that was made elsewhere may have no labels, several outputs, or one of any shape. Its
@@ -84,12 +90,13 @@ def find_probability(golden: Golden, contract: Contract, sure: bool = False) -> 
     answers = golden.expected[output.name]
     if not golden.batchable or labels != {0, 1} or is_ragged(answers):
         return None
-    if output.range == PROBABILITY:
-        return output.name
+    judged = Judged(BINARY, output.name)
+    if output.range == BINARY.output.range:
+        return judged
     if golden.rows < LABELLED_ROWS_MIN:
         return None
     numbers = as_numbers(answers, output.datatype)
-    return output.name if sure or (numbers.min() >= 0 and numbers.max() <= 1) else None
+    return judged if sure or (numbers.min() >= 0 and numbers.max() <= 1) else None
 
 
 def ask_both(
@@ -108,13 +115,13 @@ def ask_both(
     if stable is None:
         return mine, replace(mine, proven=None)
     if how_asked_apart(candidate.contract, stable.contract) is None:
-        probability = find_probability(stable.golden, stable.contract)
-        theirs = replace(mine, proven=None, probability=probability)
+        judged = find_judged(stable.golden, stable.contract)
+        theirs = replace(mine, proven=None, judged=judged)
     else:
         theirs = make_questions(stable.golden, stable.contract, requests, rows_per_request)
-    if theirs.probability is None:
-        return replace(mine, probability=None), theirs
-    return replace(mine, probability=_as_probable(candidate, stable)), theirs
+    if theirs.judged is None:
+        return replace(mine, judged=None), theirs
+    return replace(mine, judged=_judged_alike(candidate, stable)), theirs
 
 
 def how_asked_apart(candidate: Contract, stable: Contract) -> str | None:
@@ -133,9 +140,9 @@ def how_asked_apart(candidate: Contract, stable: Contract) -> str | None:
     return None
 
 
-def _as_probable(candidate: Verified, stable: Verified) -> str:
+def _judged_alike(candidate: Verified, stable: Verified) -> Judged:
     """Return the output that is held to what stable is held to: no release may end that."""
-    found = find_probability(candidate.golden, candidate.contract, sure=True)
+    found = find_judged(candidate.golden, candidate.contract, sure=True)
     if found is None:
         raise SlipwayError(
             f"v{short(candidate.manifest.version)} of {candidate.manifest.name} cannot be judged by"

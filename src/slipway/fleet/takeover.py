@@ -252,7 +252,7 @@ def _questions(
     mine, theirs = ask_both(bundle, stable, config.requests, config.rows_per_request)
     if stable is not None and (why := how_asked_apart(bundle.contract, stable.contract)):
         controller.say(f"the candidate {why}: each is asked its own golden rows")
-    if mine.probability is None:
+    if mine.judged is None:
         controller.say(
             "no labels tell which answers are better: the candidate is judged by its errors, its"
             " latency, and whether it answers as it was proven to"

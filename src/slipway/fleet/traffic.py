@@ -16,7 +16,7 @@ from slipway.fleet.answers import Apart, add, compare_all
 from slipway.fleet.client import INFER_TIMEOUT_S, Answer, HostClient
 from slipway.fleet.inventory import Host
 from slipway.fleet.judge import Scored, Traffic
-from slipway.fleet.questions import Questions
+from slipway.fleet.questions import Judged, Questions
 from slipway.store.split import takes_candidate
 
 WARM_UP_REQUESTS = 5
@@ -118,7 +118,7 @@ class _Tally:
         self._latencies: list[float] = []
         self._numbers: list[NDArray[np.int64]] = []
         self._golden_rows: list[NDArray[np.int64]] = []
-        self._probabilities: list[NDArray[np.float64]] = []
+        self._judged_answers: list[NDArray[np.float64]] = []
         self._proven: dict[str, Apart] = {}
         self._apart: dict[str, Apart] = {}
 
@@ -142,9 +142,9 @@ class _Tally:
             self._latencies.append(answer.latency_ms)
         self._numbers.append(numbers)
         self._golden_rows.append(rows)
-        if self._questions.probability is not None:
-            values = answer.outputs[self._questions.probability]
-            self._probabilities.append(values.reshape(-1).astype(np.float64))
+        if self._questions.judged is not None:
+            values = answer.outputs[self._questions.judged.output]
+            self._judged_answers.append(values.reshape(-1).astype(np.float64))
         if self._questions.proven is not None:
             compared = compare_all(self._questions.proven[i], answer.outputs)
             self._proven = add(self._proven, compared)
@@ -164,15 +164,16 @@ class _Tally:
             rows=sum(rows.size for rows in self._golden_rows),
             proven=self._proven,
             apart=self._apart,
-            scored=self._scored() if self._questions.probability is not None else None,
+            scored=self._scored(judged) if (judged := self._questions.judged) is not None else None,
         )
 
-    def _scored(self) -> Scored:
+    def _scored(self, judged: Judged) -> Scored:
         return Scored(
+            problem=judged.problem,
             golden=self._questions.golden,
             questions=_joined(self._numbers, np.int64),
             labels=self._questions.labels[_joined(self._golden_rows, np.int64)],
-            answers=_joined(self._probabilities, np.float64),
+            answers=_joined(self._judged_answers, np.float64),
         )
 
     def _problem(self, i: int, answer: Answer) -> str | None:
@@ -181,8 +182,8 @@ class _Tally:
         if answer.version != self._version:
             return f"answered by version {answer.version}, expected {self._version}"
         asked = self._questions.rows[i].size
-        if (wanted := self._questions.probability) is not None:
-            values = answer.outputs.get(wanted)
+        if (judged := self._questions.judged) is not None:
+            values = answer.outputs.get(judged.output)
             if values is None or values.size != asked:
                 return f"{'no' if values is None else values.size} answers to {asked} rows"
         proven = self._questions.proven[i] if self._questions.proven is not None else {}

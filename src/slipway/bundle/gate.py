@@ -1,0 +1,45 @@
+"""A gate: one measured value, what it is held to, and the words for what follows."""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Verdict = Literal["pass", "fail"]
+
+PASS: Final = "pass"  # noqa: S105 - a verdict, no password
+FAIL: Final = "fail"
+NOT_MADE: Final = "not made"
+"""Of a precision that there is no model of."""
+
+Bound = Literal["max", "min"]
+
+SIGNS: Final[dict[str, str]] = {"max": "≤", "min": "≥"}
+"""How people read a bound."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One measure of one precision, and what it is held to."""
+
+    gate: str
+    measured: float | None
+    """None: the answers gave no number."""
+    limit: float
+    bound: Bound
+    verdict: Verdict
+
+
+def at_most(gate: str, measured: float | None, limit: float) -> Gate:
+    """Hold a measure to an upper limit; what is no number fails."""
+    good = measured is not None and measured <= limit
+    return Gate(gate, _finite(measured), limit, "max", PASS if good else FAIL)
+
+
+def at_least(gate: str, measured: float | None, limit: float) -> Gate:
+    """Hold a measure to a lower limit; what is no number fails."""
+    good = measured is not None and measured >= limit
+    return Gate(gate, _finite(measured), limit, "min", PASS if good else FAIL)
+
+
+def _finite(measured: float | None) -> float | None:
+    return measured if measured is not None and math.isfinite(measured) else None

@@ -1,0 +1,1 @@
+"""Intervals and tests: numbers in, numbers out. Knows neither models nor what a good answer is."""
