@@ -16,7 +16,7 @@ import yaml
 from flows.facts import Facts, Json, read_facts, read_json
 from flows.wording import scrub
 from slipway import __version__
-from slipway.bundle.format import payload_version
+from slipway.bundle.manifest import payload_version
 
 DISTRIBUTION = "slipway-ml"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.bundle.format import PAYLOAD_FILES, payload_version, write_manifest
+from slipway.bundle.manifest import PAYLOAD_FILES, payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.errors import GateError, SlipwayError
 from slipway.store.bundles import upload_bundle

@@ -15,7 +15,8 @@ from flows import environment
 from flows.server import prefect_api
 from flows.talk import fail
 from flows.wording import compact
-from slipway.bundle.format import payload_version, short
+from slipway.bundle.format import short
+from slipway.bundle.manifest import payload_version
 from slipway.config import pipelines
 from slipway.errors import ConfigError, SlipwayError
 from slipway.fleet import launch

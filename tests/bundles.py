@@ -14,8 +14,14 @@ import onnx
 import pyarrow as pa
 from onnx import TensorProto, helper
 
-from slipway.bundle.format import canonical_json, payload_version, write_manifest
+from slipway.bundle.format import canonical_json, file_digest
 from slipway.bundle.golden import write_golden
+from slipway.bundle.manifest import (
+    EVIDENCE_FILES,
+    PAYLOAD_FILES,
+    payload_version,
+    write_manifest,
+)
 from slipway.bundle.session import open_session
 from slipway.bundle.signing import TrustedKeys, make_key_pair, sign_bundle, trust
 
@@ -147,6 +153,17 @@ def make_bundle(
     write_manifest(folder, model)
     sign_bundle(folder, keys.builder)
     return version
+
+
+def write_first_manifest(folder: Path, name: str) -> dict[str, Any]:
+    """Write the manifest that was written before roles, as its last version did."""
+    sums = {n: file_digest(folder / n) for n in (*PAYLOAD_FILES, *EVIDENCE_FILES)}
+    listing = "".join(f"{sums[n]}  {n}\n" for n in sorted(PAYLOAD_FILES))
+    files = {n: {"sha256": s, "bytes": (folder / n).stat().st_size} for n, s in sums.items()}
+    version = hashlib.sha256(listing.encode()).hexdigest()
+    manifest = {"format": "slipway-bundle/1", "name": name, "version": version, "files": files}
+    (folder / "manifest.json").write_bytes(canonical_json(manifest))
+    return manifest
 
 
 def digest(data: bytes) -> str:

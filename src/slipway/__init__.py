@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # ONNX Runtime reports models and machines to its maker from the moment that it is imported
 # (Linux too, since 1.29), and reads this no later: so it stands where every process begins.

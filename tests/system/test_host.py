@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from slipway.bundle.format import EVIDENCE_FILES, MANIFEST, PAYLOAD_FILES, SIGNATURE
+from slipway.bundle.manifest import EVIDENCE_FILES, MANIFEST, PAYLOAD_FILES, SIGNATURE
 from slipway.store.bundles import upload_bundle
 from slipway.store.split import takes_candidate
 from tests.bundles import make_bundle, make_keys

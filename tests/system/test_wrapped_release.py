@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from flows import release_command
-from slipway.bundle.format import canonical_json, payload_version, write_manifest
+from slipway.bundle.format import canonical_json
 from slipway.bundle.golden import read_golden, write_tensors
+from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.store.bundles import upload_bundle
 from tests.fleet_site import Callers, Site, running_site

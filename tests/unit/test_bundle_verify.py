@@ -8,17 +8,20 @@ from pathlib import Path
 import model_signing
 import pytest
 
-from slipway.bundle.format import (
-    EVIDENCE_FILES,
-    PAYLOAD_FILES,
-    canonical_json,
-    write_manifest,
-)
+from slipway.bundle.format import canonical_json
+from slipway.bundle.manifest import EVIDENCE_FILES, PAYLOAD_FILES, write_manifest
 from slipway.bundle.session import open_session
 from slipway.bundle.signing import make_key_pair, sign_bundle, trust
 from slipway.bundle.verify import check_here, verify_bundle
 from slipway.errors import BundleRefused
-from tests.bundles import CPU, Keys, make_bundle, make_keys, make_model
+from tests.bundles import (
+    CPU,
+    Keys,
+    make_bundle,
+    make_keys,
+    make_model,
+    write_first_manifest,
+)
 
 FILES = (*PAYLOAD_FILES, *EVIDENCE_FILES, "manifest.json", "bundle.sig")
 
@@ -118,6 +121,18 @@ def test_a_flipped_byte_in_any_file_is_refused(bundle, keys, name):
     verify_bundle(bundle, keys.trusted)
 
 
+def test_a_bundle_of_the_first_format_is_still_verified_and_run(bundle, keys):
+    (bundle / "bundle.sig").unlink()
+    version = write_first_manifest(bundle, "flights")["version"]
+    proof = json.loads((bundle / "proof.json").read_bytes())
+    (bundle / "proof.json").write_bytes(canonical_json({**proof, "version": version}))
+    write_first_manifest(bundle, "flights")
+    sign_bundle(bundle, keys.builder)
+    verified = verify_bundle(bundle, keys.trusted)
+    assert verified.manifest.version == version
+    assert check_here(verified, open_session(verified.model, CPU, 1)).passed
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(bundle, keys, name):
     (bundle / name).unlink()
@@ -139,7 +154,7 @@ def test_the_true_size_of_a_longer_file_is_said(bundle, keys):
 
 def test_a_manifest_that_lies_about_a_size_is_refused_though_signed(bundle, keys):
     manifest = json.loads((bundle / "manifest.json").read_bytes())
-    manifest["files"]["card.md"]["bytes"] += 1
+    manifest["evidence"]["card.md"]["bytes"] += 1
     (bundle / "manifest.json").write_bytes(canonical_json(manifest))
     sign_bundle(bundle, keys.builder)
     assert "card.md: 22 bytes, the manifest says 23" in refusal(bundle, keys)

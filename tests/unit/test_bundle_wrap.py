@@ -16,7 +16,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from onnx import TensorProto, helper
 
 from slipway.bundle.contract import Padding
-from slipway.bundle.format import canonical_json, payload_version, write_manifest
+from slipway.bundle.format import canonical_json
+from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import sign_bundle
 from slipway.bundle.verify import check_here, verify_bundle

@@ -18,8 +18,9 @@ from flows.evidence import git_state, write_evidence
 from flows.facts import Facts
 from flows.lineage import locked_outs, without_places
 from flows.sbom import sbom, validate
-from slipway.bundle.format import EVIDENCE_FILES, file_digest
+from slipway.bundle.format import file_digest
 from slipway.bundle.golden import read_golden
+from slipway.bundle.manifest import EVIDENCE_FILES
 from slipway.errors import SlipwayError
 from tests.bundles import make_payload
 from tests.stage_files import COMMIT, gates, timings, write_stage_files

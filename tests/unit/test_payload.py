@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from slipway.bundle.contract import read_contract
-from slipway.bundle.format import PAYLOAD_FILES, payload_version
 from slipway.bundle.golden import read_golden, replay
+from slipway.bundle.manifest import PAYLOAD_FILES, payload_version
 from slipway.bundle.session import open_session
 from slipway.config import PayloadConfig
 from slipway.precision import PRECISIONS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.bundle.format import parse_manifest
+from slipway.bundle.manifest import parse_manifest
 from slipway.bundle.verify import verify_bundle
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.store.bundles import bundle_exists, download_bundle, upload_bundle

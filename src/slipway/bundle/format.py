@@ -1,13 +1,4 @@
-"""The files of a bundle: their names, their digests, and the manifest that lists them.
-
-    payload     contract.json gates.json golden.arrow model.onnx   deterministic; gives the version
-    evidence    card.md lineage.json proof.json sbom.cdx.json      where it comes from, how it did
-    manifest    manifest.json                                      written last: now it is complete
-    signature   bundle.sig                                         over all of the above
-
-A bundle is a flat folder of regular files: no folder, link or further file, so there is no
-path to escape through and nothing that a digest does not cover.
-"""
+"""How files of a bundle are written and read: JSON in one form, durably, or refused."""
 
 import hashlib
 import json
@@ -17,16 +8,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slipway.errors import BundleRefused
-
-PAYLOAD_FILES = ("contract.json", "gates.json", "golden.arrow", "model.onnx")
-EVIDENCE_FILES = ("card.md", "lineage.json", "proof.json", "sbom.cdx.json")
-MANIFEST = "manifest.json"
-SIGNATURE = "bundle.sig"
 
 MAX_JSON_BYTES = 16_000_000
 """The largest JSON file that is parsed; an SBOM of hundreds of packages takes a tenth of it."""
@@ -43,40 +29,6 @@ class Document(BaseModel):
 
 
 D = TypeVar("D", bound=BaseModel)
-
-
-class ManifestFile(Document):
-    """One file of the bundle."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of its bytes, in hex."""
-    bytes: int = Field(ge=0)
-    """Its size."""
-
-
-class Manifest(Document):
-    """Every payload and evidence file of one bundle."""
-
-    format: Literal["slipway-bundle/1"] = "slipway-bundle/1"
-    """The layout of the folder."""
-    name: str
-    """The model."""
-    version: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the payload; see payload_version."""
-    files: dict[str, ManifestFile]
-    """Exactly the payload and evidence files."""
-
-    @model_validator(mode="after")
-    def _lists_exactly_the_files(self) -> "Manifest":
-        expected = {*PAYLOAD_FILES, *EVIDENCE_FILES}
-        if missing := sorted(expected - set(self.files)):
-            raise ValueError(f"files lacks {', '.join(missing)}")
-        if extra := sorted(set(self.files) - expected):
-            raise ValueError(f"files lists {', '.join(map(repr, extra))}, which no bundle holds")
-        digests = {name: self.files[name].sha256 for name in PAYLOAD_FILES}
-        if (version := _version(digests)) != self.version:
-            raise ValueError(f"version is {self.version}, the payload listed gives {version}")
-        return self
 
 
 def canonical_json(value: Any) -> bytes:
@@ -115,15 +67,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def payload_version(folder: Path) -> str:
-    """Return the version that a payload has: the digest of its `sha256sum` listing.
-
-    So anyone can check it with coreutils: `sha256sum contract.json gates.json golden.arrow
-    model.onnx | sha256sum`.
-    """
-    return _version({name: file_digest(folder / name) for name in PAYLOAD_FILES})
-
-
 def parse_version(text: str) -> str:
     """Return a full version, or refuse what is none."""
     if not VERSION.fullmatch(text):
@@ -134,33 +77,6 @@ def parse_version(text: str) -> str:
 def short(version: str) -> str:
     """Return the part of a version that people read."""
     return version[:12]
-
-
-def write_manifest(folder: Path, name: str) -> Manifest:
-    """List the payload and evidence files in `manifest.json`; its existence means completeness."""
-    paths = [folder / file for file in sorted((*PAYLOAD_FILES, *EVIDENCE_FILES))]
-    if missing := [path.name for path in paths if not path.is_file()]:
-        raise BundleRefused(f"{folder}: cannot be listed without {', '.join(missing)}")
-    files = {p.name: ManifestFile(sha256=file_digest(p), bytes=p.stat().st_size) for p in paths}
-    version = _version({file: files[file].sha256 for file in PAYLOAD_FILES})
-    manifest = Manifest(name=name, version=version, files=files)
-    write_durably(folder / MANIFEST, canonical_json(manifest.model_dump()))
-    return manifest
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json`; refuse anything but a complete and consistent one."""
-    try:
-        data = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise BundleRefused(f"{folder}/{MANIFEST}: {error.strerror}") from None
-    return parse_manifest(data)
-
-
-def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest from the bytes that were, or will be, checked."""
-    with refused(MANIFEST):
-        return parse_document(Manifest, data)
 
 
 @contextmanager
@@ -200,11 +116,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _version(digests: dict[str, str]) -> str:
-    listing = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
-    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,14 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from slipway.bundle.format import (
-    SIGNATURE,
-    Document,
-    canonical_json,
-    parse_document,
-    refused,
-    write_durably,
-)
+from slipway.bundle.format import Document, canonical_json, parse_document, refused, write_durably
+from slipway.bundle.manifest import SIGNATURE
 from slipway.errors import ChannelRefused, SlipwayError
 
 Role = Literal["builder", "release"]

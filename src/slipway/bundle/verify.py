@@ -15,25 +15,22 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.bundle.contract import Contract, read_contract
-from slipway.bundle.format import (
-    EVIDENCE_FILES,
+from slipway.bundle.format import MAX_JSON_BYTES, parse_document, parse_json, refused, short
+from slipway.bundle.golden import REPLAY_ROWS, Golden, GoldenResult, read_golden, replay
+from slipway.bundle.manifest import (
+    CONTRACT,
+    GATES,
+    GOLDEN,
+    GRAPH,
     MANIFEST,
-    MAX_JSON_BYTES,
-    PAYLOAD_FILES,
     SIGNATURE,
     Manifest,
-    parse_document,
-    parse_json,
+    ManifestFile,
     parse_manifest,
-    refused,
-    short,
 )
-from slipway.bundle.golden import REPLAY_ROWS, Golden, GoldenResult, read_golden, replay
 from slipway.bundle.session import Session, device_memory_bytes
 from slipway.bundle.signing import TrustedKeys, open_signature
 from slipway.errors import BundleRefused
-
-FILES = frozenset((*PAYLOAD_FILES, *EVIDENCE_FILES, MANIFEST, SIGNATURE))
 
 
 class _Precision(BaseModel):
@@ -87,16 +84,22 @@ class Verified:
     golden: Golden
     """The golden rows and what the model answered."""
     model: bytes
-    """`model.onnx`, the very bytes that were checked: load these, not the file."""
+    """The graph, the very bytes that were checked: load these, not the file."""
     key_id: str
     """The builder key that signed it."""
+
+    @property
+    def graph(self) -> ManifestFile:
+        """The graph's file as it is listed."""
+        return self.manifest.payload[self.manifest.file_of(GRAPH)]
 
 
 def verify_bundle(folder: Path, trusted: TrustedKeys) -> Verified:
     """Check everything that can be checked without running the model, or refuse the bundle."""
-    _check_names(folder)
+    found = _names_in(folder)
     manifest_bytes = _read(folder, MANIFEST, MAX_JSON_BYTES)
     manifest = parse_manifest(manifest_bytes)
+    _check_names(folder, found, manifest)
     contents = {name: _read_listed(folder, name, manifest) for name in manifest.files}
     digests = {name: file.sha256 for name, file in manifest.files.items()}
     digests[MANIFEST] = hashlib.sha256(manifest_bytes).hexdigest()
@@ -108,11 +111,11 @@ def verify_bundle(folder: Path, trusted: TrustedKeys) -> Verified:
     verified = Verified(
         folder=folder,
         manifest=manifest,
-        contract=read_contract(contents["contract.json"]),
-        gates=_parse("gates.json", contents),
+        contract=read_contract(contents[manifest.file_of(CONTRACT)]),
+        gates=_parse(manifest.file_of(GATES), contents),
         proof=_parse("proof.json", contents),
-        golden=read_golden(contents["golden.arrow"]),
-        model=contents["model.onnx"],
+        golden=read_golden(contents[manifest.file_of(GOLDEN)]),
+        model=contents[manifest.file_of(GRAPH)],
         key_id=key_id,
     )
     _check_proof(verified, contents)
@@ -151,14 +154,21 @@ def _replay(verified: Verified, session: Session) -> GoldenResult:
         raise BundleRefused(f"golden.arrow: the model fails on its golden rows: {reason}") from None
 
 
-def _check_names(folder: Path) -> None:
-    """Refuse a folder that holds anything but the ten files, of whatever kind."""
+def _names_in(folder: Path) -> set[str]:
     try:
         names = set(os.listdir(folder))
     except OSError as error:
         raise BundleRefused(f"{folder}: {error.strerror}") from None
-    problems = [f"{name} is missing" for name in sorted(FILES - names)]
-    problems += [f"{name!r} does not belong to a bundle" for name in sorted(names - FILES)]
+    if MANIFEST not in names:
+        raise BundleRefused(f"{folder}: {MANIFEST} is missing")
+    return names
+
+
+def _check_names(folder: Path, names: set[str], manifest: Manifest) -> None:
+    """Refuse a folder that holds anything but the files that are listed, of whatever kind."""
+    wanted = {*manifest.files, MANIFEST, SIGNATURE}
+    problems = [f"{name} is missing" for name in sorted(wanted - names)]
+    problems += [f"{name!r} does not belong to a bundle" for name in sorted(names - wanted)]
     if problems:
         raise BundleRefused(f"{folder}: {'; '.join(problems)}")
 
@@ -207,7 +217,7 @@ def _parse(name: str, contents: dict[str, bytes]) -> dict[str, Any]:
 def _check_proof(verified: Verified, contents: dict[str, bytes]) -> None:
     """Check that the documents speak of this model and that every verdict is a pass."""
     with refused("gates.json"):
-        gates = parse_document(_Gates, contents["gates.json"])
+        gates = parse_document(_Gates, contents[verified.manifest.file_of(GATES)])
     with refused("proof.json"):
         proof = parse_document(_Proof, contents["proof.json"])
     manifest, contract, golden = verified.manifest, verified.contract, verified.golden

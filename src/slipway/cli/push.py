@@ -60,7 +60,7 @@ def push(folder: Path, fleet_name: str, as_json: bool) -> None:
 
 def _check(folder: Path, trusted: Path) -> "Verified":
     """Check a bundle as a host would before it runs it; say what to do about a signature."""
-    from slipway.bundle.format import SIGNATURE
+    from slipway.bundle.manifest import SIGNATURE
     from slipway.bundle.signing import TrustedKeys
     from slipway.bundle.verify import verify_bundle
 

@@ -9,24 +9,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from slipway.bundle.format import (
-    EVIDENCE_FILES,
+from slipway.bundle.format import MAX_JSON_BYTES, parse_version, short, sync_folder, write_durably
+from slipway.bundle.manifest import (
     MANIFEST,
-    MAX_JSON_BYTES,
-    PAYLOAD_FILES,
     SIGNATURE,
     Manifest,
     parse_manifest,
-    parse_version,
-    short,
-    sync_folder,
-    write_durably,
 )
 from slipway.bundle.signing import claimed_digests
 from slipway.errors import AlreadyExists, BundleRefused, SlipwayError
 from slipway.store.objects import Store
-
-BEFORE_MANIFEST = (*sorted((*PAYLOAD_FILES, *EVIDENCE_FILES)), SIGNATURE)
 
 
 def upload_bundle(store: Store, folder: Path, model: str) -> bool:
@@ -40,7 +32,7 @@ def upload_bundle(store: Store, folder: Path, model: str) -> bool:
     if bundle_exists(store, model, version):
         _put_right(store, folder, model, version)
         return False
-    for name in BEFORE_MANIFEST:
+    for name in before_manifest(manifest):
         data = (folder / name).read_bytes()
         if not _belongs(manifest, manifest_bytes, name, data):
             raise BundleRefused(f"{folder}/{name}: is not what {MANIFEST} lists")
@@ -66,7 +58,7 @@ def download_bundle(store: Store, model: str, version: str, into: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as aside:
             part = Path(aside) / version
             part.mkdir()
-            for name in BEFORE_MANIFEST:
+            for name in before_manifest(manifest):
                 write_durably(part / name, _read_checked(store, model, manifest, name))
             write_durably(part / MANIFEST, manifest_bytes)
             if into.exists():
@@ -76,6 +68,11 @@ def download_bundle(store: Store, model: str, version: str, into: Path) -> Path:
     except OSError as error:
         raise SlipwayError(f"{into}: cannot be written: {error.strerror or error}") from None
     return into
+
+
+def before_manifest(manifest: Manifest) -> list[str]:
+    """Name the files that are complete before the manifest is written, in that order."""
+    return [*sorted(manifest.files), SIGNATURE]
 
 
 def bundle_exists(store: Store, model: str, version: str) -> bool:
@@ -116,7 +113,7 @@ def _put_right(store: Store, folder: Path, model: str, version: str) -> None:
     """
     manifest_bytes, manifest = _read_manifest(store, model, version)
     damaged = []
-    for name in BEFORE_MANIFEST:
+    for name in before_manifest(manifest):
         if _is_intact(store, model, manifest, manifest_bytes, name):
             continue
         data = (folder / name).read_bytes()

@@ -16,8 +16,9 @@ from typing import Any, Final, cast
 
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import Datatype
-from slipway.bundle.format import canonical_json, payload_version, sync_folder, write_manifest
+from slipway.bundle.format import canonical_json, sync_folder
 from slipway.bundle.golden import Golden, replay, write_tensors
+from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import sign_bundle
 from slipway.bundle.wrap.derive import PRECISION, Shapes, batchable, make_contract, read_shapes

@@ -180,7 +180,7 @@ def _open_on_gpu(
     verified: Verified, settings: Settings, on_close: Callable[[], None]
 ) -> tuple[Runner, Measured]:
     provider = verified.contract.requires.provider
-    tuning = tune(provider, settings, verified.manifest.files["model.onnx"].sha256)
+    tuning = tune(provider, settings, verified.graph.sha256)
     with GATE.shared():
         session = _open(verified, 1, tuning)
         sample, most_rows = _sample(verified)

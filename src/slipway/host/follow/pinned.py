@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from slipway.bundle.format import read_manifest, short
+from slipway.bundle.format import short
+from slipway.bundle.manifest import read_manifest
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.background import in_background
 from slipway.host.call import Loaded, Serving
