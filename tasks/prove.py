@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
+from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import canonical_json
 from slipway.bundle.gate import PASS, Gate, at_most
 from slipway.bundle.golden import REPLAY_ROWS, Golden, replay, write_golden
@@ -40,12 +40,23 @@ GOLDEN = "golden.arrow"
 class Examination:
     """The golden rows, what they are held to, and what each precision answered so far."""
 
-    table: pa.Table
     standard: Standard
     rows: Arrays
     edges: Arrays
     torch_parity: Gate
+    datatypes: dict[str, Datatype]
     answers: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def golden(self, answers: np.ndarray, precision: str) -> Golden:
+        """Return the golden set with these answers as what is expected."""
+        return Golden(
+            inputs=self.rows,
+            labels=self.standard.labels,
+            expected={graph.PROBABILITY: answers},
+            tolerance={graph.PROBABILITY: self.standard.limits.tolerance},
+            precision=precision,
+            datatypes=self.datatypes,
+        )
 
 
 def run(
@@ -70,14 +81,7 @@ def run(
     rounds = {name: entry["rounds_p50_ms"] for name, entry in latency.items()}
     chosen = judge.choose(passing, rounds, config.cheaper_by_min)
     assert chosen is not None, "something passes"
-    write_golden(
-        gates / GOLDEN,
-        exam.table,
-        exam.standard.labels,
-        {graph.PROBABILITY: exam.answers[chosen]},
-        {graph.PROBABILITY: config.tolerance},
-        chosen,
-    )
+    write_golden(gates / GOLDEN, exam.golden(exam.answers[chosen], chosen))
     written = {
         "model": reports.name,  # the runner calls that folder like the pipeline
         "chosen": chosen,
@@ -93,11 +97,11 @@ def prepare_examination(config: "ProveConfig", reference: Path, golden: Path) ->
     table, labels = columns.read_golden_rows(golden, raw)
     export = json.loads((reference / "export.json").read_text("utf-8"))
     return Examination(
-        table,
         Standard(PROBLEMS[raw.problem], labels, config),
         columns.as_arrays(table),
         columns.as_arrays(raw.edges()),
         at_most("parity with torch", max(export["parity"].values()), export["limit"]),
+        {**{i.name: i.datatype for i in raw.inputs}, graph.PROBABILITY: "FP32"},
     )
 
 
@@ -160,7 +164,5 @@ def _answer_all(session: Session, rows: Arrays) -> np.ndarray:
 
 def _repeat(session: Session, answers: np.ndarray, exam: Examination) -> float:
     """Let a fresh session re-run the golden set exactly as a host will."""
-    expected = {graph.PROBABILITY: answers}
-    tolerance = {graph.PROBABILITY: exam.standard.limits.tolerance}
-    golden = Golden(exam.rows, exam.standard.labels, expected, tolerance, precision="")
+    golden = exam.golden(answers, precision="")
     return replay(session.run, golden, REPLAY_ROWS).largest[graph.PROBABILITY]

@@ -15,7 +15,7 @@ import pyarrow as pa
 from onnx import TensorProto, helper
 
 from slipway.bundle.format import canonical_json, file_digest
-from slipway.bundle.golden import write_golden
+from slipway.bundle.golden import Golden, write_golden
 from slipway.bundle.manifest import (
     EVIDENCE_FILES,
     PAYLOAD_FILES,
@@ -124,7 +124,15 @@ def make_payload(
     expected = open_session(onnx_bytes, CPU, threads=1).run(inputs)
     moved = {name: values + np.float32(shift) for name, values in expected.items()}
     (folder / "model.onnx").write_bytes(onnx_bytes)
-    write_golden(folder / "golden.arrow", table, labels, moved, {"probability": 1e-5}, "fp32")
+    golden = Golden(
+        inputs=inputs,
+        labels=labels,
+        expected=moved,
+        tolerance={"probability": 1e-5},
+        precision="fp32",
+        datatypes={"carrier": "BYTES", "delay": "FP32", "probability": "FP32"},
+    )
+    write_golden(folder / "golden.arrow", golden)
     _write(folder / "contract.json", _contract(model, memory_bytes))
     _write(folder / "gates.json", _gates(model))
     return payload_version(folder)

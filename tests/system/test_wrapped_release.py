@@ -10,7 +10,7 @@ import pytest
 
 from flows import release_command
 from slipway.bundle.format import canonical_json
-from slipway.bundle.golden import read_golden, write_tensors
+from slipway.bundle.golden import read_golden, write_golden
 from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.store.bundles import upload_bundle
@@ -51,7 +51,7 @@ def expect_other_answers(site: Site, folder: Path) -> None:
     """Record other answers than the model gives, and sign that: a builder with a defect."""
     golden = read_golden(folder / "golden.arrow")
     moved = {name: values + 1 for name, values in golden.expected.items()}
-    write_tensors(folder / "golden.arrow", replace(golden, expected=moved))
+    write_golden(folder / "golden.arrow", replace(golden, expected=moved))
     proof = json.loads((folder / "proof.json").read_bytes())
     proof["version"] = payload_version(folder)
     (folder / "proof.json").write_bytes(canonical_json(proof))

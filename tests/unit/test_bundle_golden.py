@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,6 @@ from slipway.bundle.golden import (
     read_golden,
     replay,
     write_golden,
-    write_tensors,
 )
 from slipway.bundle.rows import COLUMN, is_ragged, stack
 from slipway.errors import BundleRefused
@@ -26,9 +27,33 @@ INPUTS = pa.table(
 
 @pytest.fixture
 def golden(tmp_path) -> Golden:
-    path = tmp_path / "golden.arrow"
-    write_golden(path, INPUTS, [0, 1, 1], {"probability": EXPECTED}, {"probability": 0.01}, "fp32")
+    return written(tmp_path / "golden.arrow")
+
+
+def written(path, expected=EXPECTED) -> Golden:
+    """Write and read back a golden set of two columns, with missing values in both."""
+    golden = Golden(
+        inputs={
+            "carrier": np.array(["AA", "", "UA"], object),
+            "delay": np.float32([1.5, np.nan, 3.0]),
+        },
+        labels=np.array([0, 1, 1], np.int8),
+        expected={"probability": expected},
+        tolerance={"probability": 0.01},
+        precision="fp32",
+        datatypes={"carrier": "BYTES", "delay": "FP32", "probability": "FP32"},
+    )
+    write_golden(path, golden)
     return read_golden(path)
+
+
+def write_plain(path) -> None:
+    """Write the same in the form of slipway 0.1: a plain column per input and output."""
+    columns = {name: INPUTS[name] for name in INPUTS.column_names}
+    columns["label"] = pa.array([0, 1, 1], pa.int8())
+    columns["expected.probability"] = pa.array(EXPECTED)
+    about = {"precision": "fp32", "tolerance": {"probability": 0.01}, "outputs": ["probability"]}
+    write_table(path, columns, json.dumps(about).encode())
 
 
 def write_table(path, columns: dict, metadata: bytes | None) -> None:
@@ -47,16 +72,22 @@ def test_a_golden_set_reads_back_in_the_form_that_a_session_takes(golden):
     assert (golden.tolerance, golden.precision) == ({"probability": 0.01}, "fp32")
 
 
+def test_the_form_of_slipway_0_1_is_read_as_the_same_golden_set(golden, tmp_path):
+    write_plain(tmp_path / "plain.arrow")
+    found = read_golden(tmp_path / "plain.arrow")
+    assert (found.tolerance, found.precision, found.batchable) == (
+        golden.tolerance, golden.precision, golden.batchable
+    )  # fmt: skip
+    assert dict(found.datatypes) == dict(golden.datatypes)
+    assert found.labels.tolist() == golden.labels.tolist()
+    assert found.inputs["carrier"].tolist() == golden.inputs["carrier"].tolist()
+    assert np.array_equal(found.inputs["delay"], golden.inputs["delay"], equal_nan=True)
+    assert found.expected["probability"].tolist() == golden.expected["probability"].tolist()
+
+
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        write_golden(tmp_path / name, INPUTS, [0, 1, 1], {"p": EXPECTED}, {"p": 0.01}, "fp32")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_chunks_leave_no_trace(tmp_path):
-    chunked = pa.concat_tables([INPUTS.slice(0, 1), INPUTS.slice(1)])
-    for name, inputs in (("a", INPUTS), ("b", chunked)):
-        write_golden(tmp_path / name, inputs, [0, 1, 1], {"p": EXPECTED}, {"p": 0.01}, "fp32")
+        written(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -99,7 +130,7 @@ def test_an_answer_that_is_none_is_infinitely_far_off(golden, answers):
 def test_an_expected_nan_does_not_let_everything_pass(tmp_path):
     path = tmp_path / "golden.arrow"
     nan = np.full(3, np.nan, np.float32)
-    write_golden(path, INPUTS, [0, 1, 1], {"p": nan}, {"p": 0.01}, "fp32")
+    written(path, nan)
     assert not replay(lambda _: {"p": nan}, read_golden(path)).passed
 
 
@@ -184,7 +215,7 @@ def test_tensors_of_any_datatype_and_rank_read_back_to_the_bit(tmp_path, datatyp
     values = random_tensor(np.random.default_rng(3), datatype, shape).astype(DTYPES[datatype])
     golden = tensor_golden({"x": values}, {"y": values}, {"x": datatype, "y": datatype})
     for name in ("a", "b"):
-        write_tensors(tmp_path / name, golden)
+        write_golden(tmp_path / name, golden)
     read = read_golden(tmp_path / "a")
     for back in (read.inputs["x"], read.expected["y"]):
         assert (back.dtype, back.shape) == (values.dtype, values.shape)
@@ -197,7 +228,7 @@ def test_labels_that_nobody_gave_are_unknown_and_given_ones_come_back(tmp_path):
     x = np.zeros((2, 1), np.float32)
     for labels, expected in ((None, [-1, -1]), ([1, 0], [1, 0])):
         golden = tensor_golden({"x": x}, {"y": x}, {"x": "FP32", "y": "FP32"}, labels)
-        write_tensors(tmp_path / "golden.arrow", golden)
+        write_golden(tmp_path / "golden.arrow", golden)
         assert read_golden(tmp_path / "golden.arrow").labels.tolist() == expected
 
 
@@ -207,7 +238,7 @@ def ragged_golden(lengths, batchable=True) -> Golden:
 
 
 def test_rows_of_several_shapes_read_back_and_only_equal_ones_share_a_run(tmp_path):
-    write_tensors(tmp_path / "golden.arrow", ragged_golden([3, 3, 3, 2, 3]))
+    write_golden(tmp_path / "golden.arrow", ragged_golden([3, 3, 3, 2, 3]))
     read = read_golden(tmp_path / "golden.arrow")
     assert is_ragged(read.inputs["x"])
     shapes = [inputs["x"].shape for inputs, _ in read.batches(2)]
@@ -218,7 +249,7 @@ def test_rows_of_several_shapes_read_back_and_only_equal_ones_share_a_run(tmp_pa
 def test_whole_requests_are_run_one_by_one_as_they_are(tmp_path):
     x = np.arange(8, dtype=np.float32).reshape(2, 1, 4)
     golden = tensor_golden({"x": x}, {"y": x}, {"x": "FP32", "y": "FP32"}, batchable=False)
-    write_tensors(tmp_path / "golden.arrow", golden)
+    write_golden(tmp_path / "golden.arrow", golden)
     read = read_golden(tmp_path / "golden.arrow")
     seen = []
 

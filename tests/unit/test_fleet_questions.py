@@ -79,7 +79,7 @@ def test_golden_sets_of_the_same_rows_are_known_by_their_labels(payload):
     again = make_questions(golden, contract, 50, 4)
     labels = golden.labels.copy()
     labels[0] ^= 1
-    other = Golden(golden.inputs, labels, golden.expected, golden.tolerance, golden.precision)
+    other = replace(golden, labels=labels)
     assert make_questions(golden, contract, 60, 8).golden == again.golden
     assert make_questions(other, contract, 50, 4).golden != again.golden
 

@@ -1,11 +1,10 @@
 """The golden set inside a bundle: fixed rows, their labels, and what this model answered.
 
 `golden.arrow` is an Arrow IPC file, uncompressed. The schema's metadata holds the precision and
-how far a host's answers may lie from the expected ones. The columns have one of two forms:
-
-    columns    one per input (null = missing), `label`, `expected.<output>` in FP32
-    tensors    `input.<name>` and `expected.<name>` as rows.py writes them, `label` where known;
-               the metadata names their datatypes
+how far a host's answers may lie from the expected ones, and the tensors' datatypes. The columns
+are `input.<name>` and `expected.<name>` as rows.py writes them, and `label` where it is known.
+Files of slipway 0.1 may have one plain column per input (null = missing) and per FP32 output
+instead; they are read, and no longer written.
 
 A row is what one request carries at least: a row of the first dimension, or, for a model whose
 first dimension is not variable, the whole request.
@@ -13,7 +12,7 @@ first dimension is not variable, the whole request.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,13 +37,14 @@ INPUT = "input."
 EXPECTED = "expected."
 METADATA = b"slipway"
 
+_PLAIN: dict[np.dtype[Any], Datatype] = {DTYPES[d]: d for d in ("BYTES", "FP32", "INT64")}
+"""What a plain column may hold."""
+
 UNKNOWN = -1
 """A label that nobody gave."""
 
 REPLAY_ROWS = 256
 """Rows per batch when the golden set is re-run, here as where it was proven."""
-
-_PLAIN: dict[np.dtype[Any], Datatype] = {d: name for name, d in DTYPES.items() if name != "BF16"}
 
 
 class _Metadata(Document):
@@ -61,7 +61,7 @@ class Golden:
     """Golden rows in memory, in the form that a session takes."""
 
     inputs: Tensors
-    """Per input, row by row: in a column, text ("" = missing), float32 (NaN = missing) or int64."""
+    """Per input, row by row. Where something may be missing, "" and NaN stand for it."""
     labels: npt.NDArray[np.int8]
     """What came true, 0 or 1; -1 where nobody said."""
     expected: Tensors
@@ -71,8 +71,8 @@ class Golden:
     is not a floating-point number."""
     precision: str
     """The exported form that answered."""
-    datatypes: Mapping[str, Datatype] = field(default_factory=dict)
-    """Of each input and output, where they are tensors."""
+    datatypes: Mapping[str, Datatype]
+    """Of each input and output."""
     batchable: bool = True
     """Whether rows may be run together; if not, a row is a whole request."""
 
@@ -128,27 +128,8 @@ class GoldenResult:
     """Whether every output stayed within its limit."""
 
 
-def write_golden(
-    path: Path,
-    inputs: pa.Table,
-    labels: npt.ArrayLike,
-    expected: Mapping[str, npt.ArrayLike],
-    tolerance: Mapping[str, float],
-    precision: str,
-) -> None:
+def write_golden(path: Path, golden: Golden) -> None:
     """Write `golden.arrow`; the same rows and answers give the same bytes."""
-    outputs = sorted(expected)
-    columns = {
-        **{name: inputs.column(name).combine_chunks() for name in inputs.column_names},
-        LABEL: pa.array(np.asarray(labels, np.int8)),
-        **{EXPECTED + name: pa.array(np.asarray(expected[name], np.float32)) for name in outputs},
-    }
-    about = {"precision": precision, "tolerance": dict(tolerance), "outputs": outputs}
-    _write(path, columns, about)
-
-
-def write_tensors(path: Path, golden: Golden) -> None:
-    """Write `golden.arrow` for a model of any tensors; the same rows give the same bytes."""
     labels = {LABEL: pa.array(golden.labels)} if (golden.labels != UNKNOWN).any() else {}
     columns = {
         **{INPUT + name: encode(v, golden.datatypes[name]) for name, v in golden.inputs.items()},
@@ -165,10 +146,6 @@ def write_tensors(path: Path, golden: Golden) -> None:
         "datatypes": dict(golden.datatypes),
         "batchable": golden.batchable,
     }
-    _write(path, columns, about)
-
-
-def _write(path: Path, columns: Mapping[str, pa.Array], about: Mapping[str, Any]) -> None:
     text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
     table = pa.table(columns).replace_schema_metadata({METADATA: text})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -196,8 +173,8 @@ def replay(
     for inputs, expected in golden.batches(batch_rows):
         answers = run(inputs)
         for name, wanted in expected.items():
-            datatype = golden.datatypes.get(name) or _PLAIN[wanted.dtype]
-            largest[name] = max(largest[name], distance(answers.get(name), wanted, datatype))
+            found = distance(answers.get(name), wanted, golden.datatypes[name])
+            largest[name] = max(largest[name], found)
     passed = all(largest[name] <= golden.tolerance[name] for name in largest)
     return GoldenResult(golden.rows, largest, dict(golden.tolerance), passed)
 
@@ -236,12 +213,15 @@ def _from_columns(table: pa.Table, about: _Metadata) -> Golden:
     inputs = [n for n in table.column_names if n != LABEL and n not in expected_names]
     if not inputs:
         raise ValueError("expected rows, inputs, and every column once")
+    tensors = {name: _input(table, name) for name in inputs}
     return Golden(
-        inputs={name: _input(table, name) for name in inputs},
+        inputs=tensors,
         labels=_filled(table, LABEL, pa.int8()),
         expected={name: _filled(table, EXPECTED + name, pa.float32()) for name in about.outputs},
         tolerance=about.tolerance,
         precision=about.precision,
+        datatypes={n: _PLAIN[v.dtype] for n, v in tensors.items()}
+        | dict.fromkeys(about.outputs, "FP32"),
     )
 
 

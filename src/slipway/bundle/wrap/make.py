@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import canonical_json, sync_folder
-from slipway.bundle.golden import Golden, replay, write_tensors
+from slipway.bundle.golden import Golden, replay, write_golden
 from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import sign_bundle
@@ -185,7 +185,7 @@ def _fill(
     """Write the payload, then the papers about its version, then manifest and signature."""
     judged = _gates(wish, gates)
     (folder / "model.onnx").write_bytes(model)
-    write_tensors(folder / "golden.arrow", golden)
+    write_golden(folder / "golden.arrow", golden)
     (folder / "contract.json").write_bytes(canonical_json(contract.model_dump(mode="json")))
     (folder / "gates.json").write_bytes(canonical_json(judged))
     version = payload_version(folder)
