@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from flows.wording import number
 from slipway.problem import Measure
 from slipway.statistics.intervals import wilson
+from slipway.wording import number
 
 BUCKETS = 120
 """Points drawn of a long curve; each stands for the mean and the range of its steps."""

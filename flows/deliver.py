@@ -76,7 +76,7 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
 
 def _steps(root: Path, entry: Record, config: Config, fleet: Fleet | None, talk: Talk) -> None:
     """Build, publish, release; the record is saved as it grows."""
-    from flows.evidence import git_state
+    from flows.git import git_state
     from tasks.sources import refresh_pin
 
     workspace.recover(root, talk.say)

@@ -15,6 +15,7 @@ from typing import Any
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
 from slipway.problem import BINARY, PROBLEMS, Problem
+from slipway.wording import moment
 
 Json = dict[str, Any]
 
@@ -101,14 +102,6 @@ def read_json(path: Path) -> Json:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def moment(text: Any) -> datetime | None:
-    """Read an ISO time, or None for anything else."""
-    try:
-        return datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
 
 
 def _everything(stage: str, path: Path) -> bool:

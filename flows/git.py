@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from flows.wording import scrub
+from slipway.wording import scrub
 
 GIT_TIMEOUT_S = 60
 CHANGED_SHOWN = 50

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from flows.facts import Facts, moment
-from flows.wording import compact, day, number, scrub
+from flows.facts import Facts
 from slipway.bundle.gate import SIGNS
 from slipway.precision import REFERENCE
 from slipway.problem import Measure
+from slipway.wording import compact, day, moment, number, scrub
 
 ONE_DAY = timedelta(days=1)
 """A config's period ends before its `end`; people read the last day that is in it."""

@@ -17,10 +17,11 @@ from typing import Any
 from slipway.bundle.manifest import PAYLOAD_FILES, payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.errors import GateError, SlipwayError
+from slipway.make.proof import proof
 from slipway.store.bundles import upload_bundle
 from slipway.store.objects import Store
 from tasks import sums
-from tasks.proof import proof, timing_report
+from tasks.timing_report import timing_report
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -58,12 +59,13 @@ def publish(
     root: Path, pipeline: str, proven: Proven, store: Store, key: Path, git: Mapping[str, Any]
 ) -> bool:
     """Upload the complete bundle; return False if its version was there, which is kept."""
-    from flows.evidence import write_evidence
+    from flows.evidence import gather
+    from slipway.make.evidence import write_evidence
 
     with _scratch(root) as bundle:
         for name in PAYLOAD_FILES:
             shutil.copyfile(proven.folder / name, bundle / name)
-        write_evidence(root, pipeline, proven.folder, proven.proof, bundle, git)
+        write_evidence(proven.folder, gather(root, pipeline, proven.proof, git), bundle)
         manifest = write_manifest(bundle, pipeline)
         if manifest.version != proven.version:
             raise SlipwayError(f"{proven.folder} changed while it was being published; run again")

@@ -14,7 +14,6 @@ from typing import Any
 from flows import environment
 from flows.server import prefect_api
 from flows.talk import fail
-from flows.wording import compact
 from slipway.bundle.format import short
 from slipway.bundle.manifest import payload_version
 from slipway.config import pipelines
@@ -29,6 +28,7 @@ from slipway.fleet.release import release as bring_to_stable
 from slipway.fleet.trace import find_version
 from slipway.store.bundles import bundle_exists
 from slipway.store.objects import Store
+from slipway.wording import compact
 
 INTERRUPTED = 128 + signal.SIGINT
 

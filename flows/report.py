@@ -16,13 +16,13 @@ from typing import Any
 import jinja2
 
 from flows.charts import calibration_chart, loss_chart, measure_chart
-from flows.facts import Facts, moment, read_facts
+from flows.facts import Facts, read_facts
 from flows.panels import comparisons, gates, other_numbers, precisions, splits, timeline
 from flows.sentences import sentences, verdict
 from flows.slices import slice_plots
-from flows.wording import FILTERS, millis, number, score, scrub, share, size, when
 from slipway import __version__
 from slipway.precision import REFERENCE
+from slipway.wording import FILTERS, millis, moment, number, score, scrub, share, size, when
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from flows.facts import Facts, stage_name
 from flows.panels import label
-from flows.wording import count, day, number, score, scrub, sentence, share
 from slipway.precision import REFERENCE
 from slipway.problem import Measure, Problem
+from slipway.wording import count, day, number, score, scrub, sentence, share
 
 BUILD_STAGES = {
     *("ingest", "validate", "golden", "prepare", "train"),

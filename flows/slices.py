@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from flows.charts import Axis, Tick, round_step
 from flows.facts import Facts, Json
-from flows.wording import number
 from slipway.problem import Measure, Problem
+from slipway.wording import number
 
 SLICES_SHOWN = 40
 """Rows of one plot; a column with more values shows its largest."""

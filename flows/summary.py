@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 
 from flows.record import Record
-from flows.wording import compact
 from slipway.bundle.contract import read_contract
 from slipway.bundle.gate import SIGNS
-from slipway.bundle.golden import read_golden
+from slipway.bundle.golden import read_golden, take
+from slipway.bundle.request import write_request
 from slipway.errors import SlipwayError
 from slipway.fleet.credentials import KeyFile, Stranger, trust
 from slipway.fleet.inventory import NO_CREDENTIALS, Credentials
-from slipway.fleet.questions import make_questions
+from slipway.wording import compact
 
 ANSWER_TIMEOUT_S = 10
 
@@ -73,7 +73,7 @@ def golden_request(payload: Path) -> bytes:
     """Write the V2 request that asks for the first golden row."""
     golden = read_golden(payload / "golden.arrow")
     contract = read_contract(payload / "contract.json")
-    return make_questions(golden, contract, requests=1, rows_per_request=1).bodies[0].data
+    return write_request(take(golden.inputs, slice(0, 1)), contract, binary=False).data
 
 
 def curl(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> str:

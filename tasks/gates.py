@@ -5,7 +5,7 @@ answers always give the same `gates.json`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,16 +114,6 @@ def choose(
 def worst_share(rounds_ms: Sequence[float], reference_ms: Sequence[float]) -> float:
     """Return the largest share of the reference's time that any round took."""
     return max(ours / theirs for ours, theirs in zip(rounds_ms, reference_ms, strict=True))
-
-
-def verdict(gates: Sequence[Gate]) -> dict[str, Any]:
-    """Sum up a precision's gates as gates.json has it."""
-    failed = [gate.gate for gate in gates if gate.verdict == FAIL]
-    return {
-        "verdict": FAIL if failed else PASS,
-        "reason": f"outside its limit: {', '.join(failed)}" if failed else None,
-        "gates": [asdict(gate) for gate in gates],
-    }
 
 
 def not_made(reason: str) -> dict[str, Any]:

@@ -11,19 +11,13 @@ from typing import TYPE_CHECKING
 
 from slipway.bundle.contract import Contract, OutputTensor, Requires
 from slipway.bundle.format import canonical_json
+from slipway.bundle.memory import memory_bytes
 from slipway.precision import REFERENCE
 from slipway.problem import PROBLEMS
 from tasks import columns, graph
 
 if TYPE_CHECKING:
     from slipway.config import PayloadConfig
-
-MEMORY_PER_MODEL_BYTE = 4
-"""Loading peaks at 2.9 times the file (measured at 100 MB): its bytes as read, the weights
-parsed from them, and the weights packed for the kernels."""
-
-MEMORY_BASE_BYTES = 64 << 20
-"""The runtime itself and a batch's activations; the default model's 1,024 rows took 18 MB."""
 
 
 def run(
@@ -42,6 +36,7 @@ def run(
     measured = {g["gate"]: g["measured"] for g in proven["precisions"][chosen]["gates"]}
     contract = Contract(
         model=proven["model"],
+        problem=raw.problem,
         precision=chosen,
         inputs=raw.inputs,
         outputs=[
@@ -63,8 +58,3 @@ def run(
     for name in ("gates.json", "golden.arrow"):
         shutil.copyfile(gates / name, payload / name)
     (payload / "contract.json").write_bytes(canonical_json(contract.model_dump(mode="json")))
-
-
-def memory_bytes(model_bytes: int) -> int:
-    """Estimate what a host must have free to load a model and run its largest batch."""
-    return MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes

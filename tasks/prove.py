@@ -16,7 +16,7 @@ import numpy as np
 
 from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import canonical_json
-from slipway.bundle.gate import PASS, Gate, at_most
+from slipway.bundle.gate import PASS, Gate, at_most, verdict
 from slipway.bundle.golden import REPLAY_ROWS, Golden, replay, write_golden
 from slipway.bundle.session import Session, open_session
 from slipway.errors import BundleRefused, GateError
@@ -130,7 +130,7 @@ def _examine_folder(
         if precision == REFERENCE:
             raise  # nothing to compare with: that is no verdict about a precision
         return judge.unusable(str(error))
-    return judge.verdict(examine(precision, first, second, exam))
+    return verdict(examine(precision, first, second, exam))
 
 
 def examine(precision: str, first: Session, second: Session, exam: Examination) -> list[Gate]:

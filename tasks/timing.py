@@ -3,9 +3,6 @@
 What is measured here differs from run to run, so it goes into a report and never into an out.
 """
 
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +14,8 @@ import numpy as np
 import onnxruntime
 
 from slipway.bundle.format import canonical_json, file_digest, write_durably
+from slipway.bundle.machine import hardware
 from slipway.bundle.session import open_session
-from slipway.provider import CUDA
 from tasks import columns
 from tasks.columns import Arrays
 
@@ -124,18 +121,6 @@ def measure_latency(
     }
 
 
-def hardware(provider: str) -> dict[str, Any]:
-    """Describe the machine that was measured on."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "memory_bytes": memory,
-        "gpus": _gpus() if provider == CUDA else [],
-    }
-
-
 def _rotate(names: Sequence[str], turn: int) -> list[str]:
     first = turn % len(names)
     return [*names[first:], *names[:first]]
@@ -145,20 +130,3 @@ def _time(run: Callable[[Arrays], object], batch: Arrays, clock: Clock) -> float
     start = clock()
     run(batch)
     return (clock() - start) / 1e6
-
-
-def _cpu() -> str:
-    """Name the CPU as its maker does; platform.processor() is empty on Linux."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
-
-
-def _gpus() -> list[str]:
-    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return told.stdout.strip().splitlines()

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from slipway.bundle.contract import Padding
 from slipway.bundle.datatypes import DTYPES
-from slipway.bundle.wrap.make import Wrapped, wrap_onnx
-from slipway.bundle.wrap.wish import Wish
+from slipway.make.wrap.request import WrapRequest
+from slipway.make.wrap.wrap import Wrapped, wrap_onnx
 from tests.bundles import Keys, make_keys
 
 V2_DATATYPES = tuple(name for name in DTYPES if name != "BF16")
@@ -52,12 +52,12 @@ def make_tensor_bundle(
     keys: Keys | None = None,
     seed: int = 0,
     padded: bool = False,
-    **wish: Any,
+    **request: Any,
 ) -> Wrapped:
     """Make a whole signed bundle in a folder that does not exist yet.
 
-    Without keys, they are made beside the folder. Another `seed` is another version; `wish`
-    overrides fields of Wish, such as max_rows.
+    Without keys, they are made beside the folder. Another `seed` is another version; `request`
+    overrides fields of WrapRequest, such as max_rows.
     """
     keys = keys or make_keys(folder.parent / "keys")
     source = folder.parent / f"{folder.name}-source"
@@ -65,7 +65,7 @@ def make_tensor_bundle(
     (source / "model.onnx").write_bytes(make_onnx(kind, seed))
     rows = write_rows(source, kind)
     if padded:
-        wish["paddings"] = TOKENS_PADDING
+        request["paddings"] = TOKENS_PADDING
     asked = {
         "model": source / "model.onnx",
         "rows": rows,
@@ -73,9 +73,9 @@ def make_tensor_bundle(
         "out": folder,
         "key": keys.builder,
         "max_rows": 64,
-        **wish,
+        **request,
     }
-    return wrap_onnx(Wish(**asked))
+    return wrap_onnx(WrapRequest(**asked))
 
 
 def write_rows(folder: Path, kind: str) -> Path:

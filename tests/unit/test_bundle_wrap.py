@@ -21,11 +21,11 @@ from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import sign_bundle
 from slipway.bundle.verify import check_here, verify_bundle
-from slipway.bundle.wrap.given import Wanted, read_given
-from slipway.bundle.wrap.judge import Measured, choose_tolerance, find_problems
-from slipway.bundle.wrap.make import wrap_onnx
-from slipway.bundle.wrap.wish import Wish
 from slipway.errors import BundleRefused, ConfigError, SlipwayError
+from slipway.make.wrap.request import WrapRequest
+from slipway.make.wrap.rows import InputSpec, read_rows
+from slipway.make.wrap.tolerance import Measured, choose_tolerance, find_problems
+from slipway.make.wrap.wrap import wrap_onnx
 from tests.bundles import CPU, Keys, make_keys
 from tests.tensors import (
     V2_DATATYPES,
@@ -51,10 +51,10 @@ def save_rows(folder: Path, **arrays: np.ndarray) -> Path:
     return folder / "rows.npz"
 
 
-def wrap(folder: Path, keys: Keys, model: bytes, rows: Path, **wish):
+def wrap(folder: Path, keys: Keys, model: bytes, rows: Path, **request):
     (folder / "model.onnx").write_bytes(model)
     usual = {"model": folder / "model.onnx", "name": "m", "out": folder / "out", "max_rows": 16}
-    return wrap_onnx(Wish(**{**usual, "rows": rows, "key": keys.builder, **wish}))
+    return wrap_onnx(WrapRequest(**{**usual, "rows": rows, "key": keys.builder, **request}))
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -100,7 +100,7 @@ def test_the_lineage_leads_to_the_files_and_names_no_path(keys, tmp_path):
     sources = json.loads(text)["sources"]
     model = tmp_path / "bundle-source/model.onnx"
     assert sources["model"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
-    assert (sources["model"]["file"], sources["golden rows"]["rows"]) == ("model.onnx", 12)
+    assert (sources["model"]["url"], sources["golden rows"]["rows"]) == ("model.onnx", 12)
     assert sources["model"]["about"]["producer"] == "tests"
     assert str(tmp_path) not in text
 
@@ -313,14 +313,18 @@ def test_whole_numbers_have_no_tolerance_whatever_is_asked():
 # the rows
 
 
-def vector(datatype: str, *shape: int) -> list[Wanted]:
-    return [Wanted("x", datatype, [-1, *shape])]  # type: ignore[arg-type]
+def vector(datatype: str, *shape: int) -> list[InputSpec]:
+    return [InputSpec("x", datatype, [-1, *shape])]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv", "json", "jsonl", "npz"])
 def test_rows_come_in_many_files_and_mean_the_same(suffix, tmp_path):
     path = tmp_path / f"rows.{suffix}"
-    wanted = [Wanted("n", "FP32", [-1]), Wanted("s", "BYTES", [-1]), Wanted("i", "INT8", [-1])]
+    wanted = [
+        InputSpec("n", "FP32", [-1]),
+        InputSpec("s", "BYTES", [-1]),
+        InputSpec("i", "INT8", [-1]),
+    ]
     table = pa.table({"n": [1.0, 2.5], "s": ["a", "ü"], "i": [-1, 5], "more": [0, 0]})
     requests = [
         {
@@ -344,7 +348,7 @@ def test_rows_come_in_many_files_and_mean_the_same(suffix, tmp_path):
         "npz": lambda: np.savez(path, **{n: table[n].to_numpy().astype(k) for n, k in DTYPES}),
     }
     writers[suffix]()
-    given = read_given(path, wanted, batchable=True)
+    given = read_rows(path, wanted, batchable=True)
     assert given.inputs["n"].tolist() == [1.0, 2.5]
     assert given.inputs["n"].dtype == np.float32
     assert given.inputs["s"].tolist() == ["a", "ü"]
@@ -364,8 +368,8 @@ def test_lists_in_columns_are_tensors_and_may_be_flat(tmp_path):
     nested = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
     table = pa.table({"x": nested, "y": [[1.0, 2.0, 3.0, 4.0]] * 2, "l": [1, 0]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    wanted = [Wanted(name, "FP32", [-1, 2, 2]) for name in ("x", "y")]
-    given = read_given(tmp_path / "rows.parquet", wanted, batchable=True, labels="l")
+    wanted = [InputSpec(name, "FP32", [-1, 2, 2]) for name in ("x", "y")]
+    given = read_rows(tmp_path / "rows.parquet", wanted, batchable=True, labels="l")
     assert given.inputs["x"].tolist() == nested
     assert given.inputs["y"].shape == (2, 2, 2)
     assert given.labels.tolist() == [1, 0]
@@ -373,21 +377,21 @@ def test_lists_in_columns_are_tensors_and_may_be_flat(tmp_path):
 
 def test_rows_of_several_lengths_stay_apart(tmp_path):
     path = write_rows(tmp_path, "tokens")
-    given = read_given(path, [Wanted("ids", "INT64", [-1, -1])], batchable=True)
+    given = read_rows(path, [InputSpec("ids", "INT64", [-1, -1])], batchable=True)
     assert [len(row) for row in given.inputs["ids"]] == [3, 4, 7, 3, 12, 1]
     assert token_request(3)["inputs"][0]["data"] == given.inputs["ids"][0].tolist()
 
 
 def test_bf16_is_taken_as_bits_or_rounded_from_numbers(tmp_path):
     for x in (np.array([[0x3F80], [0xC020]], np.uint16), np.array([[1.0], [-2.5]])):
-        given = read_given(save_rows(tmp_path, x=x), vector("BF16", 1), batchable=True)
+        given = read_rows(save_rows(tmp_path, x=x), vector("BF16", 1), batchable=True)
         assert given.inputs["x"].tolist() == [[0x3F80], [0xC020]]
 
 
 @pytest.mark.parametrize("datatype", V2_DATATYPES)
 def test_every_datatype_comes_out_of_an_npz_to_the_bit(datatype, tmp_path):
     x = random_tensor(np.random.default_rng(1), datatype, (5, 3))
-    given = read_given(save_rows(tmp_path, x=x), vector(datatype, 3), batchable=True)
+    given = read_rows(save_rows(tmp_path, x=x), vector(datatype, 3), batchable=True)
     assert given.inputs["x"].tolist() == x.tolist()
 
 
@@ -412,14 +416,14 @@ def test_every_datatype_comes_out_of_an_npz_to_the_bit(datatype, tmp_path):
 )
 def test_values_that_would_be_changed_are_refused(x, datatype, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
-        read_given(save_rows(tmp_path, x=x), vector(datatype, 1), batchable=True)
+        read_rows(save_rows(tmp_path, x=x), vector(datatype, 1), batchable=True)
 
 
 def test_every_problem_of_the_rows_is_told_at_once(tmp_path):
     rows = save_rows(tmp_path, delta=np.zeros(3), b=np.zeros(2), c=np.array(["x", "y"]))
-    wanted = [Wanted(name, "FP32", [-1]) for name in ("delt", "b", "c", "zz")]
+    wanted = [InputSpec(name, "FP32", [-1]) for name in ("delt", "b", "c", "zz")]
     with pytest.raises(ConfigError) as refused:
-        read_given(rows, wanted, batchable=True, labels="nope")
+        read_rows(rows, wanted, batchable=True, labels="nope")
     told = str(refused.value)
     assert len(refused.value.problems) == 4
     for part in ("did you mean 'delta'", "must be numbers", "input 'zz'", "label 'nope'"):
@@ -443,26 +447,26 @@ def test_a_file_that_holds_no_rows_is_refused(name, content, said, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=said):
-        read_given(tmp_path / name, vector("FP32"), batchable=True)
+        read_rows(tmp_path / name, vector("FP32"), batchable=True)
 
 
 def test_rows_for_a_fixed_first_dimension_need_not_spell_out_the_one(tmp_path):
-    wanted = [Wanted("x", "FP32", [1, 4])]
+    wanted = [InputSpec("x", "FP32", [1, 4])]
     for x in (golden_arrays("fixed")["x"], golden_arrays("fixed")["x"][:, None]):
-        given = read_given(save_rows(tmp_path, x=x), wanted, batchable=False)
+        given = read_rows(save_rows(tmp_path, x=x), wanted, batchable=False)
         assert given.inputs["x"].shape == (12, 1, 4)
 
 
 def test_a_value_is_no_sequence_of_one(tmp_path):
     rows = save_rows(tmp_path, x=np.zeros(3))
     with pytest.raises(ConfigError, match=re.escape("the shape [-1] (-1: any), got []")):
-        read_given(rows, [Wanted("x", "FP32", [-1, -1])], batchable=True)
+        read_rows(rows, [InputSpec("x", "FP32", [-1, -1])], batchable=True)
 
 
 def test_inputs_of_different_numbers_of_rows_are_refused(tmp_path):
     rows = save_rows(tmp_path, a=np.zeros(3), b=np.zeros(2))
     with pytest.raises(ConfigError, match="different numbers of rows"):
-        read_given(rows, [Wanted(n, "FP32", [-1]) for n in "ab"], batchable=True)
+        read_rows(rows, [InputSpec(n, "FP32", [-1]) for n in "ab"], batchable=True)
 
 
 # what the bundle's own files say of each other

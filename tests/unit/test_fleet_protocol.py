@@ -3,11 +3,12 @@ import json
 import numpy as np
 import pytest
 
+from slipway.bundle import request
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
 from slipway.bundle.datatypes import DTYPES, bf16_to_float
-from slipway.fleet import protocol
+from slipway.bundle.request import needs_binary, write_request
 from slipway.fleet.client import read_answer
-from slipway.fleet.protocol import needs_binary, read_response, write_request
+from slipway.fleet.protocol import read_response
 from slipway.host.message import Answer, OutputData
 from slipway.host.wire.v2 import Form, read_message, render_answer
 from tests.tensors import random_tensor
@@ -76,7 +77,7 @@ def test_several_outputs_lie_one_after_the_other_text_and_numbers():
 
 def test_halves_and_large_tensors_go_as_bytes_all_else_as_callers_write_it(monkeypatch):
     assert [d for d in DTYPES if needs_binary(contract(d), 10)] == ["FP16", "BF16"]
-    assert needs_binary(contract("FP32"), protocol.JSON_VALUES_MAX + 1)
+    assert needs_binary(contract("FP32"), request.JSON_VALUES_MAX + 1)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.golden import Golden, read_golden
+from slipway.bundle.request import Body
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart
 from slipway.fleet.client import INFER_TIMEOUT_S, Answer
 from slipway.fleet.inventory import Host
-from slipway.fleet.protocol import Body
 from slipway.fleet.questions import Questions, make_questions
 from slipway.fleet.traffic import (
     NOT_ASKED,

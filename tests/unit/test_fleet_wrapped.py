@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from slipway.bundle.wrap.make import wrap_onnx
-from slipway.bundle.wrap.wish import Wish
 from slipway.errors import SlipwayError
 from slipway.fleet.controller import Controller
 from slipway.fleet.models import MADE_ELSEWHERE
 from slipway.fleet.release import release
 from slipway.fleet.watch import Clock
+from slipway.make.wrap.request import WrapRequest
+from slipway.make.wrap.wrap import wrap_onnx
 from slipway.store.bundles import upload_bundle
 from tests.fleet_fakes import FakeHosts, FakeTime
 from tests.fleet_site import CONFIG, Site, make_site
@@ -30,9 +30,9 @@ class Fleet:
     time: FakeTime = field(default_factory=FakeTime)
     said: list[str] = field(default_factory=list)
 
-    def push(self, kind: str, name: str = "m", **wish) -> str:
+    def push(self, kind: str, name: str = "m", **request) -> str:
         folder = self.site.root / f"bundle-{len(list(self.site.root.glob('bundle-*')))}"
-        wrapped = make_tensor_bundle(folder, kind, name=name, keys=self.site.keys, **wish)
+        wrapped = make_tensor_bundle(folder, kind, name=name, keys=self.site.keys, **request)
         upload_bundle(self.site.store, folder, name)
         return wrapped.version
 
@@ -129,7 +129,7 @@ def wrap_classifier(fleet: Fleet, sign: float, scale: float = 1.0, rows: int = 2
     (folder / "model.onnx").write_bytes(to_bytes(nodes, *tensors, constants))
     x = np.linspace(-3, 3, rows, dtype=np.float32)
     np.savez(folder / "rows.npz", x=x, late=(x > 0).astype(np.int8))
-    wish = Wish(
+    request = WrapRequest(
         model=folder / "model.onnx",
         rows=folder / "rows.npz",
         name="late",
@@ -137,8 +137,8 @@ def wrap_classifier(fleet: Fleet, sign: float, scale: float = 1.0, rows: int = 2
         key=fleet.site.keys.builder,
         labels="late",
     )
-    version = wrap_onnx(wish).version
-    upload_bundle(fleet.site.store, wish.out, "late")
+    version = wrap_onnx(request).version
+    upload_bundle(fleet.site.store, request.out, "late")
     return version
 
 

@@ -10,6 +10,7 @@ import pytest
 from slipway.bundle.contract import read_contract
 from slipway.bundle.golden import read_golden, replay
 from slipway.bundle.manifest import PAYLOAD_FILES, payload_version
+from slipway.bundle.memory import memory_bytes
 from slipway.bundle.session import open_session
 from slipway.config import PayloadConfig
 from slipway.precision import PRECISIONS
@@ -95,4 +96,4 @@ def test_the_model_is_that_of_the_chosen_precision(
 
 
 def test_required_memory_grows_with_the_model(tmp_path: Path) -> None:
-    assert payload.memory_bytes(1_000_000_000) - payload.memory_bytes(0) >= 3_000_000_000
+    assert memory_bytes(1_000_000_000) - memory_bytes(0) >= 3_000_000_000

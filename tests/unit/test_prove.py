@@ -18,9 +18,10 @@ from slipway.bundle.golden import read_golden, replay
 from slipway.bundle.session import open_session
 from slipway.config import ProveConfig
 from slipway.errors import BundleRefused, GateError
+from slipway.make.proof import proof
 from slipway.precision import PRECISIONS
 from slipway.problem import BINARY
-from tasks import columns, gates, proof, prove
+from tasks import columns, gates, prove, timing_report
 from tasks.columns import Arrays
 from tasks.gates import Standard
 from tasks.timing import measure_latency
@@ -269,7 +270,7 @@ def test_another_session_must_repeat_the_answers(tmp_path: Path) -> None:
         open_session(model, "CPUExecutionProvider", 1)
         for model in (line.folder("fp32") / "model.onnx", make_model(make_core(dynamic=True)))
     )
-    result = gates.verdict(prove.examine("fp32", first, other, exam))
+    result = gate.verdict(prove.examine("fp32", first, other, exam))
     assert failing(result) == ["reproducibility"]
 
 
@@ -279,39 +280,39 @@ def proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     line = make_line(tmp_path, static=CHEAP)
     run(line, prove_config())
     holder = SimpleNamespace(prove=prove_config())
-    monkeypatch.setattr(proof, "load_config", lambda root, pipeline: holder)
+    monkeypatch.setattr(timing_report, "load_config", lambda root, pipeline: holder)
     return line
 
 
 def test_timings_of_the_models_on_disk_are_not_taken_twice(proven: Line) -> None:
     before = (proven.reports / "prove.json").read_bytes()
-    report = proof.timing_report(proven.root, "small")
+    report = timing_report.timing_report(proven.root, "small")
     assert (proven.reports / "prove.json").read_bytes() == before
     assert report["latency"]["int8-static"]["p50_ms"] == 1.0
 
 
 def test_timings_are_taken_again_when_the_report_is_gone(proven: Line) -> None:
     (proven.reports / "prove.json").unlink()
-    report = proof.timing_report(proven.root, "small")
+    report = timing_report.timing_report(proven.root, "small")
     assert sorted(report["latency"]) == ["fp32", "int8-static"]
     assert report == json.loads((proven.reports / "prove.json").read_text())
 
 
 def test_timings_are_taken_again_when_a_model_has_other_bytes(proven: Line) -> None:
     (proven.folder("fp32") / "model.onnx").write_bytes(make_model(make_core([0.9, -0.6])))
-    report = proof.timing_report(proven.root, "small")
+    report = timing_report.timing_report(proven.root, "small")
     assert report["latency"]["fp32"]["p50_ms"] != 1.0
 
 
 def test_a_report_cut_short_counts_as_none(proven: Line) -> None:
     (proven.reports / "prove.json").write_text('{"models": ')
-    assert proof.timing_report(proven.root, "small")["latency"]["fp32"]["rows"] == 16
+    assert timing_report.timing_report(proven.root, "small")["latency"]["fp32"]["rows"] == 16
 
 
 def test_a_proof_holds_every_gate_of_every_precision_and_the_latencies(proven: Line) -> None:
     judged = json.loads((proven.folder("gates") / "gates.json").read_text())
     timing = json.loads((proven.reports / "prove.json").read_text())
-    made = proof.proof(judged, timing, "f" * 64)
+    made = proof(judged, timing, "f" * 64)
     assert (made["version"], made["verdict"], made["precision"]) == ("f" * 64, "pass", "fp32")
     counted = Counter(gate["precision"] for gate in made["gates"])
     assert counted == {"fp32": 5, "int8-static": 9}

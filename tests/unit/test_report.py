@@ -16,8 +16,8 @@ from flows.facts import Facts
 from flows.report import render, write_report
 from flows.sentences import verdict
 from flows.slices import slice_plots
-from flows.wording import duration, scrub, sentence, size
 from slipway.problem import BINARY
+from slipway.wording import duration, scrub, sentence, size
 from tests.stage_files import VERSION, a_run, stopped_at, write_stage_files
 
 EVIL = "<script>alert(1)</script>\"'"

@@ -141,6 +141,8 @@ class Contract(Document):
     """What a host must have."""
     batch_invariance_max: Annotated[float, Field(ge=0)]
     """How far a row's answer may move with its neighbours in a batch."""
+    problem: str | None = None
+    """What its answers are judged by; None where its maker said nothing of it."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -158,6 +160,10 @@ class Contract(Document):
         if not buckets and any(tensor.padded_axis is not None for tensor in self.outputs):
             raise ValueError("padded_axis of an output without a padded input")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _drop_none(write(self), "problem")
 
     @property
     def batchable(self) -> bool:

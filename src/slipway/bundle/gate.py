@@ -1,8 +1,9 @@
 """A gate: one measured value, what it is held to, and the words for what follows."""
 
 import math
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 Verdict = Literal["pass", "fail"]
 
@@ -39,6 +40,16 @@ def at_least(gate: str, measured: float | None, limit: float) -> Gate:
     """Hold a measure to a lower limit; what is no number fails."""
     good = measured is not None and measured >= limit
     return Gate(gate, _finite(measured), limit, "min", PASS if good else FAIL)
+
+
+def verdict(gates: Sequence[Gate]) -> dict[str, Any]:
+    """Sum up a precision's gates as gates.json has it."""
+    failed = [gate.gate for gate in gates if gate.verdict == FAIL]
+    return {
+        "verdict": FAIL if failed else PASS,
+        "reason": f"outside its limit: {', '.join(failed)}" if failed else None,
+        "gates": [asdict(gate) for gate in gates],
+    }
 
 
 def _finite(measured: float | None) -> float | None:

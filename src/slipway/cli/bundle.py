@@ -1,6 +1,7 @@
 """Commands about models that were made elsewhere: bundle onnx, and push, which has its own room."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ import click
 from slipway.cli.project import find_root, json_option, say, show_json
 from slipway.cli.push import push
 from slipway.errors import ConfigError
+from slipway.provider import CPU
 
 if TYPE_CHECKING:
     from slipway.bundle.contract import Padding
-    from slipway.bundle.wrap.make import Wrapped
+    from slipway.make.wrap.wrap import Wrapped
 
 PAD = re.compile(r"(?P<input>.+):(?P<axis>[0-9]+)=(?P<value>[^=]+)")
 LOCAL = Path(".slipway")
@@ -57,7 +59,7 @@ def bundle() -> None:
 @click.option("--labels", metavar="COLUMN", help="The column of ROWS that holds what came true.")
 @click.option(
     "--provider",
-    default="CPUExecutionProvider",
+    default=CPU,
     show_default=True,
     help="The ONNX Runtime provider that hosts must run it on.",
 )
@@ -113,8 +115,8 @@ def onnx(
       slipway bundle onnx bert.onnx --golden requests.jsonl --name bert --out bundles/bert \\
         --pad input_ids:1=0 --pad attention_mask:1=0 --buckets 32,64,128
     """
-    from slipway.bundle.wrap.make import wrap_onnx
-    from slipway.bundle.wrap.wish import Wish
+    from slipway.make.wrap.request import WrapRequest
+    from slipway.make.wrap.wrap import wrap_onnx
 
     problems: list[str] = []
     paddings = _paddings(pads, buckets, problems)
@@ -125,7 +127,7 @@ def onnx(
     if key is None:
         key, trusted = _local_key()
     wrapped = wrap_onnx(
-        Wish(
+        WrapRequest(
             model=model,
             rows=rows,
             name=name,
@@ -213,7 +215,7 @@ def _in_project() -> bool:
 
 def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
     from slipway.bundle.format import short
-    from slipway.bundle.wrap.papers import PROVES
+    from slipway.make.wrap.wrap import PROVES
 
     contract = wrapped.contract
     keys = trusted or "DIR"
@@ -233,7 +235,7 @@ def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
                 "batchable": contract.batchable,
                 "batch_invariance_max": contract.batch_invariance_max,
                 "tolerance": wrapped.golden.tolerance,
-                "gates": wrapped.gates,
+                "gates": [asdict(gate) for gate in wrapped.gates],
                 "serve": serve,
                 **({"push": push} if _in_project() else {}),
             }

@@ -12,10 +12,10 @@ from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import FLOATS, as_numbers
 from slipway.bundle.format import short
 from slipway.bundle.golden import Golden, Part, Tensors, take
+from slipway.bundle.request import Body, needs_binary, write_request
 from slipway.bundle.rows import is_ragged
 from slipway.bundle.verify import Verified
 from slipway.errors import SlipwayError
-from slipway.fleet.protocol import Body, needs_binary, write_request
 from slipway.problem import BINARY, Problem
 
 REQUEST_BYTES: Final = 1 << 20
@@ -91,7 +91,7 @@ def find_judged(golden: Golden, contract: Contract, sure: bool = False) -> Judge
     if not golden.batchable or labels != {0, 1} or is_ragged(answers):
         return None
     judged = Judged(BINARY, output.name)
-    if output.range == BINARY.output.range:
+    if contract.problem == BINARY.name or output.range == BINARY.output.range:
         return judged
     if golden.rows < LABELLED_ROWS_MIN:
         return None

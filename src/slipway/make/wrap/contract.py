@@ -6,29 +6,25 @@ from typing import Final, cast, get_args
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
 from slipway.bundle.datatypes import Datatype
+from slipway.bundle.memory import memory_bytes
 from slipway.bundle.session import Session
-from slipway.bundle.wrap.judge import Measured
-from slipway.bundle.wrap.wish import Wish
 from slipway.errors import ConfigError
+from slipway.make.wrap.request import WrapRequest
+from slipway.make.wrap.tolerance import Measured
+from slipway.precision import AS_MADE
 
 Shapes = dict[str, list[int]]
 
-PRECISION: Final = "as-made"
-"""The one form that there is: nothing was converted."""
-
-MEMORY_BASE_BYTES: Final = 64 << 20
-MEMORY_PER_MODEL_BYTE: Final = 4
-MEMORY_PER_VALUE_BYTES: Final = 64
-"""Beside the runtime and the weights (as for the pipelines' models), 8 values in between for each
-value that goes in or comes out of the largest request."""
+PER_VALUE_BYTES: Final = 64
+"""8 values in between for each value that goes in or comes out of the largest request."""
 
 
-def read_shapes(wish: Wish, session: Session) -> Shapes:
+def read_shapes(request: WrapRequest, session: Session) -> Shapes:
     """Return the tensors' shapes as requests will have them; refuse what no request can carry."""
-    if problems := [*_unfit(session), *_unknown(wish, session)]:
-        raise ConfigError(wish.model.name, problems)
+    if problems := [*_unfit(session), *_unknown(request, session)]:
+        raise ConfigError(request.model.name, problems)
     shapes = {name: list(shape) for name, shape in session.shapes.items()}
-    if wish.one_row:
+    if request.one_row:
         shapes = {n: [1, *s[1:]] if s[:1] == [-1] else s for n, s in shapes.items()}
     return shapes
 
@@ -47,10 +43,10 @@ def _unfit(session: Session) -> list[str]:
     return problems
 
 
-def _unknown(wish: Wish, session: Session) -> list[str]:
+def _unknown(request: WrapRequest, session: Session) -> list[str]:
     named = [
-        ("--pad", "input", set(wish.paddings), session.inputs),
-        ("--tolerance", "output", set(wish.tolerance) - {""}, session.outputs),
+        ("--pad", "input", set(request.paddings), session.inputs),
+        ("--tolerance", "output", set(request.tolerance) - {""}, session.outputs),
     ]
     return [
         f"{option}: there is no {role} {name!r}; there are {list(there)}"
@@ -65,7 +61,7 @@ def batchable(shapes: Shapes) -> bool:
 
 
 def make_contract(
-    wish: Wish,
+    request: WrapRequest,
     session: Session,
     shapes: Shapes,
     axes: Mapping[str, int],
@@ -76,8 +72,8 @@ def make_contract(
     moved = [m.distances.get("batch invariance", 0.0) for m in measured.values()]
     moved += [m.distances.get("padding", 0.0) for m in measured.values()]
     return Contract(
-        model=wish.name,
-        precision=PRECISION,
+        model=request.name,
+        precision=AS_MADE,
         inputs=[
             InputTensor(
                 name=name,
@@ -89,7 +85,7 @@ def make_contract(
                 range=None,
                 missing="refused",
                 unknown=None,
-                padding=wish.paddings.get(name),
+                padding=request.paddings.get(name),
             )
             for name, datatype in session.inputs.items()
         ],
@@ -104,18 +100,19 @@ def make_contract(
             )
             for name, datatype in session.outputs.items()
         ],
-        max_rows=wish.max_rows if batchable(shapes) else 1,
-        requires=Requires(provider=wish.provider, memory_bytes=_memory(wish, shapes, model_bytes)),
+        max_rows=request.max_rows if batchable(shapes) else 1,
+        requires=Requires(
+            provider=request.provider, memory_bytes=_memory(request, shapes, model_bytes)
+        ),
         batch_invariance_max=max(moved),
     )
 
 
-def _memory(wish: Wish, shapes: Shapes, model_bytes: int) -> int:
+def _memory(request: WrapRequest, shapes: Shapes, model_bytes: int) -> int:
     """Estimate what a host must have free; a variable dimension counts as its largest bucket."""
-    bucket = max((p.buckets[-1] for p in wish.paddings.values()), default=1)
+    bucket = max((p.buckets[-1] for p in request.paddings.values()), default=1)
     values = 0
     for shape in shapes.values():
         values += math.prod(bucket if dim == -1 else dim for dim in (shape[1:] or [1]))
-    rows = wish.max_rows if batchable(shapes) else 1
-    activations = MEMORY_PER_VALUE_BYTES * rows * values
-    return MEMORY_BASE_BYTES + MEMORY_PER_MODEL_BYTE * model_bytes + activations
+    rows = request.max_rows if batchable(shapes) else 1
+    return memory_bytes(model_bytes, PER_VALUE_BYTES * rows * values)

@@ -8,9 +8,7 @@ validator reads the whole. A document that it refuses is not signed: a version's
 kept for ever as they were published first.
 """
 
-import importlib.metadata
 import json
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,24 +27,27 @@ from cyclonedx.spdx import is_expression, is_supported_id
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from flows.card import is_telling, limits
-from flows.facts import Facts, Json
-from flows.wording import number
 from slipway import __version__
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.format import file_digest
 from slipway.errors import SlipwayError
+from slipway.make.build import Build, Evidence
+from slipway.make.toolchain import DISTRIBUTION, distributions, normal
+from slipway.wording import number
+
+Json = dict[str, Any]
 
 MODEL_REF = "model"
 """The model's name inside the document."""
 
 
-def sbom(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], facts: Facts) -> Json:
+def sbom(payload: Path, evidence: Evidence) -> Json:
     """Describe a payload, its packages and its data as a valid CycloneDX document."""
     contract = read_contract(payload / "contract.json")
-    model = _model(payload, contract, lineage["version"])
-    packages = [_package(each) for each in _installed()]
-    sources = [_source(name, pin) for name, pin in lineage["sources"].items()]
+    lineage, measured_at = evidence.lineage, evidence.proof["measured_at"]
+    model = _model(payload, contract, lineage)
+    packages = [_package(each) for each in distributions()]
+    sources = [_source(name, source) for name, source in lineage["sources"].items()]
     bundle = Component(
         name=f"{contract.model}-bundle",
         version=lineage["version"],
@@ -54,13 +55,9 @@ def sbom(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], fa
         bom_ref="bundle",
     )
     bom = Bom(
-        serial_number=uuid.uuid5(
-            uuid.NAMESPACE_URL, f"{lineage['version']} {proof['measured_at']}"
-        ),
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{lineage['version']} {measured_at}"),
         metadata=BomMetaData(
-            component=bundle,
-            timestamp=datetime.fromisoformat(proof["measured_at"]),
-            tools=[],
+            component=bundle, timestamp=datetime.fromisoformat(measured_at), tools=[]
         ),
         components=[model, *packages, *sources],
     )
@@ -68,10 +65,13 @@ def sbom(payload: Path, proof: Mapping[str, Any], lineage: Mapping[str, Any], fa
     bom.register_dependency(model, [*packages, *sources])
     document: Json = json.loads(JsonV1Dot6(bom).output_as_string())
     document["metadata"]["tools"] = {
-        "components": [{"type": "application", "name": "slipway-ml", "version": __version__}]
+        "components": [{"type": "application", "name": DISTRIBUTION, "version": __version__}]
     }
-    [described] = [each for each in document["components"] if each["bom-ref"] == MODEL_REF]
-    described["modelCard"] = model_card(contract, lineage, facts)
+    if evidence.build is None:  # nobody here knows what it was made with
+        document["compositions"] = [{"aggregate": "incomplete", "assemblies": [MODEL_REF]}]
+    else:
+        [described] = [each for each in document["components"] if each["bom-ref"] == MODEL_REF]
+        described["modelCard"] = model_card(contract, lineage, evidence.build)
     validate(document)
     return document
 
@@ -84,71 +84,59 @@ def validate(document: Mapping[str, Any]) -> None:
         raise SlipwayError(f"sbom.cdx.json: {where}: {problem.data.message}; nothing was published")
 
 
-def model_card(contract: Contract, lineage: Mapping[str, Any], facts: Facts) -> Json:
+def model_card(contract: Contract, lineage: Mapping[str, Any], build: Build) -> Json:
     """Give the model card in CycloneDX's own terms; values are texts there."""
     return {
         "bom-ref": f"{MODEL_REF}-card",
         "modelParameters": {
             "approach": {"type": "supervised"},
-            "task": facts.problem.task,
+            "task": build.problem.task,
             "architectureFamily": "residual neural network",
             "modelArchitecture": "embeddings and normalised numbers into a residual MLP",
             "datasets": [{"ref": _source_ref(name)} for name in lineage["sources"]],
             "inputs": [{"format": f"{one.name}: {one.datatype}"} for one in contract.inputs],
             "outputs": [{"format": f"{one.name}: {one.datatype}"} for one in contract.outputs],
         },
-        "quantitativeAnalysis": {"performanceMetrics": _measures(facts)},
+        "quantitativeAnalysis": {"performanceMetrics": _measures(build)},
         "considerations": {
             "useCases": [one.meaning for one in contract.outputs],
-            "technicalLimitations": limits(facts),
+            "technicalLimitations": build.limits(),
         },
     }
 
 
-def _measures(facts: Facts) -> list[Json]:
+def _measures(build: Build) -> list[Json]:
     """List the quality on test, overall and of every slice large enough to mean something."""
-    test, primary = facts.metrics.get("test") or {}, facts.problem.primary.key
+    test, primary = build.quality.get("test") or {}, build.problem.primary.key
     found = [
         {"type": measure.key, "value": str(test[measure.key]), "slice": "test"}
-        for measure in facts.problem.measures
+        for measure in build.problem.measures
         if number(test.get(measure.key)) is not None
     ]
-    for column, values in (facts.metrics.get("slices") or {}).items():
-        for value, measured in values.items():
-            if is_telling(measured, facts):
-                found.append(
-                    {
-                        "type": primary,
-                        "value": str(measured[primary]),
-                        "slice": f"test, {column} = {value}",
-                    }
-                )
-    return found
+    return found + [
+        {"type": primary, "value": str(each[primary]), "slice": f"test, {column} = {value}"}
+        for column, values in build.slices.items()
+        for value, each in values.items()
+        if build.is_telling(each)
+    ]
 
 
-def _model(payload: Path, contract: Contract, version: str) -> Component:
+def _model(payload: Path, contract: Contract, lineage: Mapping[str, Any]) -> Component:
+    described = f"{contract.outputs[0].meaning} ({contract.precision})"
+    if "proves" in lineage:
+        described = f"made elsewhere; {lineage['proves']}"
     return Component(
         name=contract.model,
-        version=version,
+        version=lineage["version"],
         type=ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref=MODEL_REF,
-        description=f"{contract.outputs[0].meaning} ({contract.precision})",
+        description=described,
         hashes=[_sha256(file_digest(payload / "model.onnx"))],
     )
 
 
-def _installed() -> list[PackageMetadata]:
-    """List what is installed, each name once: the first on the path is the one imported."""
-    found: dict[str, PackageMetadata] = {}
-    for distribution in importlib.metadata.distributions():
-        metadata = distribution.metadata  # parsed anew each time it is asked for
-        if name := metadata["Name"]:
-            found.setdefault(_normal(name), metadata)
-    return [found[name] for name in sorted(found)]
-
-
 def _package(metadata: PackageMetadata) -> Component:
-    name, version = _normal(metadata["Name"]), metadata["Version"]
+    name, version = normal(metadata["Name"]), metadata["Version"]
     purl = PackageURL(type="pypi", name=name, version=version)
     return Component(
         name=name,
@@ -168,13 +156,13 @@ def _licenses(metadata: PackageMetadata) -> list[License]:
     return []
 
 
-def _source(name: str, pin: Mapping[str, Any]) -> Component:
-    where = ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(pin["url"]))
+def _source(name: str, source: Mapping[str, Any]) -> Component:
+    where = ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(source["url"]))
     return Component(
         name=name,
         type=ComponentType.DATA,
         bom_ref=_source_ref(name),
-        hashes=[_sha256(pin["sha256"])],
+        hashes=[_sha256(source["sha256"])],
         external_references=[where],
     )
 
@@ -185,8 +173,3 @@ def _source_ref(name: str) -> str:
 
 def _sha256(digest: str) -> HashType:
     return HashType(alg=HashAlgorithm.SHA_256, content=digest)
-
-
-def _normal(name: str) -> str:
-    """Write a package's name as PyPI compares it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()

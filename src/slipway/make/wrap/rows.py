@@ -29,7 +29,7 @@ ROWS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InputSpec:
     """One input as the graph has it."""
 
     name: str
@@ -39,7 +39,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Given:
+class GoldenRows:
     """The golden rows: per input along the first axis, or apart where they differ in shape."""
 
     inputs: Tensors
@@ -63,9 +63,9 @@ class _Source:
     """Whether values are cells of a table, which may be flat where the tensor is not."""
 
 
-def read_given(
-    path: Path, wanted: Sequence[Wanted], batchable: bool, labels: str | None = None
-) -> Given:
+def read_rows(
+    path: Path, wanted: Sequence[InputSpec], batchable: bool, labels: str | None = None
+) -> GoldenRows:
     """Read the rows of a file; raise ConfigError with every problem found in it."""
     try:
         source = _reader(path)(path)
@@ -91,7 +91,7 @@ def read_given(
         problems.append(f"label {labels!r}: {error}")
     if problems:
         raise ConfigError(str(path), problems)
-    return Given(inputs, known)
+    return GoldenRows(inputs, known)
 
 
 def _reader(path: Path) -> Callable[[Path], _Source]:
@@ -164,7 +164,7 @@ def _request(document: Any) -> dict[str, Array]:
     }
 
 
-def _rows(source: _Source, tensor: Wanted, batchable: bool) -> list[Array]:
+def _rows(source: _Source, tensor: InputSpec, batchable: bool) -> list[Array]:
     """Return one array per row, in the graph's datatype and shape."""
     if tensor.name not in source.columns:
         near = difflib.get_close_matches(tensor.name, source.columns, 1)

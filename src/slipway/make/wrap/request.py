@@ -1,4 +1,4 @@
-"""What somebody wants wrapped, and whether it can be asked for at all."""
+"""What is asked to be wrapped, and whether it can be asked for at all."""
 
 import importlib.util
 import math
@@ -10,13 +10,14 @@ from typing import Final
 
 from slipway.bundle.contract import Padding
 from slipway.errors import ConfigError
+from slipway.provider import CPU
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Names that may become paths and parts of URLs."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class WrapRequest:
     """What to wrap, and how."""
 
     model: Path
@@ -25,7 +26,7 @@ class Wish:
     out: Path
     key: Path
     """The builder's private key."""
-    provider: str = "CPUExecutionProvider"
+    provider: str = CPU
     max_rows: int = 256
     labels: str | None = None
     """The column that holds what came true."""
@@ -41,19 +42,23 @@ class Wish:
         return self.tolerance.get(output, self.tolerance.get(""))
 
 
-def check_wish(wish: Wish) -> None:
+def check_request(request: WrapRequest) -> None:
     """Raise ConfigError with everything that is wrong before the model is looked at."""
     problems = []
-    if not NAME.fullmatch(wish.name):
-        problems.append(f"--name: must be letters, digits, '.', '_' and '-', got {wish.name!r}")
-    if wish.out.exists():
-        problems.append(f"--out: {wish.out} exists; remove it or name another folder")
-    for option, path in (("the model", wish.model), ("--golden", wish.rows), ("--key", wish.key)):
+    if not NAME.fullmatch(request.name):
+        problems.append(f"--name: must be letters, digits, '.', '_' and '-', got {request.name!r}")
+    if request.out.exists():
+        problems.append(f"--out: {request.out} exists; remove it or name another folder")
+    for option, path in (
+        ("the model", request.model),
+        ("--golden", request.rows),
+        ("--key", request.key),
+    ):
         if not path.is_file():
             problems.append(f"{option}: {path} is no file")
-    if wish.max_rows < 1:
-        problems.append(f"--max-rows: must be at least 1, got {wish.max_rows}")
-    if any(not 0 <= limit < math.inf for limit in wish.tolerance.values()):
+    if request.max_rows < 1:
+        problems.append(f"--max-rows: must be at least 1, got {request.max_rows}")
+    if any(not 0 <= limit < math.inf for limit in request.tolerance.values()):
         problems.append("--tolerance: must be a number from 0 up")
     if importlib.util.find_spec("model_signing") is None:
         problems.append("signing needs one more package: pip install 'slipway-ml[sign]'")

@@ -14,9 +14,10 @@ be the same each time.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from slipway.bundle.datatypes import Datatype
+from slipway.bundle.gate import Gate, at_most
 
 MARGIN: Final = 4.0
 MOVED_MAX: Final = 0.01
@@ -74,16 +75,10 @@ def find_problems(name: str, measured: Measured, asked: float | None) -> list[st
     ]
 
 
-def make_gates(measured: Mapping[str, Measured], tolerance: Mapping[str, float]) -> list[Any]:
-    """Write every measurement down as a gate that was passed."""
+def make_gates(measured: Mapping[str, Measured], tolerance: Mapping[str, float]) -> list[Gate]:
+    """Hold every measurement to its output's tolerance."""
     return [
-        {
-            "gate": f"{what} of {name}",
-            "measured": found,
-            "limit": tolerance[name],
-            "bound": "max",
-            "verdict": "pass" if found <= tolerance[name] else "fail",
-        }
+        at_most(f"{what} of {name}", found, tolerance[name])
         for name, each in measured.items()
         for what, found in each.distances.items()
     ]

@@ -7,15 +7,22 @@ that a page about a failed run needs no special case.
 import math
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
-
-from flows.facts import moment
 
 NOTHING = "–"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/?#]*@")
 _QUERY_VALUE = re.compile(r"([?&][^=&#]+)=[^&#]+")
+
+
+def moment(text: Any) -> datetime | None:
+    """Read an ISO time, or None for anything else."""
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
 
 
 def number(value: Any) -> float | None:
