@@ -21,14 +21,14 @@ REPOSITORY = Path(__file__).parents[1]
 PIPELINE = "tiny"
 
 STAGES: dict[str, tuple[list[str], list[str]]] = {
-    "ingest": (["data/tiny/sources.lock"], ["data/tiny/raw"]),
-    "train": (["data/tiny/raw"], ["models/tiny/weights"]),
-    "evaluate": (["models/tiny/weights"], ["models/tiny/evaluation"]),
-    "export": (["models/tiny/weights"], ["models/tiny/fp32"]),
-    "prove": (["models/tiny/fp32"], ["models/tiny/gates"]),
-    "payload": (["models/tiny/fp32", "models/tiny/gates"], ["models/tiny/payload"]),
+    "ingest": (["data/NAME/sources.lock"], ["data/NAME/raw"]),
+    "train": (["data/NAME/raw"], ["models/NAME/weights"]),
+    "evaluate": (["models/NAME/weights"], ["models/NAME/evaluation"]),
+    "export": (["models/NAME/weights"], ["models/NAME/fp32"]),
+    "prove": (["models/NAME/fp32"], ["models/NAME/gates"]),
+    "payload": (["models/NAME/fp32", "models/NAME/gates"], ["models/NAME/payload"]),
 }
-"""Name: what it reads, what it writes."""
+"""Name: what it reads, what it writes; NAME is the pipeline's."""
 
 STAGE = """
 import json, os, pathlib, shutil, subprocess, sys, time
@@ -63,7 +63,7 @@ if name == "export":
 if name == "prove":
     from tests.bundles import make_payload
     bias = len(pathlib.Path("inputs/export.txt").read_text()) / 10000
-    make_payload(pathlib.Path("scratch"), "tiny", bias)
+    make_payload(pathlib.Path("scratch"), {pipeline!r}, bias)
     for file in ("gates.json", "golden.arrow"):
         shutil.copy(pathlib.Path("scratch", file), outs[0] / file)
 if name == "payload":
@@ -80,23 +80,23 @@ for out in outs:
 class Project:
     """A project in a folder of its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pipeline: str = PIPELINE) -> None:
         """Write the project's files and make it a git and DVC repository."""
         self.root = root
         self.api: str | None = None
         """The Prefect server that `deliver` uses; without it, each run starts an API of its own."""
-        for folder in ("inputs", "configs/fleets", "data/tiny", "models"):
+        for folder in ("inputs", "configs/fleets", f"data/{pipeline}", "models"):
             (root / folder).mkdir(parents=True)
-        (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY)))
+        (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY), pipeline=pipeline))
         for name in STAGES:
             self.touch(name, name)
         self.knobs({})
         (root / "table.csv").write_text("a,b\n1,2\n")
-        (root / "dvc.yaml").write_text(yaml.safe_dump(_dag(), sort_keys=False))
-        (root / "configs/tiny.yaml").write_text(_config(root))
+        (root / "dvc.yaml").write_text(yaml.safe_dump(_dag(pipeline), sort_keys=False))
+        (root / f"configs/{pipeline}.yaml").write_text(_config(root))
         shutil.copy(REPOSITORY / ".dvcignore", root)
         shutil.copy(REPOSITORY / "requirements.lock", root)
-        (root / ".gitignore").write_text(".slipway/\nmodels/\ndata/tiny/raw\n")
+        (root / ".gitignore").write_text(f".slipway/\nmodels/\ndata/{pipeline}/raw\n")
         for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
             subprocess.run(command, cwd=root, check=True, env=self.environment())
 
@@ -190,19 +190,22 @@ class Ended:
         self.code, self.out, self.err = code, out, err
 
 
-def _dag() -> dict[str, Any]:
+def _dag(pipeline: str) -> dict[str, Any]:
+    def of(paths: list[str]) -> list[str]:
+        return [path.replace("NAME", pipeline) for path in paths]
+
     stages = {
         name: {
             "foreach": "${pipelines}",
             "do": {
-                "cmd": f"python stage.py {name} {' '.join(outs)}",
-                "deps": [f"inputs/{name}.txt", *deps],
-                "outs": outs,
+                "cmd": f"python stage.py {name} {' '.join(of(outs))}",
+                "deps": [f"inputs/{name}.txt", *of(deps)],
+                "outs": of(outs),
             },
         }
         for name, (deps, outs) in STAGES.items()
     }
-    return {"vars": [{"pipelines": [PIPELINE]}], "stages": stages}
+    return {"vars": [{"pipelines": [pipeline]}], "stages": stages}
 
 
 def _config(root: Path) -> str:
