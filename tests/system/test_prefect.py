@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.flow_project import REPOSITORY, STAGES, Project, alive
 from tests.prefect_server import PrefectServer, end, until
@@ -19,7 +21,8 @@ START_S = 240
 """A command of Prefect's takes 4 s on a quiet machine, 20 s on one under load."""
 
 RUN_S = 600
-"""A run that builds and releases took 64 s on two cores shared by eight."""
+"""A run that builds and releases took 64 s on two cores shared by eight, and one on a schedule
+106 s with the wait for its minute."""
 
 BUSY = 503
 
@@ -91,6 +94,23 @@ class Prefect:
         assert done.returncode == 0, f"{command}\n{done.stdout}"
         return done.stdout
 
+    @contextmanager
+    def nightly(self, cron: str) -> Iterator[None]:
+        """Deploy what prefect.yaml declares, with the nightly run at other times."""
+        path = self.project.root / "prefect.yaml"
+        declared = path.read_text("utf-8")
+        changed = yaml.safe_load(declared)
+        (nightly,) = (entry for entry in changed["deployments"] if entry["name"] == "nightly")
+        nightly["schedules"][0]["cron"] = cron
+        nightly["parameters"] = {"pipeline": PIPELINE, "build_only": True}
+        path.write_text(yaml.safe_dump(changed), "utf-8")
+        try:
+            self.run(documented_one("prefect deploy "))
+            yield
+        finally:
+            path.write_text(declared, "utf-8")
+            self.run(documented_one("prefect deploy "))
+
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("POST", path, json=body)
 
@@ -109,6 +129,13 @@ class Prefect:
         found = self.get(f"/deployments/name/deliver/{deployment}")
         run = self.post(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
+
+    def runs(self, deployment: str) -> list[dict[str, Any]]:
+        """Return the runs of a deployment that are over or due."""
+        found: list[dict[str, Any]] = self.post(
+            "/flow_runs/filter", {"deployments": {"name": {"any_": [deployment]}}, "limit": 200}
+        )
+        return found
 
     def state(self, run: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(f"/flow_runs/{run}")["state"]
@@ -158,6 +185,17 @@ def test_the_documented_commands_run_as_they_stand_in_prefect_yaml(prefect: Pref
     assert prefect.ended(run[1])["type"] == "COMPLETED"
     pool = prefect.get("/work_pools/slipway")
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
+
+
+def test_a_cron_starts_a_run_that_ends_completed(prefect: Prefect) -> None:
+    def completed() -> bool:
+        return any(
+            run["auto_scheduled"] and run["state_type"] == "COMPLETED"
+            for run in prefect.runs("nightly")
+        )
+
+    with prefect.nightly("* * * * *"):
+        until(completed, RUN_S, "the cron started a run, and it completed")
 
 
 def test_the_manual_deployment_builds_with_one_task_per_stage_and_its_log(
