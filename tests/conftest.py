@@ -2,5 +2,7 @@
 
 import signal
 
+pytest_plugins = ["tests.support.costs", "tests.support.pace"]
+
 # A shell has what it starts in the background ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
