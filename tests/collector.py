@@ -1,11 +1,12 @@
 """An OTLP/HTTP collector on a local socket that decodes what it is sent."""
 
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.waiting import wait_until
 
 
 class Collector:
@@ -37,9 +38,7 @@ class Collector:
 
     def wait(self, spans: int) -> list[Any]:
         """Return the spans when there are so many."""
-        deadline = time.monotonic() + 5
-        while len(self.spans) < spans and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: len(self.spans) >= spans, lambda: f"{spans} spans: {self.spans}", 5)
         return self.spans
 
     def named(self, name: str) -> list[Any]:

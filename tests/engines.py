@@ -13,6 +13,8 @@ from slipway.host.engine.job import NEVER, Batch, Job, Result
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner
 from slipway.host.message import Array
+from tests.support.pace import limit
+from tests.support.waiting import eventually
 
 RAISES, WRONG_ROWS, EATS_MEMORY = 666.0, 777.0, 888.0
 """First values of a row that the paper model cannot bear."""
@@ -40,7 +42,7 @@ class PaperRunner:
         self.runs.append(len(x))
         self.begun.set()
         if not self.gate.is_set():
-            assert self.gate.wait(10)
+            assert self.gate.wait(limit(10))
         poison = set(x[:, 0].tolist()) & {RAISES, WRONG_ROWS, EATS_MEMORY}
         if len(x) > self.memory_rows or EATS_MEMORY in poison:
             raise RuntimeError("bfc_arena.cc:376 Failed to allocate memory for requested buffer")
@@ -123,7 +125,7 @@ class Bench:
 
     async def settle(self, jobs: int, timeout_s: float = 5.0) -> None:
         """Wait until so many jobs have been finished."""
-        await until(lambda: len(self.results) >= jobs, timeout_s)
+        await eventually(lambda: len(self.results) >= jobs, f"{jobs} jobs are done", timeout_s)
 
     def sizes(self) -> list[int]:
         return [batch.rows for batch in self.seen.batches]
@@ -138,10 +140,7 @@ def job_of(
 
 
 async def until(done: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    end = time.perf_counter() + timeout_s
-    while not done():
-        assert time.perf_counter() < end, "took too long"
-        await asyncio.sleep(0.0005)
+    await eventually(done, "done", timeout_s)
 
 
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
@@ -159,7 +158,7 @@ def with_workers(
             await test(workers)
         finally:
             workers.close()
-            assert workers.join(5)
+            assert workers.join(limit(5))
 
     asyncio.run(run())
     return [thread for thread in threading.enumerate() if thread.name.startswith("model-")]

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from tests.support.pace import limit
+
 REPOSITORY = Path(__file__).parents[1]
 PIPELINE = "tiny"
 
@@ -50,13 +52,22 @@ for done in range(knob.get("steps", 0)):
     print(json.dumps({{"progress": event}}), file=sys.stderr, flush=True)
 if "ranks" in knob:
     # as torchrun does: in sessions of their own, deaf to SIGTERM
-    deaf = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('deaf', flush=True); time.sleep(3000)"
+    )
+    own = {{"start_new_session": True, "stdout": subprocess.PIPE}}
     ranks = [
-        subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True)
-        for _ in range(knob["ranks"])
+        subprocess.Popen([sys.executable, "-c", deaf], **own) for _ in range(knob["ranks"])
     ]
-    pathlib.Path("ranks.json").write_text(json.dumps([os.getpid(), *(r.pid for r in ranks)]))
+    assert all(rank.stdout.readline() for rank in ranks)
+    pathlib.Path("new.json").write_text(json.dumps([os.getpid(), *(r.pid for r in ranks)]))
+    os.replace("new.json", "ranks.json")
 time.sleep(knob.get("sleep", 0))
+if "meets" in knob:
+    pathlib.Path(name + ".here").touch()
+    while not pathlib.Path(knob["meets"] + ".here").exists():
+        time.sleep(0.02)
 if name == "export":
     from tests.bundles import make_model
     outs[0].joinpath("model.onnx").write_bytes(make_model(len(text) / 10000))
@@ -105,11 +116,14 @@ class Project:
         (self.root / "inputs" / f"{stage}.txt").write_text(text)
 
     def knobs(self, knobs: dict[str, Any]) -> None:
-        """Say what stages do: `sleep`, `says`, `steps`, `ranks`, `fails`, `writes`.
+        """Say what stages do: `sleep`, `meets`, `says`, `steps`, `ranks`, `fails`, `writes`.
 
-        With `ranks`, the process ids are in ranks.json once they run.
+        With `meets`, a stage does not end before another one, which meets it, has begun.
+
+        With `ranks`, the process ids are in ranks.json once they run and are deaf to SIGTERM.
         """
-        (self.root / "ranks.json").unlink(missing_ok=True)
+        for path in (self.root / "ranks.json", *self.root.glob("*.here")):
+            path.unlink(missing_ok=True)
         (self.root / "knobs.json").write_text(json.dumps(knobs))
 
     def fleet(self, ports: list[int]) -> None:
@@ -150,7 +164,7 @@ class Project:
     def deliver(self, *arguments: str, **environment: str) -> "Ended":
         """Run the deliver command to its end."""
         process = self.start(*arguments, **self.server(), **environment)
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=limit(180))
         return Ended(process.returncode, out, err)
 
     def server(self) -> dict[str, str]:
@@ -217,6 +231,7 @@ def _config(root: Path) -> str:
         "known_later": [],
     }
     config["ingest"]["sources"] = {"table": source}
-    config["release"]["lease_s"] = 3
+    config["release"]["lease_s"] = limit(1.0)
+    config["release"]["limits"]["p99_slack_ms"] = 60_000.0  # tests share two cores
     config["prove"] |= {"latency_rounds": 3, "latency_calls": 20}
     return yaml.safe_dump(config, sort_keys=False)

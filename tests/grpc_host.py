@@ -19,6 +19,7 @@ from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import RequestRefused
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcLimits, GrpcServer
+from tests.support.pace import limit
 
 A, B = "a" * 64, "b" * 64
 
@@ -137,7 +138,7 @@ class GrpcHost:
     def stop(self, grace_s: float = 1.0) -> None:
         self.do(self.server.stop(grace_s))
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(limit(10))
         self.loop.close()
 
     def load(self, version: str = A, contract: Contract | None = None) -> Loaded:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,11 @@ from slipway.store.channel import Candidate, Channel, next_channel, write_channe
 from slipway.store.lease import beat
 from slipway.store.objects import Store
 from tests.bundles import CPU, Keys, make_bundle, make_keys, make_model
+from tests.support.pace import limit
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 FLEET = "local"
-WAIT_S = 20.0
-"""Far more than anything here takes, so that a slow machine fails no test."""
 
 
 @dataclass
@@ -112,7 +112,7 @@ class HostProcess:
     def __init__(self, site: Site, name: str = "a", **options: Any) -> None:
         self.site = site
         self.name = name
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = free_ports(2)
         self.options = {"store": site.folder / "store", "poll_s": 0.05, **options}
         self.state = site.folder / "hosts" / name
         self.log = site.folder / f"{name}.log"
@@ -144,12 +144,7 @@ class HostProcess:
 
     def wait(self, happened: Callable[[], Any], what: str) -> Any:
         """Wait until something is true and return it."""
-        until = time.monotonic() + WAIT_S
-        while time.monotonic() < until:
-            if value := happened():
-                return value
-            time.sleep(0.02)
-        raise AssertionError(f"not {what} within {WAIT_S} s:\n{self.log.read_text()[-4000:]}")
+        return wait_until(happened, lambda: f"{what}:\n{self.log.read_text()[-4000:]}")
 
     def wait_for(self, **expected: Any) -> dict[str, Any]:
         """Wait until `/status` says this about the model."""
@@ -176,7 +171,7 @@ class HostProcess:
         port: int | None = None,
     ) -> Answer:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=WAIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=limit(20))
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -211,7 +206,7 @@ class HostProcess:
         assert self.process
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(WAIT_S)
+        return self.process.wait(limit(20))
 
 
 def row(carrier: str | None = "AA", delay: float | None = 12.0, **extra: Any) -> dict[str, Any]:
@@ -223,14 +218,6 @@ def row(carrier: str | None = "AA", delay: float | None = 12.0, **extra: Any) ->
         ],
         **extra,
     }
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment() -> dict[str, str]:

@@ -23,6 +23,7 @@ from slipway.host.wire.exchange import Limits
 from slipway.host.wire.grpc.server import GrpcServer
 from slipway.host.wire.http import Connection, Listener
 from slipway.host.wire.rest import Rest
+from tests.support.pace import limit
 
 VERSION = "a" * 64
 
@@ -243,5 +244,5 @@ class SocketHost(Parts):
 
         self.do(stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(limit(10))
         self.loop.close()

@@ -13,10 +13,11 @@ from typing import Any
 from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret
 from slipway.host.guard.policy import SCOPES
 from tests.bundles import Keys, make_keys
-from tests.hosts import Answer, environment, free_port
+from tests.hosts import Answer, environment
+from tests.support.pace import limit
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 from tests.tensors import make_tensor_bundle
-
-WAIT_S = 30.0
 
 X = [round(0.01 * n - 0.3, 2) for n in range(64)]
 """One row for the model `mlp`."""
@@ -31,7 +32,7 @@ class PinnedHost:
 
     def __init__(self, folder: Path, bundles: Iterable[Path], keys: Keys, **options: Any) -> None:
         """Take the host's options by name, such as `api_keys`; True is an option by itself."""
-        self.port, self.grpc_port, self.admin_port = free_port(), free_port(), free_port()
+        self.port, self.grpc_port, self.admin_port = free_ports(3)
         self.log, self.output = folder / "log", folder / "output"
         self.headers: dict[str, str] = {}
         given = {
@@ -84,7 +85,7 @@ class PinnedHost:
         assert self.process
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(limit(40))
 
     def reload(self) -> None:
         """Have it read its bundles again."""
@@ -107,18 +108,13 @@ class PinnedHost:
 
     def wait(self, happened: Callable[[], Any], what: str) -> Any:
         """Wait until something is true and return it."""
-        until = time.monotonic() + WAIT_S
-        while time.monotonic() < until:
-            if value := happened():
-                return value
-            time.sleep(0.02)
-        raise AssertionError(f"not {what} within {WAIT_S} s:\n{self.log.read_text()[-4000:]}")
+        return wait_until(happened, lambda: f"{what}:\n{self.log.read_text()[-4000:]}", 30)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, port: int | None = None
     ) -> Answer:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=WAIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=limit(30))
         try:
             connection.request(method, path, body, self.headers)
             response = connection.getresponse()

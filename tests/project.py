@@ -10,7 +10,6 @@ import math
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.support.pace import limit
+from tests.support.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[1]
 CODE = ("dvc.yaml", "requirements.lock", "src", "tasks", "flows", ".dvcignore")
@@ -123,8 +125,10 @@ def write_config(root: Path, change: Callable[[dict[str, Any]], None] | None = N
         cheaper_by_min=0.9,  # fp32 always: at this size the faster one is a matter of luck
 
     )  # fmt: skip
-    config["release"].update(requests=50, rows_per_request=10, lease_s=9)
-    config["release"]["limits"].update(auc_drop_max=0.1, log_loss_rise_max=0.2, p99_slack_ms=500.0)
+    config["release"].update(requests=50, rows_per_request=10, lease_s=limit(3.0))
+    config["release"]["limits"].update(
+        auc_drop_max=0.1, log_loss_rise_max=0.2, p99_slack_ms=60_000.0
+    )
     if change:
         change(config)
     (root / "configs/expectations").mkdir(parents=True, exist_ok=True)
@@ -168,11 +172,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": f"src{os.pathsep}."}
 
 
-def run(root: Path, *command: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+def run(root: Path, *command: str, within_s: float = 240) -> subprocess.CompletedProcess[str]:
     """Run a command in a checkout; return what it said, whether it failed or not."""
     return subprocess.run(
-        command, cwd=root, env=environment(), text=True, capture_output=True, timeout=timeout_s
-    )
+        command, cwd=root, env=environment(), text=True, capture_output=True,
+        timeout=limit(within_s),
+    )  # fmt: skip
 
 
 def stage(root: Path, *names: str) -> subprocess.CompletedProcess[str]:
@@ -183,18 +188,6 @@ def stage(root: Path, *names: str) -> subprocess.CompletedProcess[str]:
 def slipway(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line tool in a checkout."""
     return run(root, sys.executable, "-m", "slipway.cli", *arguments)
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def pin(root: Path) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.support.pace import limit
+
 FOLDER = Path(__file__).parent
 ENVIRONMENTS = FOLDER.parents[1] / ".venv-clients"
 
@@ -43,7 +45,7 @@ def run_checks(python: str, script: str, site: dict[str, Any]) -> dict[str, str]
     """Run a script against hosts; return the traceback of each check, empty if it passed."""
     done = subprocess.run(
         [python, "-W", "ignore", FOLDER / script, json.dumps(site)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=limit(120), check=False,
         env={key: text for key, text in os.environ.items() if "proxy" not in key.lower()},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

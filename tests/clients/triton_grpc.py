@@ -80,7 +80,7 @@ def check_only_the_outputs_that_are_asked_for():
 
 def check_priority_timeout_and_parameters():
     with connect() as c:
-        ASK.expect_parameters(c, client_timeout=10)
+        ASK.expect_parameters(c, client_timeout=60)
 
 
 def check_compressed_requests_and_answers():
@@ -118,7 +118,7 @@ def check_a_stream_is_refused():
         c.start_stream(lambda result, error: heard.put(error))
         with suppress(InferenceServerException):  # the refusal can come before the request leaves
             c.async_stream_infer("mlp", row())
-        error = heard.get(timeout=10)
+        error = heard.get(timeout=60)
         c.stop_stream()
         assert isinstance(error, InferenceServerException)
 
@@ -130,12 +130,12 @@ def check_calls_with_a_callback():
             c.async_infer(
                 "mlp", row(), lambda result, error: heard.put((result, error)), request_id=str(n)
             )
-        found = [heard.get(timeout=10) for _ in range(200)]
+        found = [heard.get(timeout=60) for _ in range(200)]
         assert [error for _, error in found if error] == []
         said = {result.get_response().id for result, _ in found}
         assert said == {str(n) for n in range(200)}
         c.async_infer("nope", row(), lambda result, error: heard.put((result, error)))
-        _, error = heard.get(timeout=10)
+        _, error = heard.get(timeout=60)
         assert error.status() == "StatusCode.NOT_FOUND"
 
 

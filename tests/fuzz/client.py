@@ -13,6 +13,7 @@ import orjson
 
 from slipway.host.refusal import STATUS
 from slipway.host.wire.grpc.schema import SERVICE, message_class
+from tests.support.pace import limit
 
 HANG_S = 2.0
 """What takes longer hangs."""
@@ -78,7 +79,7 @@ class Wire:
 
     def _connect(self) -> socket.socket:
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, HANG_S)
+            self._socket = socket.create_connection(self._address, limit(HANG_S))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.opened += 1
         return self._socket
@@ -106,7 +107,7 @@ class Wire:
 def stream(port: int, data: bytes) -> list[Reply]:
     """Send bytes of whatever kind on a connection of their own; return all that is answered."""
     began = time.perf_counter()
-    with socket.create_connection(("127.0.0.1", port), HANG_S) as connection:
+    with socket.create_connection(("127.0.0.1", port), limit(HANG_S)) as connection:
         with suppress(ConnectionError):  # the host may close first
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
@@ -118,7 +119,7 @@ def stream(port: int, data: bytes) -> list[Reply]:
             raise Defect("neither answered nor closed") from None
         except ConnectionResetError:
             pass  # what came before it counts
-    if time.perf_counter() - began > HANG_S:
+    if time.perf_counter() - began > limit(HANG_S):
         raise Defect(f"took over {HANG_S} s")
     raw, replies = b"".join(parts).replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), []
     heads_only = data.startswith(b"HEAD ")
@@ -179,7 +180,7 @@ class Grpc:
 
     def ask_all(self, requests: Sequence[Any]) -> list[tuple[str, Any]]:
         """Send messages at once; return each one's code and response."""
-        waiting = [self._infer.future(request, timeout=30) for request in requests]
+        waiting = [self._infer.future(request, timeout=limit(30)) for request in requests]
         began, answers = time.perf_counter(), []
         for call in waiting:
             error = call.exception()
@@ -191,7 +192,7 @@ class Grpc:
             if code not in STATUS or (STATUS[code] >= 500 and code not in PLANNED):
                 raise Defect(f"unplanned over gRPC: {error.code()} {error.details()!r}")
             answers.append((code, None))
-        if time.perf_counter() - began > HANG_S:
+        if time.perf_counter() - began > limit(HANG_S):
             raise Defect(f"gRPC took over {HANG_S} s")
         return answers
 

@@ -6,11 +6,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,15 @@ import pytest
 from flows.supervise import descendants
 from tests.flow_project import STAGES, Ended, Project, alive
 from tests.prefect_server import PrefectServer
+from tests.support.pace import limit, within
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
-GONE_S = 3.0
-"""The supervisor's grace and a busy machine."""
+GONE_S = 2.0
+"""Ranks are gone in less: the supervisor's grace is one."""
+
+RANKS_S = 60.0
+"""From the start of a run to a stage that runs, past the API that a run starts for itself."""
 
 ALL = [f"{stage}@tiny" for stage in STAGES]
 
@@ -51,13 +56,6 @@ def server(project: Project, prefect_server: PrefectServer) -> Iterator[None]:
     project.api = None
 
 
-def until(true: Callable[[], object], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def states(project: Project) -> dict[str, str]:
     return {entry["stage"]: entry["state"] for entry in project.run_json()["stages"]}
 
@@ -65,25 +63,14 @@ def states(project: Project) -> dict[str, str]:
 def running_ranks(project: Project) -> list[int]:
     """Wait until the ranks of the training stage run."""
     told = project.root / "ranks.json"
-    until(told.exists)
-    time.sleep(0.2)
+    wait_until(told.exists, "the ranks run", RANKS_S)
     ranks: list[int] = json.loads(told.read_text())
     assert all(map(alive, ranks))
     return ranks
 
 
 def assert_gone(pids: list[int]) -> None:
-    until(lambda: not any(map(alive, pids)), GONE_S)
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    wait_until(lambda: not any(map(alive, pids)), "the ranks are gone", GONE_S)
 
 
 def test_a_run_leaves_a_record_a_report_and_the_log_of_every_stage(built: Project) -> None:
@@ -97,10 +84,9 @@ def test_a_run_leaves_a_record_a_report_and_the_log_of_every_stage(built: Projec
 
 
 def test_a_second_run_with_nothing_changed_skips_every_stage_in_seconds(project: Project) -> None:
-    began = time.monotonic()
-    second = project.deliver("--build-only")
+    with within(30):
+        second = project.deliver("--build-only")
     assert second.code == 0
-    assert time.monotonic() - began < 30
     assert states(project) == dict.fromkeys(ALL, "skipped")
     assert "· train unchanged" in second.err
     assert project.run_json()["version"] in second.out
@@ -142,7 +128,8 @@ def test_new_data_runs_everything_and_dvc_repro_gives_the_same_dvc_lock_and_vers
     (project.root / "table.csv").write_text("a,b\n1,2\n3,4\n")
     for stage in STAGES:
         project.touch(stage, f"{stage} for both")
-    project.knobs({"evaluate": {"sleep": 3}})  # so it ends later than where DVC lists it
+    # so it ends later than where DVC lists it
+    project.knobs({"evaluate": {"meets": "payload"}, "payload": {"meets": "evaluate"}})
     (project.root / "dvc.lock").unlink()
     ran = project.deliver("--build-only")
     assert "data/tiny/sources.lock is updated" in ran.err
@@ -161,24 +148,21 @@ def test_new_data_runs_everything_and_dvc_repro_gives_the_same_dvc_lock_and_vers
 @pytest.mark.usefixtures("server")
 def test_branches_run_side_by_side_and_show_their_progress(project: Project) -> None:
     project.touch("train", "side by side")
-    project.knobs({"evaluate": {"sleep": 4}, "export": {"sleep": 4, "steps": 40}})
+    project.knobs({"evaluate": {"meets": "export"}, "export": {"meets": "evaluate", "steps": 40}})
     ran = project.deliver("--build-only")
     assert ran.code == 0
     assert "  export 20/40  loss 0.5000" in ran.err
-    entries = {entry["stage"]: entry for entry in project.run_json()["stages"]}
-    starts = [entries[f"{name}@tiny"]["started_at"] for name in ("evaluate", "export")]
-    assert abs(seconds(starts[0]) - seconds(starts[1])) < 2
 
 
 def test_a_finished_stage_waits_for_dvcs_lock_and_its_work_is_not_lost(project: Project) -> None:
     project.touch("evaluate", "while somebody else holds the lock")
     project.knobs({"evaluate": {"ranks": 0, "sleep": 2}})
     flow = project.start("--build-only")
-    until((project.root / "ranks.json").exists)
+    wait_until((project.root / "ranks.json").exists, "the stage runs", RANKS_S)
     with (project.root / ".dvc/tmp/lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         time.sleep(7)  # DVC by itself gives up 3 s after the stage has ended
-    flow.communicate(timeout=60)
+    flow.communicate(timeout=limit(60))
     assert flow.returncode == 0
     assert states(project)["evaluate@tiny"] == "ran"
 
@@ -221,7 +205,7 @@ def test_whatever_ends_the_flow_no_child_is_left_and_the_next_run_goes_on(
     assert set(ranks) < set(everything)
     flow.send_signal(number)
     assert_gone(ranks)
-    _, err = flow.communicate(timeout=20)
+    _, err = flow.communicate(timeout=limit(20))
     assert flow.returncode == code
     assert_gone(everything)
     if number == signal.SIGINT:
@@ -247,7 +231,7 @@ def test_kill_9_of_flow_and_supervisors_is_cleared_up_by_the_next_run(project: P
     supervisors = [pid for pid in everything if "supervise.py" in command_of(pid)]
     for pid in [flow.pid, *supervisors]:
         os.kill(pid, signal.SIGKILL)
-    flow.communicate(timeout=20)
+    flow.communicate(timeout=limit(20))
     assert all(map(alive, ranks))
     (project.root / ".dvc/tmp/rwlock").write_text('{"write": {"/half')
     project.knobs({})
@@ -305,18 +289,17 @@ def test_a_flipped_byte_in_the_payload_is_found_before_anything_uses_it(project:
 def test_wrong_usage_is_told_before_anything_starts(
     project: Project, arguments: list[str], message: str
 ) -> None:
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.deliver", *arguments],
-        cwd=project.root,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-    )
+    with within(10):
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.deliver", *arguments],
+            cwd=project.root,
+            env=project.environment(),
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert time.monotonic() - began < 10
 
 
 def test_a_config_with_a_typo_is_told_with_exit_code_2(project: Project) -> None:
@@ -349,7 +332,10 @@ def test_gpu_stages_take_turns_and_a_killed_run_gives_its_slot_back(project: Pro
                 killed.kill()
         assert_gone(ranks)
         project.knobs({"evaluate": {"sleep": 2}, "export": {"sleep": 2}})
-        assert subprocess.run([sys.executable, "-c", code], **start, timeout=240).returncode == 0
+        assert (
+            subprocess.run([sys.executable, "-c", code], **start, timeout=limit(120)).returncode
+            == 0
+        )
     finally:
         dag.write_text(before)
     entries = {entry["stage"]: entry for entry in project.run_json()["stages"]}
@@ -425,9 +411,8 @@ def test_with_nothing_changed_nothing_is_released_and_stopped_hosts_start_again(
     live: Project,
 ) -> None:
     fleet(live, "down")
-    began = time.monotonic()
-    second = live.deliver()
-    assert time.monotonic() - began < 30
+    with within(30):
+        second = live.deliver()
     assert second.code == 0, second.err
     run = live.run_json()
     assert f"already serves v{run['version'][:12]}" in second.out
@@ -495,10 +480,10 @@ def test_kill_9_of_the_flow_in_release_leaves_stable_serving_and_the_next_run_go
     channels = live.root / ".slipway/store/channels/local/tiny"
     known = len(list(channels.iterdir()))
     try:
-        until(lambda: len(list(channels.iterdir())) > known)
+        wait_until(lambda: len(list(channels.iterdir())) > known, "a canary", RANKS_S)
     finally:
         flow.kill()
-        flow.communicate(timeout=20)
+        flow.communicate(timeout=limit(20))
     for url in urls:
         body = b'{"inputs": [{"name": "carrier", "datatype": "BYTES", "shape": [1], "data": ["AA"]}'
         body += b', {"name": "delay", "datatype": "FP32", "shape": [1], "data": [1.0]}]}'

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pace import limit
+
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "deploy/systemd"
 CONTAINER = ROOT / "deploy/container"
@@ -43,7 +45,7 @@ def analyze(*args: object) -> subprocess.CompletedProcess[str]:
         ["systemd-analyze", "--no-pager", *map(str, args)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=limit(60),
         env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"},
     )
 
@@ -162,7 +164,7 @@ def run_clean(code: str, home: Path) -> str:
         env={"HOME": str(home)},
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=limit(60),
         check=True,
     ).stdout
 
@@ -267,7 +269,7 @@ def server() -> Iterator[http.server.HTTPServer]:
 def check_health(url: str) -> int:
     environ = {**os.environ, "SLIPWAY_HEALTH_URL": url, "http_proxy": "http://127.0.0.1:9"}
     command = [sys.executable, "-I", str(CONTAINER / "healthcheck.py")]
-    return subprocess.run(command, env=environ, timeout=30).returncode
+    return subprocess.run(command, env=environ, timeout=limit(30)).returncode
 
 
 def test_the_health_check_tells_a_live_host_from_one_that_is_not(server, monkeypatch):

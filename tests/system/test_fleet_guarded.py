@@ -5,8 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -23,6 +22,8 @@ from slipway.host.guard.policy import Scope
 from tests.certificates import make_certificate
 from tests.fleet_site import MODEL, Site, make_site
 from tests.host_client import BODY, check_refusals, check_serving
+from tests.support.pace import limit
+from tests.support.waiting import wait_until
 
 GUARD = """
 api_keys: guard/api-keys.json
@@ -83,13 +84,6 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
         made.site.down()
 
 
-def wait_until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
-
-
 def problems(client: HttpClient, site: Site) -> list[str | None]:
     """Return what each host says against being asked; None: nothing."""
     statuses = [client.status(host) for host in site.fleet.hosts]
@@ -98,7 +92,7 @@ def problems(client: HttpClient, site: Site) -> list[str | None]:
 
 def slipway(site: Site, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "slipway.cli", *args]
-    done = subprocess.run(command, cwd=site.root, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=site.root, capture_output=True, text=True, timeout=limit(60))
     assert done.returncode == code, done.stderr
     return done
 
@@ -174,13 +168,16 @@ def test_a_key_without_a_scope_is_told_which_one(guarded: Guarded) -> None:
     host, client = site.fleet.hosts[0], HttpClient(guarded.credentials)
 
     guarded.put(guarded.make_key("asks-only", ("infer",)))
-    wait_until(lambda: all("it lacks the scope admin" in str(p) for p in problems(client, site)))
+    wait_until(
+        lambda: all("it lacks the scope admin" in str(p) for p in problems(client, site)),
+        lambda: f"a scope is missed: {problems(client, site)}",
+    )
     assert client.infer(host, MODEL, BODY, key="k", version=None).error is None
     told = slipway(site, "status")
     assert "a, b: refuses the key in" in told.stdout
 
     guarded.put(guarded.make_key("looks-only", ("admin",)))
-    wait_until(lambda: problems(client, site) == [None, None])
+    wait_until(lambda: problems(client, site) == [None, None], "the key is known")
     answer = client.infer(host, MODEL, BODY, key="k", version=None)
     assert "it lacks the scope infer or the model flights" in str(answer.error)
     two = site.publish(bias=0.05)
@@ -200,7 +197,7 @@ def test_a_key_is_rotated_without_a_request_lost_or_a_host_restarted(guarded: Gu
 
     second = guarded.make_key("second")
     knows_it = guarded.client("other", second)
-    wait_until(lambda: problems(knows_it, site) == [None, None])
+    wait_until(lambda: problems(knows_it, site) == [None, None], "the second key is known")
     for host in site.fleet.hosts:
         check_serving(client, host, MODEL, one)
     guarded.put(second)
@@ -210,7 +207,10 @@ def test_a_key_is_rotated_without_a_request_lost_or_a_host_restarted(guarded: Gu
 
     old = guarded.client("old", guarded.secrets[0])
     for host in site.fleet.hosts:
-        wait_until(lambda host=host: old.infer(host, MODEL, BODY, key="k", version=None).ours)
+        wait_until(
+            lambda host=host: old.infer(host, MODEL, BODY, key="k", version=None).ours,
+            "the old key is forgotten",
+        )
         check_serving(client, host, MODEL, one)
     assert [launch.read_process(site.fleet, name) for name in "ab"] == before
     assert None not in before

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.hosts import FLEET, HostProcess, answers, row
+from tests.support.pace import limit
 
 LEAKS = re.compile(
     r"(?i)/(?:tmp|home|root|usr|work|opt)|0x[0-9a-f]{4}|traceback|\.py|onnx|orjson|httptools|uvloop"
@@ -229,7 +230,7 @@ def test_a_malformed_request_gets_its_error_and_the_next_one_its_answer(
 
 
 def test_a_malformed_body_does_not_cost_the_connection(shared: HostProcess) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=limit(10))
     headers = {"Content-Type": "application/json"}
     for body, status in ((b"{", 400), (json.dumps(row()).encode(), 200)) * 3:
         connection.request("POST", "/v2/models/flights/infer", body, headers)
@@ -238,9 +239,9 @@ def test_a_malformed_body_does_not_cost_the_connection(shared: HostProcess) -> N
     connection.close()
 
 
-def talk(port: int, data: bytes, seconds: float = 10.0) -> bytes:
+def talk(port: int, data: bytes, within_s: float = 10.0) -> bytes:
     """Send raw bytes and return everything that comes until the other side closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=limit(within_s)) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         received = b""
@@ -279,7 +280,7 @@ def test_a_million_chunks_and_an_endless_body_cost_no_memory(shared: HostProcess
         b"POST /v2/models/flights/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     for body in (b"1\r\na\r\n" * 1_000_000, (b"100000\r\n" + b"a" * 2**20 + b"\r\n") * 40):
-        with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=limit(10)) as client:
             client.sendall(head + body)
             assert client.recv(100).startswith(b"HTTP/1.1 413 ")
     assert resident_kib() - before < 40_000  # 16 MiB of one body, twice while it grows

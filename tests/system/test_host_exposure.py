@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from slipway.host.guard.keys import ApiKey, add_key, digest
+from tests.support.pace import limit
 
 START = (sys.executable, "-I", "-m", "slipway.host", "--name", "a", "--fleet", "local")
 
@@ -14,7 +15,7 @@ def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         *("--port", "1", "--admin-port", "2", "--store", str(folder / "store")),
         *("--trusted-keys", str(folder / "keys"), "--state", str(folder / "state"), *options),
     )
-    return subprocess.run([*START, *given], capture_output=True, text=True, timeout=60)
+    return subprocess.run([*START, *given], capture_output=True, text=True, timeout=limit(60))
 
 
 def test_a_public_address_without_keys_and_tls_is_refused_at_start(tmp_path):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,10 @@ import httpx
 import pytest
 
 from tests.bundles import make_bundle, make_keys
-from tests.project import REPOSITORY, free_ports
+from tests.project import REPOSITORY
+from tests.support.pace import limit
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 HEAVY = ("torch", "prefect", "dvc", "great_expectations", "pandas", "onnx", "duckdb", "sklearn")
 
@@ -24,7 +26,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = [found, "-m", "pip", "install", "--quiet", "--constraint", "requirements.lock"]
     done = subprocess.run(
         [*map(str, install), f"{REPOSITORY}[host]"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=600,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=limit(300),
     )  # fmt: skip
     if done.returncode and "No matching distribution" in done.stderr:
         pytest.skip(f"needs a package index: {done.stderr.splitlines()[-1]}")
@@ -54,16 +56,18 @@ def live(python: Path, tmp_path: Path) -> Iterator[str]:
     with subprocess.Popen([*slipway, *arguments], stderr=subprocess.DEVNULL) as process:
         yield f"http://127.0.0.1:{port}"
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(limit(30)) == 0
+
+
+def is_live(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/health/live").json()["live"] is True
+    except httpx.TransportError:
+        return False
 
 
 def test_it_starts_and_speaks_the_protocol(live: str):
-    for _ in range(200):
-        try:
-            assert httpx.get(f"{live}/v2/health/live").json()["live"] is True
-            break
-        except httpx.TransportError:
-            time.sleep(0.05)
+    wait_until(lambda: is_live(live), "it listens")
     assert httpx.get(f"{live}/v2/health/ready").status_code == 503
     assert httpx.get(f"{live}/v2").json()["name"] == "slipway"
 

@@ -8,16 +8,16 @@ import http.client
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.bundles import make_keys
 from tests.fuzz.requests import OWN_MODELS, Report, fuzz, own_host
-from tests.hosts import environment, free_port
+from tests.hosts import environment
+from tests.support.pace import limit
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 from tests.tensors import make_tensor_bundle
 
 COUNT = 25_000
@@ -26,8 +26,6 @@ SEED = 2026
 MODELS = ["types", "bf16", "fixed", "mlp"]
 """Models that no finite input can make fail."""
 
-WAIT_S = 30.0
-
 
 @contextmanager
 def real_host(folder: Path) -> Iterator[tuple[int, int, Path]]:
@@ -35,7 +33,7 @@ def real_host(folder: Path) -> Iterator[tuple[int, int, Path]]:
     keys = make_keys(folder / "keys")
     for kind in MODELS:
         make_tensor_bundle(folder / kind, kind, keys=keys)
-    port, grpc_port, admin_port = free_port(), free_port(), free_port()
+    port, grpc_port, admin_port = free_ports(3)
     command = [
         *(sys.executable, "-m", "slipway.host", "--name", "a", "--state", str(folder / "state")),
         *("--port", str(port), "--grpc-port", str(grpc_port), "--admin-port", str(admin_port)),
@@ -50,27 +48,25 @@ def real_host(folder: Path) -> Iterator[tuple[int, int, Path]]:
         yield port, grpc_port, log
         assert process.poll() is None, log.read_text()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_S) == 0
+        assert process.wait(limit(30)) == 0
     finally:
         process.kill()
         process.wait()
 
 
 def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + WAIT_S
-    while time.monotonic() < until:
+    def is_ready() -> bool:
         assert process.poll() is None, log.read_text()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit(5))
         try:
             connection.request("GET", "/v2/health/ready")
-            if connection.getresponse().status == 200:
-                return
+            return connection.getresponse().status == 200
         except OSError:
-            pass  # it does not listen yet
+            return False  # it does not listen yet
         finally:
             connection.close()
-        time.sleep(0.05)
-    pytest.fail(f"not ready within {WAIT_S} s:\n{log.read_text()}")
+
+    wait_until(is_ready, lambda: f"ready:\n{log.read_text()}", 30)
 
 
 def check(report: Report) -> None:

@@ -24,10 +24,11 @@ from slipway.host.options import admin_socket
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.bundles import make_keys
 from tests.hosts import environment
-from tests.project import free_ports
+from tests.support.pace import limit
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 from tests.tensors import make_tensor_bundle
 
-WAIT_S = 30.0
 BODY = json.dumps(
     {"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP32", "data": [0.5] * 64}]}
 )
@@ -95,12 +96,7 @@ class Host:
         self.process.wait()
 
     def wait(self, happened: Callable[[], Any], what: str) -> Any:
-        until = time.monotonic() + WAIT_S
-        while time.monotonic() < until:
-            if value := happened():
-                return value
-            time.sleep(0.05)
-        raise AssertionError(f"not {what} within {WAIT_S} s: {self.log.read_text()[-4000:]}")
+        return wait_until(happened, lambda: f"{what}: {self.log.read_text()[-4000:]}", 30)
 
     def wait_until_ready(self) -> dict[str, Any]:
         """Wait until all processes serve, and listen."""
@@ -122,7 +118,7 @@ class Host:
         return sum(row.split()[1] == wanted and row.split()[3] == "0A" for row in rows)
 
     def ask(self, method: str, path: str, port: int, body: str | None = None, **headers: str):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit(30))
         try:
             connection.request(method, path, body, {**self.headers, **headers})
             response = connection.getresponse()
@@ -182,7 +178,7 @@ class Load:
         self._pool.shutdown()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._host.port, timeout=WAIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self._host.port, timeout=limit(30))
         while not self._stop.is_set():
             try:
                 connection.request("POST", "/v2/models/mlp/infer", BODY, self._host.headers)
@@ -280,8 +276,14 @@ def test_of_a_process_that_is_killed_only_its_connections_fail_and_it_comes_back
     victim = host.status()["processes"][0]["pid"]
     answered = host.answered()
     load = Load(host, clients=20)
-    time.sleep(1.2)  # connections are counted twice a second
-    theirs = count_ok(host.own(0), "slipway_connections", 'listener="http"')
+    parts = [0.0, 0.0]
+
+    def counted() -> bool:  # twice a second
+        parts[:] = [count_ok(host.own(n), "slipway_connections", 'listener="http"') for n in (0, 1)]
+        return sum(parts) == 20
+
+    host.wait(counted, f"20 connections: {parts}")
+    theirs = parts[0]
     os.kill(victim, signal.SIGKILL)
     host.wait(lambda: host.status()["processes"][0]["restarts"] == 1, "started again")
     fresh = []  # connections made while the new process loads its models
@@ -309,7 +311,7 @@ def test_of_a_process_that_is_killed_only_its_connections_fail_and_it_comes_back
 def test_a_second_host_on_the_same_port_is_refused(host: Host, bundles, tmp_path, processes):
     with Host(tmp_path, bundles[0], port=host.port, processes=processes) as other:
         assert other.process
-        assert other.process.wait(WAIT_S) == 1
+        assert other.process.wait(limit(30)) == 1
     said = other.log.read_text()
     assert f"slipway: port {host.port} on 127.0.0.1 is in use" in said
     assert host.infer()[0] == 200
@@ -329,7 +331,7 @@ def test_what_is_wrong_for_all_is_told_once_and_ends_the_host(bundles, tmp_path)
     files = {"tls-cert": tmp_path / "no", "tls-key": tmp_path / "no"}
     with Host(tmp_path, bundles[0], **files) as host:
         assert host.process
-        assert host.process.wait(WAIT_S) == 1
+        assert host.process.wait(limit(30)) == 1
     said = [x for x in host.log.read_text().splitlines() if x.startswith("slipway: ")]
     assert len(said) == 1
     assert str(tmp_path / "no") in said[0]
@@ -395,14 +397,13 @@ def test_the_service_manager_hears_of_life_only_while_all_of_them_answer(keyed: 
 def test_sigterm_lets_all_of_them_finish(keyed: Host):
     pids = [each["pid"] for each in keyed.status()["processes"]]
     load = Load(keyed, clients=8)
-    time.sleep(0.5)
+    wait_until(lambda: load.codes.get(200), "an answer")
     assert keyed.process
     keyed.process.terminate()
-    assert keyed.process.wait(WAIT_S) == 0
+    assert keyed.process.wait(limit(30)) == 0
     load.stop()
     assert keyed.manager
     assert "STOPPING=1" in keyed.manager.heard()
-    assert load.codes[200] > 0
     assert set(load.codes) <= {200, 503}
     assert not any(map(runs, pids))
     assert keyed.log.read_text().count('"drained": true') == 2

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import pytest
 import yaml
 
 from tests.project import environment, make_project, run, slipway, stage, write_rows
+from tests.support.pace import limit
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -230,11 +231,7 @@ def processes_in(root: Path) -> list[str]:
 
 
 def wait_until_gone(root: Path) -> None:
-    for _ in range(100):
-        if not processes_in(root):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"still running: {processes_in(root)}")
+    wait_until(lambda: not processes_in(root), lambda: f"gone; still: {processes_in(root)}", 10)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +252,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_the_next_one_continues(
     process = start(line)
     wait_for(process, when)
     os.killpg(process.pid, stop)
-    process.communicate(timeout=30)
+    process.communicate(timeout=limit(30))
     wait_until_gone(line)
     assert serving(line) == serving_before
     again = slipway(line, "run", "flights")

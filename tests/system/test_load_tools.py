@@ -13,6 +13,7 @@ import pytest
 
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.pinned_host import BODY, Bundles, PinnedHost, X
+from tests.support.pace import limit
 
 REQUESTS = 8000
 SLOW = 250
@@ -38,7 +39,7 @@ def load(host: PinnedHost, url: str, body: bytes, folder: Path, *words: str) -> 
     before = host.metric("slipway_requests_total", code="ok")
     done = subprocess.run(
         ["h2load", "-n", str(REQUESTS), "-d", str(folder / "body"), *words, url],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=limit(60), check=True,
     )  # fmt: skip
     assert f"{REQUESTS} done, {REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout" in done.stdout
     assert f"status codes: {REQUESTS} 2xx" in done.stdout
@@ -108,8 +109,10 @@ def test_slow_clients_are_ended_while_others_are_answered(host: PinnedHost) -> N
         ended = "No open connections left" if name in CLOSED else "Hit test time limit"
         assert f"Exit status: {ended}" in report, report
     assert most > 2 * SLOW  # they were all there
-    assert max(times) < 2.0
-    assert statistics.median(times) < 10 * quiet + 0.02  # the attackers keep two processors busy
+    assert max(times) < limit(1)
+    assert statistics.median(times) < 10 * quiet + limit(
+        0.01
+    )  # the attackers keep two processors busy
     assert host.wait(lambda: host.metric("slipway_connections", listener="http") < SLOW, "rid")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.pinned_host import Bundles, PinnedHost
+from tests.support.pace import limit
 
 PROTOCOL = {
     ("GET", "/v2"): "server metadata",
@@ -90,8 +91,8 @@ def test_schemathesis_finds_nothing(host: PinnedHost, tmp_path: Path, names: str
     url = f"http://127.0.0.1:{host.port}/openapi.json"
     done = subprocess.run(
         [program, "run", url, "--checks", "all", "--max-examples", "15", "--seed", "1",
-         "--request-timeout", "5"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+         "--request-timeout", str(limit(5))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=limit(120), check=False,
         env={**os.environ, "NO_PROXY": "*"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients import MISSING, find_python
 from tests.pinned_host import Bundles, PinnedHost, X
+from tests.support.pace import limit
 
 LINE = re.compile(r"throughput: ([\d.]+) infer/sec, latency (\d+) usec")
 QUICK = ("--measurement-interval", "300", "--max-trials", "20", "--stability-percentage", "999")
@@ -60,7 +61,7 @@ def measure(
     port = host.grpc_port if face == "grpc" else host.port
     asked = [*command, "-m", model, "-u", f"127.0.0.1:{port}", "-i", face, *QUICK, *words]
     done = subprocess.run(
-        asked, capture_output=True, text=True, timeout=60, env={**os.environ}, check=False
+        asked, capture_output=True, text=True, timeout=limit(60), env={**os.environ}, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Failed" not in done.stdout + done.stderr

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +13,16 @@ import pytest
 import yaml
 
 from tests.flow_project import REPOSITORY, STAGES, Project, alive
-from tests.prefect_server import PrefectServer, end, until
-from tests.project import free_ports
+from tests.prefect_server import PrefectServer, end
+from tests.support.pace import limit
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
-START_S = 240
-"""A command of Prefect's takes 4 s on a quiet machine, 20 s on one under load."""
+START_S = 60
+"""A command of Prefect's takes 4 s on a quiet machine."""
 
-RUN_S = 600
-"""A run that builds and releases took 64 s on two cores shared by eight, and one on a schedule
-106 s with the wait for its minute."""
+RUN_S = 120
+"""A run that builds and releases, one on a schedule with the wait for its minute too."""
 
 BUSY = 503
 
@@ -89,7 +89,7 @@ class Prefect:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=START_S,
+            timeout=limit(START_S),
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}"
         return done.stdout
@@ -119,10 +119,13 @@ class Prefect:
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         """Ask again while the server's database is busy, as Prefect's own client does."""
-        deadline = time.monotonic() + START_S
-        while (answer := self._http.request(method, path, **more)).status_code == BUSY:
-            assert time.monotonic() < deadline, answer.text
-            time.sleep(0.2)
+
+        def answered() -> httpx.Response | None:
+            answer = self._http.request(method, path, **more)
+            return None if answer.status_code == BUSY else answer
+
+        answer = wait_until(answered, "the server's database is free", START_S)
+        assert answer is not None
         return answer.raise_for_status().json()
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
@@ -143,7 +146,7 @@ class Prefect:
 
     def ended(self, run: str) -> dict[str, Any]:
         final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        until(lambda: self.state(run)["type"] in final, RUN_S, "the run ended")
+        wait_until(lambda: self.state(run)["type"] in final, "the run ended", RUN_S)
         return self.state(run)
 
     def stop(self) -> None:
@@ -195,7 +198,7 @@ def test_a_cron_starts_a_run_that_ends_completed(prefect: Prefect) -> None:
         )
 
     with prefect.nightly("* * * * *"):
-        until(completed, RUN_S, "the cron started a run, and it completed")
+        wait_until(completed, "the cron started a run, and it completed", RUN_S)
 
 
 def test_the_manual_deployment_builds_with_one_task_per_stage_and_its_log(
@@ -213,7 +216,7 @@ def test_the_manual_deployment_builds_with_one_task_per_stage_and_its_log(
 
     # events bring a task first; what it is called and became, a little later
     expected = [(f"{stage}@{PIPELINE}", "COMPLETED") for stage in sorted(STAGES)]
-    until(lambda: seen() == expected, START_S, f"the tasks {expected}")
+    wait_until(lambda: seen() == expected, f"the tasks {expected}", START_S)
     logs = prefect.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
     assert "this is train" in [log["message"] for log in logs]
 
@@ -232,12 +235,11 @@ def test_cancelling_a_run_ends_the_ranks_of_its_stage(prefect: Prefect) -> None:
     prefect.project.knobs({"train": {"ranks": 2, "sleep": 300}})
     told = prefect.project.root / "ranks.json"
     run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
-    until(told.exists, RUN_S, "the ranks run")
-    time.sleep(0.2)
+    wait_until(told.exists, "the ranks run", RUN_S)
     ranks = json.loads(told.read_text())
     assert all(map(alive, ranks))
     prefect.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-    until(lambda: not any(map(alive, ranks)), 30, "the ranks are gone")
+    wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", 30)
     prefect.project.knobs({})
     assert prefect.ended(run)["type"] == "CANCELLED"
     again = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)

@@ -14,26 +14,38 @@ import pytest
 from flows.supervise import descendants
 from flows.tree import SUPERVISOR, Tree
 from tests.flow_project import alive
+from tests.support.pace import limit
+from tests.support.waiting import wait_until
 
 GONE_S = 2.0
-"""Ranks must be gone in less."""
+"""Ranks are gone in less: the grace is one."""
 
 RANKS = """
 import json, os, pathlib, signal, subprocess, sys, time
-deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+deaf = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "print('deaf', flush=True); time.sleep(600)"
+)
 child = [sys.executable, "-c", deaf]
-ranks = [subprocess.Popen(child, start_new_session=True).pid for _ in range(2)]
-# an orphan: its parent ends at once
-own = "start_new_session=True, stdout=subprocess.DEVNULL"
-middle = f"import subprocess; print(subprocess.Popen({child!r}, {own}).pid)"
+ranks = [
+    subprocess.Popen(child, start_new_session=True, stdout=subprocess.PIPE) for _ in range(2)
+]
+assert all(rank.stdout.readline() for rank in ranks)
+# an orphan: its parent ends at once, when the orphan is deaf, too
+middle = (
+    "import subprocess;"
+    f"child = subprocess.Popen({child!r}, start_new_session=True, stdout=subprocess.PIPE);"
+    "child.stdout.readline(); print(child.pid)"
+)
 orphan = int(subprocess.check_output([sys.executable, "-c", middle]))
-time.sleep(0.3)
-pathlib.Path("new.json").write_text(json.dumps([os.getpid(), *ranks, orphan]))
+pids = [os.getpid(), *(rank.pid for rank in ranks), orphan]
+pathlib.Path("new.json").write_text(json.dumps(pids))
 os.rename("new.json", "pids.json")
 """
 """What torchrun does: ranks in sessions of their own, here deaf to SIGTERM; and an orphan."""
 
-WAITS = RANKS + "time.sleep(60)"
+WAITS = RANKS + "time.sleep(600)"
+ENDS = "\nwhile not os.path.exists('seen'): time.sleep(0.01)\nsys.exit(3)"
 
 
 @pytest.fixture
@@ -56,10 +68,7 @@ def supervised(code: str, folder: Path) -> "subprocess.Popen[bytes]":
 def pids_in(folder: Path, started: list[int]) -> list[int]:
     """Wait until the ranks run."""
     told = folder / "pids.json"
-    deadline = time.monotonic() + 20
-    while not told.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(told.exists, "the ranks run")
     pids: list[int] = json.loads(told.read_text())
     started += pids
     assert all(map(alive, pids))
@@ -67,10 +76,10 @@ def pids_in(folder: Path, started: list[int]) -> list[int]:
 
 
 def assert_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + GONE_S
-    while left := [pid for pid in pids if alive(pid)]:
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.02)
+    def left() -> list[int]:
+        return [pid for pid in pids if alive(pid)]
+
+    wait_until(lambda: not left(), lambda: f"gone; still there: {left()}", GONE_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -81,15 +90,16 @@ def test_a_signal_ends_ranks_in_other_sessions_and_orphans(
     pids = pids_in(tmp_path, started)
     supervisor.send_signal(number)
     assert_gone(pids)
-    assert supervisor.wait(5) == 128 + number
+    assert supervisor.wait(limit(5)) == 128 + number
 
 
 def test_what_a_finished_command_left_running_is_ended_too(
     tmp_path: Path, started: list[int]
 ) -> None:
-    supervisor = supervised(RANKS + "time.sleep(0.5); sys.exit(3)", tmp_path)
+    supervisor = supervised(RANKS + ENDS, tmp_path)
     pids = pids_in(tmp_path, started)
-    assert supervisor.wait(10) == 3
+    (tmp_path / "seen").touch()
+    assert supervisor.wait(limit(10)) == 3
     assert not any(map(alive, pids))
 
 
@@ -99,7 +109,7 @@ def test_kill_9_of_the_process_that_started_it_ends_the_tree(
     flow = subprocess.Popen(
         python(
             "import os, sys, time; from pathlib import Path; from flows.tree import Tree\n"
-            f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(60)"
+            f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(600)"
         ),
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[1])},
@@ -117,19 +127,19 @@ def test_stop_ends_the_tree_and_wait_returns_when_it_is_gone(
     tree = Tree(python(WAITS), tmp_path, os.environ, tmp_path / "log")
     pids = pids_in(tmp_path, started)
     tree.stop()
-    assert tree.wait(GONE_S) == 128 + signal.SIGTERM
+    assert tree.wait(limit(GONE_S)) == 128 + signal.SIGTERM
     assert not any(map(alive, pids))
 
 
 def test_a_process_that_ends_at_sigterm_is_not_waited_for(tmp_path: Path) -> None:
-    tree = Tree(python("import time; print('up', flush=True); time.sleep(60)"), tmp_path, {})
-    lines = tree.lines()
-    assert next(lines) == "up"
-    began = time.monotonic()
-    tree.stop()
-    tree.wait(5)
-    assert time.monotonic() - began < 0.8  # the grace is 1 s
-    assert list(lines) == []
+    code = "import time; print('up', flush=True); time.sleep(600)"
+    command = [sys.executable, str(SUPERVISOR), "--grace", "600", "--", *python(code)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == b"up\n"
+        supervisor.terminate()
+        assert supervisor.wait(limit(5)) == 128 + signal.SIGTERM
+        assert supervisor.stdout.read() == b""
 
 
 def test_lines_come_as_they_are_written_from_both_streams(tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_lines_come_as_they_are_written_from_both_streams(tmp_path: Path) -> Non
     ],
 )
 def test_the_exit_code_is_passed_on(tmp_path: Path, code: str, expected: int) -> None:
-    assert supervised(code, tmp_path).wait(10) == expected
+    assert supervised(code, tmp_path).wait(limit(10)) == expected
 
 
 def test_a_command_that_does_not_exist_says_so(tmp_path: Path) -> None:

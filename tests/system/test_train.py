@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.project import environment, run
+from tests.support.pace import limit
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,11 @@ def test_nothing_is_left_of_the_checkpoints_when_training_is_done(project: Path)
 
 
 def wait_for_checkpoint(project: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        if list((project / ".slipway/checkpoints").glob("*/step-*0/state.json")):
-            return
+    def written() -> bool:
         assert process.poll() is None, "training ended before its first checkpoint"
-        time.sleep(0.05)
-    raise AssertionError("no checkpoint in 30 s")
+        return any((project / ".slipway/checkpoints").glob("*/step-*0/state.json"))
+
+    wait_until(written, "a checkpoint", 30)
 
 
 def ranks(parent: int) -> list[int]:
@@ -87,11 +87,10 @@ def test_training_killed_with_all_its_ranks_goes_on_to_the_same_bytes(
     assert len(workers) == 2
     process.kill()
     process.communicate()
-    for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
-            break
-        time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers), "a rank outlived its parent"
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers),
+        "no rank outlives its parent",
+    )
     train_again(project)
     again = run(project, *train_command())
     assert again.returncode == 0, again.stderr
@@ -106,7 +105,7 @@ def test_a_killed_rank_is_replaced_and_training_ends_in_the_same_bytes(
     process = start(project)
     wait_for_checkpoint(project, process)
     os.kill(ranks(process.pid)[1], signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=limit(120))
     assert process.returncode == 0, said
     assert "resumed from step" in said
     assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights

@@ -34,7 +34,7 @@ class Strangers(Silent):
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A site whose hosts are programs that only sleep."""
-    sleeper = [sys.executable, "-c", "import time; print('starting', flush=True); time.sleep(60)"]
+    sleeper = [sys.executable, "-c", "import time; print('starting', flush=True); time.sleep(600)"]
     monkeypatch.setattr(launch, "_command", lambda fleet, host: [*sleeper, host.name])
     found = make_site(tmp_path)
     yield found

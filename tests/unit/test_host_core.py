@@ -22,6 +22,8 @@ from slipway.host.wire.exchange import Head, Response, render_response
 from slipway.host.wire.rest import Rest
 from slipway.host.wire.routes import DATA_ROUTES, find_route
 from slipway.store.split import takes_candidate
+from tests.support.pace import limit
+from tests.support.waiting import eventually
 
 A, B = "a" * 64, "b" * 64
 AB = "a" * 20 + "b" * 44
@@ -102,10 +104,10 @@ class Bench:
 
     async def settle(self) -> list[Outcome]:
         """Let everything finish that was begun."""
-        for _ in range(500):
-            await asyncio.sleep(0.001)
-            if not self.core.in_flight and not self.core._shadow._running:
-                break
+        await asyncio.sleep(0.001)
+        await eventually(
+            lambda: not self.core.in_flight and not self.core._shadow._running, "all is done"
+        )
         return self.outcomes
 
     def count(self, name: str, **labels: str) -> float:
@@ -120,7 +122,7 @@ def on_loop(test: Callable[[Bench], Any]) -> None:
         finally:
             for workers in bench.workers:
                 workers.close()
-                assert workers.join(5)
+                assert workers.join(limit(5))
 
     asyncio.run(run())
 

@@ -21,6 +21,7 @@ from tests.engines import (
     until,
     with_workers,
 )
+from tests.support.pace import cpu_s, within
 
 
 def code(result: Result) -> str:
@@ -155,14 +156,14 @@ def test_a_runner_is_closed_once_however_many_turns_are_due() -> None:
 
 def test_a_delay_lets_a_batch_fill() -> None:
     async def test() -> None:
-        bench = Bench(max_rows=3, max_delay_us=60_000)
+        bench = Bench(max_rows=3, max_delay_us=300_000)
         started = time.perf_counter()
         bench.ask(0, 1.0)
         await asyncio.sleep(0.005)
         bench.ask(1, 1.0)
         await bench.settle(2)
         assert bench.runner.runs == [2]
-        assert time.perf_counter() - started >= 0.06
+        assert time.perf_counter() - started >= 0.3
 
     on_loop(test)
 
@@ -229,11 +230,14 @@ def test_a_full_queue_refuses_at_once() -> None:
             assert not bench.engine.full
             bench.ask(n, 1.0)
         assert bench.engine.full
-        started = time.perf_counter()
-        for n in range(1000):
-            with pytest.raises(RequestRefused) as refused:
-                bench.ask(("refused", n), 1.0)
-        assert (time.perf_counter() - started) / 1000 < 0.0005
+
+        def ask() -> None:
+            with pytest.raises(RequestRefused):
+                bench.ask("refused", 1.0)
+
+        assert cpu_s(ask, rounds=1000) < 0.0005
+        with pytest.raises(RequestRefused) as refused:
+            bench.ask("refused", 1.0)
         assert (refused.value.code, refused.value.retry_after_s) == ("queue_full", 1)
         await bench.settle(3)
         assert sorted(bench.told) == [0, 1, 2]
@@ -274,7 +278,7 @@ def test_a_late_job_is_refused_and_never_run() -> None:
         bench = Bench()
         bench.ask("late", 1.0, deadline=time.perf_counter() - 0.001)
         bench.ask("late and gone", 1.0, deadline=0.0).cancel()
-        bench.ask("in time", 1.0, deadline=time.perf_counter() + 1)
+        bench.ask("in time", 1.0, deadline=time.perf_counter() + 60)
         await bench.settle(2)
         assert code(bench.results["late"]) == "queue_timeout"
         assert bench.runner.runs == [1]
@@ -289,12 +293,12 @@ def test_a_late_job_is_told_soon_while_every_thread_is_busy() -> None:
         bench.hold()
         bench.ask("running", 1.0)
         await until(bench.runner.begun.is_set)
-        asked = time.perf_counter()
-        bench.ask("late", 1.0, deadline=asked + 0.06)  # not by the first look
-        bench.ask("patient", 1.0, deadline=asked + 60)
-        await bench.settle(1)
+        with within(0.1):  # 75 ms
+            asked = time.perf_counter()
+            bench.ask("late", 1.0, deadline=asked + 0.06)  # not by the first look
+            bench.ask("patient", 1.0, deadline=asked + 600)
+            await bench.settle(1)
         assert code(bench.results["late"]) == "queue_timeout"
-        assert time.perf_counter() - asked < 0.3  # 75 ms on a quiet machine
         bench.runner.gate.set()
         await bench.settle(3)
         assert bench.runner.runs == [1, 1]

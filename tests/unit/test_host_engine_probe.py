@@ -2,7 +2,6 @@ import dataclasses
 import platform
 import subprocess
 import sys
-import time
 
 import numpy as np
 import onnx
@@ -22,6 +21,7 @@ from tests.served_models import (
     signed_bundle,
     verify_model,
 )
+from tests.support.pace import limit, within
 from tests.unit.test_bundle_session_datatypes import TEXT, random_bits
 
 
@@ -64,9 +64,8 @@ def huge(elements: int) -> bytes:
 
 
 def test_a_sound_model_gets_through():
-    started = time.perf_counter()
-    probe(signed_bundle())
-    assert time.perf_counter() - started < 5
+    with within(5):
+        probe(signed_bundle())
 
 
 @pytest.mark.parametrize("datatype", ["BOOL", "INT8", "UINT64", "FP16", "BF16"])
@@ -104,10 +103,8 @@ def test_a_child_that_says_nothing_sensible_is_a_refusal(said):
 
 
 def test_a_graph_without_end_is_refused_when_its_time_is_up():
-    started = time.perf_counter()
-    with pytest.raises(BundleRefused, match=r"was not done after 1\.5 s in the probe"):
+    with within(4), pytest.raises(BundleRefused, match=r"was not done after 1\.5 s in the probe"):
         probe(unopened(endless()), Limits(wall_s=1.5))
-    assert time.perf_counter() - started < 4
 
 
 @pytest.mark.parametrize("elements", [10**13, 2 * 10**9])
@@ -180,7 +177,7 @@ def test_what_is_forgotten_or_damaged_is_probed_again(tmp_path):
 def confined(code: str) -> subprocess.CompletedProcess[str]:
     program = f"from slipway.host.engine.confine import confine; assert confine()\n{code}"
     command = [sys.executable, "-I", "-c", program]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit(20))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +207,9 @@ def test_threads_that_ran_before_are_confined_too():
         "print(len(failed))"
     )
     command = [sys.executable, "-I", "-c", code]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=20).stdout == "1\n"
+    assert (
+        subprocess.run(command, capture_output=True, text=True, timeout=limit(20)).stdout == "1\n"
+    )
 
 
 @pytest.mark.skipif(platform.machine() not in MACHINES, reason="no filter for this machine")

@@ -31,6 +31,7 @@ from tests.served_models import (
     signed_bundle,
     verify_model,
 )
+from tests.support.pace import limit
 from tests.unit.test_bundle_session_datatypes import NUMBERS, random_bits
 
 HOST = Device("cpu", 0, lambda array: lambda: None)
@@ -282,7 +283,7 @@ def test_while_one_captures_nobody_runs():
     gate, seen, inside = Gate(), [], threading.Event()
 
     def run():
-        inside.wait(5)
+        inside.wait(limit(5))
         with gate.shared():
             seen.append("run")
 
@@ -292,7 +293,7 @@ def test_while_one_captures_nobody_runs():
         inside.set()
         thread.join(0.05)
         seen.append("captured")
-    thread.join(5)
+    thread.join(limit(5))
     assert seen == ["captured", "run"]
     with gate.shared(), gate.shared():
         pass

@@ -21,6 +21,7 @@ from slipway.host.message import Array
 from slipway.host.observe.capture import Capture, CaptureOptions, sweep
 from slipway.host.observe.rows import read_capture
 from tests.host_calls import VERSION, answer, make_call, make_contract, refuse
+from tests.support.waiting import wait_until
 
 
 def capture(folder: Path, **options: Any) -> Capture:
@@ -255,9 +256,7 @@ def test_a_folder_that_has_gone_costs_captures_and_no_request(tmp_path: Path) ->
     one = np.ones(1, np.float32)
     contract = make_contract({"x": "FP32"}, {"y": "FP32"})
     keep(kept, {"x": one}, {"y": one}, contract)
-    deadline = time.monotonic() + 5
-    while not kept.dropped and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: kept.dropped, "dropped")
     folder.mkdir()
     keep(kept, {"x": one}, {"y": one}, contract)
     kept.close()

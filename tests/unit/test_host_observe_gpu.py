@@ -1,11 +1,11 @@
 """GPU readings come from NVML where there is one, and cost nothing where there is none."""
 
 import threading
-import time
 from types import SimpleNamespace
 
 from slipway.host.observe.gpu import Gpus
 from slipway.host.observe.metrics import Metrics
+from tests.support.waiting import wait_until
 
 
 class PaperNvml:
@@ -53,13 +53,13 @@ class PaperNvml:
 
 def read(metrics: Metrics, name: str, gpu: int, wanted: float) -> float | None:
     """Wait until a series has the wanted value, and return what it has."""
-    deadline = time.monotonic() + 5
     labels = {"gpu": str(gpu), "uuid": f"GPU-{gpu}"}
-    while time.monotonic() < deadline:
-        if metrics.registry.get_sample_value(name, labels) == wanted:
-            break
-        time.sleep(0.005)
-    return metrics.registry.get_sample_value(name, labels)
+
+    def found() -> float | None:
+        return metrics.registry.get_sample_value(name, labels)
+
+    wait_until(lambda: found() == wanted, lambda: f"{name} is {wanted}, but {found()}", 5)
+    return found()
 
 
 def test_each_gpu_is_read_again_and_again_in_a_thread_of_its_own() -> None:

@@ -17,9 +17,10 @@ from flows.supervise import descendants
 from flows.tree import Tree
 from slipway.errors import SlipwayError
 from tests.flow_project import alive
+from tests.support.waiting import wait_until
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 
 
 @pytest.fixture
@@ -48,13 +49,6 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def owned_by(pid: int) -> dict[str, object]:
     return {"write": {"/out": {"pid": pid, "cmd": "dvc repro"}}}
 
@@ -79,7 +73,7 @@ def test_a_half_written_lock_table_stays_while_dvc_is_at_work(
 ) -> None:
     table.write_text('{"wri')
     process = start("/somewhere/bin/dvc", "repro", cwd=tmp_path)
-    until(lambda: process.pid in workspace.dvc_commands(tmp_path))
+    wait_until(lambda: process.pid in workspace.dvc_commands(tmp_path), "it is seen")
     with pytest.raises(SlipwayError, match=str(process.pid)):
         workspace.heal_lock_table(tmp_path, print)
     assert table.read_text() == '{"wri'
@@ -92,7 +86,7 @@ def test_dvc_at_work_in_another_checkout_is_no_hindrance(
     other = tmp_path / "other"
     other.mkdir()
     process = start("dvc", "repro", cwd=other)
-    until(lambda: process.pid in workspace.dvc_commands(other))
+    wait_until(lambda: process.pid in workspace.dvc_commands(other), "it is seen")
     workspace.heal_lock_table(tmp_path, print)
     assert not table.exists()
 
@@ -139,7 +133,7 @@ def test_processes_of_a_killed_run_are_ended_and_those_of_other_checkouts_not(
     here, there = tmp_path / "here", tmp_path / "there"
     left = start(env=of_stage(here))
     others = [start(env=of_stage(there)), start()]
-    until(lambda: workspace.leftovers(here) == [left.pid])
+    wait_until(lambda: workspace.leftovers(here) == [left.pid], "it is seen")
     said: list[str] = []
     workspace.end_leftovers(here, said.append)
     assert not alive(left.pid)
@@ -156,7 +150,7 @@ def test_what_a_living_supervisor_runs_is_not_left_behind(tmp_path: Path) -> Non
     (child,) = descendants(tree.pid)
     assert workspace.leftovers(tmp_path) == []
     os.kill(tree.pid, signal.SIGKILL)
-    until(lambda: workspace.leftovers(tmp_path) == [child])
+    wait_until(lambda: workspace.leftovers(tmp_path) == [child], "it is seen")
     workspace.end_leftovers(tmp_path, lambda _: None)
     assert not alive(child)
     assert list(lines) == []
@@ -168,7 +162,7 @@ def test_a_second_run_waits_for_the_first_and_a_killed_one_frees_the_checkout(
 ) -> None:
     hold = (
         "import time; from pathlib import Path; from flows.workspace import only_run\n"
-        "with only_run(Path.cwd(), print): print('held', flush=True); time.sleep(60)"
+        "with only_run(Path.cwd(), print): print('held', flush=True); time.sleep(600)"
     )
     root = str(Path(workspace.__file__).parents[1])
     first = subprocess.Popen(
