@@ -3,14 +3,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Tests run in as many processes as there are processors, a file at a time as its tests share what
+# is dear to make, and in the order of the files' names, as the long ones come first then.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTEST := $(BIN)/python -m pytest
+BESIDE := -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 help:  ## list the verbs
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 run: $(READY)  ## 336,776 flights, from raw CSV to two live hosts with a proven model
 	@$(BIN)/slipway run flights
 
-test: $(READY)  ## the tests; those that lack a part of this machine say which
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## the tests, some minutes in all; those that lack a part of this machine say which
+	@$(PYTEST) $(BESIDE) -m "not slow" $(ARGS)
+
+test-all: $(READY)  ## these and the slow ones (whole lines, load, fuzzing), and what each room costs
+	@$(PYTEST) $(BESIDE) --costs $(ARGS)
+
+soak: $(READY)  ## long runs in parts; goes on with those that have not passed at this commit
+	@$(PYTEST) tests/soak $(ARGS)
 
 check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check .
@@ -49,4 +61,4 @@ $(READY): requirements.lock pyproject.toml
 	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $<
 	@touch $@
 
-.PHONY: help run test check clients lock clean
+.PHONY: help run test test-all soak check clients lock clean

@@ -162,3 +162,44 @@ def with_workers(
 
     asyncio.run(run())
     return [thread for thread in threading.enumerate() if thread.name.startswith("model-")]
+
+
+class Scrambles(PaperRunner):
+    """Answers each row with what only its own number gives."""
+
+    def run(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
+        ids: Any = inputs["id"]
+        return {"y": ids * 7 + 3, "pair": np.stack([ids, -ids], 1)}
+
+
+async def ask_many_rows(rows: int, seed: int, workers: Workers | None) -> None:
+    """Ask an engine for numbered rows, 1 to 96 at a time; each answer is that of its own rows."""
+    random = np.random.default_rng(seed)
+    ends = np.cumsum(random.integers(1, 97, rows // 48))
+    numbers = np.arange(ends[-1], dtype=np.int64)
+    seen, wrong, done = Seen(), [], 0
+    engine = Engine(Scrambles(), workers, Batching(max_rows=256, queue_rows=10**6), seen)
+
+    def finish(job: Job, result: Result) -> None:
+        nonlocal done
+        done += 1
+        ids: Any = job.inputs["id"]
+        if (
+            isinstance(result, Exception)
+            or not np.array_equal(result["y"], ids * 7 + 3)
+            or not np.array_equal(result["pair"][:, 1], -ids)
+        ):
+            wrong.append(job)
+
+    begins = [0, *ends[:-1].tolist()]
+    for n, (begin, end) in enumerate(zip(begins, ends.tolist(), strict=True)):
+        group, high = int(random.integers(3)), n % 5 == 0
+        inputs = {"id": numbers[begin:end]}
+        engine.submit(Job(inputs, end - begin, finish, None, group, 0.0, high=high))
+        if n % 128 == 127:
+            await asyncio.sleep(0)
+            await until(lambda: engine.waiting < 100)
+    await until(lambda: done == len(ends))
+    assert wrong == []
+    assert sum(batch.rows for batch in seen.batches) == ends[-1]
+    assert len(seen.batches) < len(ends) / 2

@@ -29,13 +29,16 @@ LIMITS = ReleaseLimits(
     auc_drop_max=0.05,
     log_loss_rise_max=0.2,
     p99_ratio_max=100.0,
-    p99_slack_ms=60_000.0,  # tests share two cores; latency is not what they are about
+    p99_slack_ms=500.0,
 )
 CONFIG = ReleaseConfig(
     percent=30, lease_s=limit(1.0), requests=50, rows_per_request=16, wait_s=limit(10.0),
     limits=LIMITS,
 )  # fmt: skip
 """Short leases and few requests, so that a release takes a few seconds."""
+
+PATIENT = CONFIG.model_copy(update={"limits": LIMITS.model_copy(update={"p99_slack_ms": 60_000.0})})
+"""For real hosts: they share two cores with the tests, and latency is not what these are about."""
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Site:
             self.fleet, MODEL, self.keys.release, say or self.said.append, run="test"
         )
 
-    def release(self, version: str, config: ReleaseConfig = CONFIG) -> Release:
+    def release(self, version: str, config: ReleaseConfig = PATIENT) -> Release:
         return release(self.controller(), version, config)
 
     def up(self) -> list[str]:

@@ -107,6 +107,7 @@ def is_bare(path: Path) -> bool:
     return path.name == "__init__.py" and not re.sub(harmless, "", text).strip()
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing(built: Path):
     lock = (built / "dvc.lock").read_text()
     done = stage(built)
@@ -141,6 +142,7 @@ def in_order() -> list[str]:
     return sorted(addresses(), key=lambda address: stages.index(address.partition("@")[0]))
 
 
+@pytest.mark.slow
 def test_every_stage_run_again_gives_the_same_bytes(built: Path, again: Path):
     for address in addresses():
         for out in declared(address)[1]:
@@ -149,6 +151,7 @@ def test_every_stage_run_again_gives_the_same_bytes(built: Path, again: Path):
             ).read_text(), address
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STRACE, reason="needs strace: apt-get install strace")
 def test_a_stage_opens_nothing_of_the_project_that_it_does_not_declare(again: Path):
     problems = []
@@ -163,6 +166,7 @@ def test_a_stage_opens_nothing_of_the_project_that_it_does_not_declare(again: Pa
     assert problems == []
 
 
+@pytest.mark.slow
 def test_one_training_parameter_reruns_training_and_what_follows(built: Path, tmp_path: Path):
     changed = tmp_path / "changed"
     shutil.copytree(built, changed, symlinks=True)

@@ -23,6 +23,8 @@ from tests.support.pace import limit, within
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # dozens of runs that import Prefect and DVC
+
 GONE_S = 2.0
 """Ranks are gone in less: the supervisor's grace is one."""
 

@@ -14,6 +14,8 @@ from tests.support.pace import limit
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # a clean environment from the package index
+
 HEAVY = ("torch", "prefect", "dvc", "great_expectations", "pandas", "onnx", "duckdb", "sklearn")
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.bundles import make_keys
 from tests.fuzz.requests import OWN_MODELS, Report, fuzz, own_host
 from tests.hosts import environment
@@ -19,6 +21,8 @@ from tests.support.pace import limit
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 from tests.tensors import make_tensor_bundle
+
+pytestmark = pytest.mark.slow  # 50,000 requests
 
 COUNT = 25_000
 SEED = 2026

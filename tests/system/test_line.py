@@ -21,6 +21,8 @@ from tests.project import environment, make_project, run, slipway, stage, write_
 from tests.support.pace import limit
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # whole lines: a dozen runs of all stages, a minute each
+
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -15,6 +15,8 @@ from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.pinned_host import BODY, Bundles, PinnedHost, X
 from tests.support.pace import limit
 
+pytestmark = pytest.mark.slow  # attackers are slow for longer than the host has patience
+
 REQUESTS = 8000
 SLOW = 250
 """Connections of each kind of slow client."""

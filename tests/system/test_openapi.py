@@ -82,6 +82,7 @@ version = "{version}"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["made up", "real"])
 def test_schemathesis_finds_nothing(host: PinnedHost, tmp_path: Path, names: str) -> None:
     version = host.status()["models"]["mlp"]["stable"]

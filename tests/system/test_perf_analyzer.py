@@ -13,6 +13,8 @@ from tests.clients import MISSING, find_python
 from tests.pinned_host import Bundles, PinnedHost, X
 from tests.support.pace import limit
 
+pytestmark = pytest.mark.slow  # a dozen measurements of a second and more
+
 LINE = re.compile(r"throughput: ([\d.]+) infer/sec, latency (\d+) usec")
 QUICK = ("--measurement-interval", "300", "--max-trials", "20", "--stability-percentage", "999")
 """Short windows, none of which is unstable: what is tested is the protocol, not the speed."""

@@ -18,6 +18,8 @@ from tests.support.pace import limit
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # a server, a worker and runs in processes of their own
+
 START_S = 60
 """A command of Prefect's takes 4 s on a quiet machine."""
 

@@ -290,6 +290,7 @@ def with_flows(site: Site) -> Site:
     return site
 
 
+@pytest.mark.slow
 def test_a_release_from_the_command_line_runs_as_a_flow_and_tells_what_it_measured(site):
     one, worse = site.publish(), with_flows(site).publish(bias=3.0)
     told = slipway(site.root, "release", MODEL, "--fleet", "local", "--version", one[:12])
@@ -315,6 +316,7 @@ def test_what_cannot_be_released_is_told_before_any_flow_starts(site):
     assert not (site.root / ".slipway/prefect").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_terminal_takes_the_candidate_back_and_ends_with_130(site):
     one, two = site.publish(), with_flows(site).publish(bias=0.05)
     site.release(one)

@@ -15,6 +15,8 @@ from tests.project import environment, run
 from tests.support.pace import limit
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # torchrun, over and over
+
 
 @pytest.fixture(scope="module")
 def project(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

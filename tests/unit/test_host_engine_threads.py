@@ -1,25 +1,23 @@
-"""Engines that share threads: turns, all cores for one, a clean end, and a million rows."""
+"""Engines that share threads: turns, all cores for one, a clean end, and many rows."""
 
 import asyncio
 import gc
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from slipway.host.engine.engine import Batching, Engine, Workers
-from slipway.host.engine.job import Job, Result
-from slipway.host.message import Array
+from slipway.host.engine.engine import Engine, Workers
+from slipway.host.engine.job import Result
 from slipway.host.refusal import RequestRefused
 from tests.engines import (
     RAISES,
     Bench,
-    PaperRunner,
-    Seen,
+    ask_many_rows,
     job_of,
     on_loop,
     until,
@@ -270,52 +268,13 @@ def test_hundreds_of_switches_leave_no_engine_behind() -> None:
     with_workers(test)
 
 
-# --- a million rows
+# --- many rows
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_of_a_million_rows_none_goes_astray(threads: int) -> None:
-    """Each row carries its number; every answer must be that of its own rows."""
-    random = np.random.default_rng(7)
-    sizes = random.integers(1, 97, 10_500)
-    ends = np.cumsum(sizes)
-    assert ends[-1] > 500_000  # on the loop and in threads: a million
-    rows = np.arange(ends[-1], dtype=np.int64)
-
-    class Scrambles(PaperRunner):
-        def run(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
-            ids: Any = inputs["id"]
-            return {"y": ids * 7 + 3, "pair": np.stack([ids, -ids], 1)}
-
-    async def run(workers: Workers | None) -> None:
-        seen = Seen()
-        engine = Engine(Scrambles(), workers, Batching(max_rows=256, queue_rows=10**6), seen)
-        wrong, done = [], 0
-
-        def finish(job: Job, result: Result) -> None:
-            nonlocal done
-            done += 1
-            ids: Any = job.inputs["id"]
-            if (
-                isinstance(result, Exception)
-                or not np.array_equal(result["y"], ids * 7 + 3)
-                or not np.array_equal(result["pair"][:, 1], -ids)
-            ):
-                wrong.append(job)
-
-        for n, (size, end) in enumerate(zip(sizes.tolist(), ends.tolist(), strict=True)):
-            inputs = {"id": rows[end - size : end]}
-            group, high = int(random.integers(3)), n % 5 == 0
-            engine.submit(Job(inputs, size, finish, None, group, 0.0, high=high))
-            if n % 128 == 127:
-                await asyncio.sleep(0)
-                await until(lambda: engine.waiting < 100)
-        await until(lambda: done == len(sizes))
-        assert wrong == []
-        assert sum(batch.rows for batch in seen.batches) == ends[-1]
-        assert len(seen.batches) < len(sizes) / 2
-
+def test_of_fifty_thousand_rows_none_goes_astray(threads: int) -> None:
+    """Millions of them: tests/soak."""
     if threads:
-        with_workers(run, threads)
+        with_workers(partial(ask_many_rows, 50_000, 7), threads)
     else:
-        on_loop(run, None)
+        on_loop(ask_many_rows, 50_000, 7, None)

@@ -1,6 +1,7 @@
 """What the tests themselves rest on: limits that follow the machine, one loop that waits, ports."""
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.support.ports import CANDIDATES, free_ports
 from tests.support.waiting import eventually, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
+COSTS = "tests.support.costs"
 
 
 @pytest.fixture
@@ -123,10 +125,11 @@ def test_what_each_room_cost_is_printed_children_included(tmp_path: Path, proces
             f"import subprocess, sys\n\n"
             f"def test_it():\n    subprocess.run([sys.executable, '-c', {burn!r}], check=True)\n"
         )
-    command = [sys.executable, "-m", "pytest", "-p", "tests.support.costs", "--costs"]
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", COSTS, "--costs"]
     done = subprocess.run(
         [*command, "-c", "/dev/null", "--rootdir", str(tmp_path), "-n", processes, str(tmp_path)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=limit(30),
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # a second each
     )  # fmt: skip
     found = re.search(r"^ +(\d+) +([\d.]+) +([\d.]+)  all$", done.stdout, re.M)
     assert found, done.stdout + done.stderr
