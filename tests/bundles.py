@@ -14,6 +14,7 @@ import onnx
 import pyarrow as pa
 from onnx import TensorProto, helper
 
+from slipway.bundle.contract import Contract, Requires
 from slipway.bundle.format import canonical_json, file_digest
 from slipway.bundle.golden import Golden, write_golden
 from slipway.bundle.manifest import (
@@ -24,6 +25,7 @@ from slipway.bundle.manifest import (
 )
 from slipway.bundle.session import open_session
 from slipway.bundle.signing import TrustedKeys, make_key_pair, sign_bundle, trust
+from tests.support.contracts import make_contract, make_input, make_output
 
 CARRIERS = ["AA", "DL", "UA"]
 CPU = "CPUExecutionProvider"
@@ -133,7 +135,7 @@ def make_payload(
         datatypes={"carrier": "BYTES", "delay": "FP32", "probability": "FP32"},
     )
     write_golden(folder / "golden.arrow", golden)
-    _write(folder / "contract.json", _contract(model, memory_bytes))
+    _write(folder / "contract.json", _contract(model, memory_bytes).model_dump(mode="json"))
     _write(folder / "gates.json", _gates(model))
     return payload_version(folder)
 
@@ -183,45 +185,22 @@ def _write(path: Path, value: Any) -> None:
     path.write_bytes(canonical_json(value))
 
 
-def _contract(model: str, memory_bytes: int) -> dict[str, Any]:
-    carrier = {
-        "name": "carrier",
-        "datatype": "BYTES",
-        "shape": [-1],
-        "kind": "category",
-        "meaning": "airline",
-        "categories": CARRIERS,
-        "range": None,
-        "missing": "treated as unknown",
-        "unknown": "answered as an unseen carrier",
-    }
-    delay = {
-        "name": "delay",
-        "datatype": "FP32",
-        "shape": [-1],
-        "kind": "number",
-        "meaning": "departure delay in minutes",
-        "categories": None,
-        "range": [-20.0, 70.0],
-        "missing": "replaced by the training mean",
-        "unknown": None,
-    }
-    probability = {
-        "name": "probability",
-        "datatype": "FP32",
-        "shape": [-1],
-        "meaning": "probability of arriving late",
-        "range": [0.0, 1.0],
-    }
-    return {
-        "model": model,
-        "precision": "fp32",
-        "inputs": [carrier, delay],
-        "outputs": [probability],
-        "max_rows": 256,
-        "requires": {"provider": CPU, "memory_bytes": memory_bytes},
-        "batch_invariance_max": 1e-6,
-    }
+def _contract(model: str, memory_bytes: int) -> Contract:
+    carrier = make_input(
+        "carrier", "BYTES", kind="category", meaning="airline", categories=CARRIERS,
+        missing="treated as unknown", unknown="answered as an unseen carrier",
+    )  # fmt: skip
+    delay = make_input(
+        "delay", kind="number", meaning="departure delay in minutes", range=(-20.0, 70.0),
+        missing="replaced by the training mean",
+    )  # fmt: skip
+    probability = make_output(
+        "probability", meaning="probability of arriving late", range=(0.0, 1.0)
+    )
+    return make_contract(
+        [carrier, delay], [probability], model=model, max_rows=256,
+        requires=Requires(provider=CPU, memory_bytes=memory_bytes), batch_invariance_max=1e-6,
+    )  # fmt: skip
 
 
 def _gates(model: str) -> dict[str, Any]:

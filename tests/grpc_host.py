@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
 import numpy as np
 import uvloop
 
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.contract import Contract
 from slipway.host.call import Loaded, Serving
 from slipway.host.core import Core
 from slipway.host.engine.job import Batch, Job, too_late
@@ -19,6 +20,7 @@ from slipway.host.observe.metrics import Metrics
 from slipway.host.refusal import RequestRefused
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcLimits, GrpcServer
+from tests.support.contracts import echo_contract
 from tests.support.pace import limit
 
 A, B = "a" * 64, "b" * 64
@@ -77,26 +79,7 @@ class KeyGuard:
         return self.callers[authorization]
 
 
-def make_contract(model: str = "m", **datatypes: str) -> Contract:
-    """Make the contract of a model that answers what it is given."""
-    inputs = [
-        InputTensor(name=name, datatype=datatype, shape=[-1, 2], kind="tensor", meaning="",
-                    categories=None, range=None, missing="", unknown=None)
-        for name, datatype in datatypes.items()
-    ]  # fmt: skip
-    outputs = [
-        OutputTensor(name=f"y_{t.name}", datatype=t.datatype, shape=[-1, 2], meaning="", range=None)
-        for t in inputs
-    ]
-    return Contract(
-        model=model,
-        precision="fp32",
-        inputs=inputs,
-        outputs=outputs,
-        max_rows=1000,
-        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
-        batch_invariance_max=0.0,
-    )
+make_contract = partial(echo_contract, max_rows=1000)
 
 
 class GrpcHost:

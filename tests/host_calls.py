@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.contract import Contract
 from slipway.host.call import Call, Loaded, Outcome, Trace
 from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.guard.caller import Caller
@@ -13,6 +13,7 @@ from slipway.host.message import Answer, Array, Message, OutputData
 from slipway.host.observe.series import Series
 from slipway.host.refusal import RequestRefused
 from slipway.host.tensors import Prepared
+from tests.support.contracts import name_contract
 
 VERSION = "a" * 64
 
@@ -26,26 +27,7 @@ class NoEngine:
         raise RequestRefused("queue_full", "full")
 
 
-def make_contract(inputs: Mapping[str, str], outputs: Mapping[str, str], rank: int = 1) -> Contract:
-    """Make a contract of tensors by name and datatype, with variable dimensions."""
-    shape = [-1] * rank
-    return Contract(
-        model="m",
-        precision="fp32",
-        inputs=[
-            InputTensor(name=name, datatype=datatype, shape=shape, kind="tensor", meaning="",
-                        categories=None, range=None, missing="refused", unknown=None)
-            for name, datatype in inputs.items()
-        ],
-        outputs=[
-            OutputTensor(name=name, datatype=datatype, shape=shape, meaning="", range=None)
-            for name, datatype in outputs.items()
-        ],
-        max_rows=1000,
-        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
-        batch_invariance_max=0.0,
-    )  # fmt: skip
-
+make_contract = name_contract
 
 CONTRACT = make_contract({"x": "FP32"}, {"y": "FP32"})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.contract import Contract
 from slipway.host.call import Loaded, Serving
 from slipway.host.core import Core
 from slipway.host.engine.engine import Batching, Engine, Shapes
@@ -23,6 +23,7 @@ from slipway.host.wire.exchange import Limits
 from slipway.host.wire.grpc.server import GrpcServer
 from slipway.host.wire.http import Connection, Listener
 from slipway.host.wire.rest import Rest
+from tests.support.contracts import echo_contract
 from tests.support.pace import limit
 
 VERSION = "a" * 64
@@ -42,29 +43,7 @@ class EchoRunner:
         """Keep nothing."""
 
 
-def make_contract(
-    model: str = "m", shape: Iterable[int] = (-1, 2), max_rows: int = 64, **datatypes: str
-) -> Contract:
-    """Make the contract of a model that answers what it is given."""
-    dims = list(shape)
-    inputs = [
-        InputTensor(name=name, datatype=datatype, shape=dims, kind="tensor", meaning="",
-                    categories=None, range=None, missing="", unknown=None)
-        for name, datatype in datatypes.items()
-    ]  # fmt: skip
-    outputs = [
-        OutputTensor(name=f"y_{t.name}", datatype=t.datatype, shape=dims, meaning="", range=None)
-        for t in inputs
-    ]
-    return Contract(
-        model=model,
-        precision="fp32",
-        inputs=inputs,
-        outputs=outputs,
-        max_rows=max_rows,
-        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
-        batch_invariance_max=0.0,
-    )
+make_contract = echo_contract
 
 
 class Parts:

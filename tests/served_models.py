@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.contract import Contract, Requires
 from slipway.bundle.golden import Golden
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.verify import Verified, verify_bundle
 from tests.bundles import CPU, make_bundle, make_keys
+from tests.support.contracts import make_contract, make_input, make_output
 
 ELEMENTS = {
     "BOOL": TensorProto.BOOL,
@@ -114,35 +115,11 @@ def signed_bundle() -> Verified:
 
 def _contract(session: Session, max_rows: int, invariance: float, provider: str) -> Contract:
     datatypes: dict[str, Any] = {**session.inputs, **session.outputs}
-    inputs = [
-        InputTensor(
-            name=name,
-            datatype=datatypes[name],
-            shape=session.shapes[name],
-            kind="tensor",
-            meaning=name,
-            categories=None,
-            range=None,
-            missing="none",
-            unknown=None,
-        )
-        for name in session.inputs
-    ]
-    outputs = [
-        OutputTensor(
-            name=name,
-            datatype=datatypes[name],
-            shape=session.shapes[name],
-            meaning=name,
-            range=None,
-        )
-        for name in session.outputs
-    ]
-    return Contract(
+    shapes = session.shapes
+    return make_contract(
+        [make_input(name, datatypes[name], shapes[name]) for name in session.inputs],
+        [make_output(name, datatypes[name], shapes[name]) for name in session.outputs],
         model="flights",
-        precision="fp32",
-        inputs=inputs,
-        outputs=outputs,
         max_rows=max_rows,
         requires=Requires(provider=provider, memory_bytes=0),
         batch_invariance_max=invariance,

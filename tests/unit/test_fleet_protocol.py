@@ -4,30 +4,22 @@ import numpy as np
 import pytest
 
 from slipway.bundle import request
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import DTYPES, bf16_to_float
 from slipway.bundle.request import needs_binary, write_request
 from slipway.fleet.client import read_answer
 from slipway.fleet.protocol import read_response
 from slipway.host.message import Answer, OutputData
 from slipway.host.wire.v2 import Form, read_message, render_answer
+from tests.support.contracts import make_contract, make_input, make_output
 from tests.tensors import random_tensor
 
 V = "c" * 64
 
 
 def contract(datatype: str) -> Contract:
-    one = {"datatype": datatype, "shape": [-1, -1], "meaning": "", "range": None}
-    plain = {"kind": "tensor", "categories": None, "missing": "refused", "unknown": None}
-    return Contract(
-        model="m",
-        precision="as-made",
-        inputs=[InputTensor(name="x", **one, **plain)],
-        outputs=[OutputTensor(name="y", **one)],
-        max_rows=8,
-        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
-        batch_invariance_max=0.0,
-    )
+    tensor = (datatype, [-1, -1])
+    return make_contract([make_input("x", *tensor)], [make_output("y", *tensor)], max_rows=8)
 
 
 def values_of(datatype: str, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
 from slipway.host.core import Call, Core, Loaded, Outcome, Serving
 from slipway.host.engine.engine import Batching, Engine, Shapes, Workers
 from slipway.host.guard.caller import OpenGuard
@@ -22,6 +21,7 @@ from slipway.host.wire.exchange import Head, Response, render_response
 from slipway.host.wire.rest import Rest
 from slipway.host.wire.routes import DATA_ROUTES, find_route
 from slipway.store.split import takes_candidate
+from tests.support.contracts import make_contract, make_input, make_output
 from tests.support.pace import limit
 from tests.support.waiting import eventually
 
@@ -55,18 +55,9 @@ class PaperSession:
         """Keep nothing."""
 
 
-def make_contract(max_rows: int = 100) -> Contract:
-    x = InputTensor(name="x", datatype="FP32", shape=[-1], kind="number", meaning="",
-                    categories=None, range=None, missing="mean", unknown=None)  # fmt: skip
-    return Contract(
-        model="m",
-        precision="fp32",
-        inputs=[x],
-        outputs=[OutputTensor(name="y", datatype="FP32", shape=[-1], meaning="", range=None)],
-        max_rows=max_rows,
-        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
-        batch_invariance_max=0.0,
-    )
+NUMBER = make_contract(
+    [make_input("x", kind="number", missing="mean")], [make_output("y")], max_rows=100
+)
 
 
 class Bench:
@@ -82,7 +73,7 @@ class Bench:
         self, version: str, session: PaperSession, threads: int = 2, **batching: Any
     ) -> Loaded:
         self.workers.append(Workers(threads))
-        contract, series = make_contract(), self.metrics.series("m", version)
+        contract, series = NUMBER, self.metrics.series("m", version)
         engine = Engine(
             Checked(session, contract),
             self.workers[-1],
@@ -129,8 +120,7 @@ def on_loop(test: Callable[[Bench], Any]) -> None:
 
 async def begun(session: PaperSession) -> None:
     """Wait for the first run, which begins after this turn of the loop."""
-    while not session.begun.is_set():
-        await asyncio.sleep(0.001)
+    await eventually(session.begun.is_set, "the run has begun")
 
 
 def answer(outcome: Outcome) -> Answer:
@@ -371,8 +361,7 @@ def test_a_slow_shadow_is_skipped_rather_than_waited_for() -> None:
         )
         for _ in range(5):
             bench.ask(1.0)
-        while len(bench.outcomes) < 5:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: len(bench.outcomes) == 5, "all are answered")
         shadow.gate.set()
         await bench.settle()
         labels = {"model": "m", "version": B}

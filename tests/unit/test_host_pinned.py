@@ -16,6 +16,7 @@ from slipway.host.core import Core
 from slipway.host.follow.pinned import Pinned, PinnedParts
 from slipway.host.observe.metrics import Metrics
 from tests.bundles import CPU, Keys, make_bundle, make_keys
+from tests.support.waiting import eventually
 from tests.tensors import make_tensor_bundle
 
 
@@ -96,8 +97,7 @@ class Site:
 async def settled(pinned: Pinned) -> None:
     """Wait until the folders were read and nobody asked for more."""
     reads = pinned.reads
-    while pinned.reads == reads:
-        await asyncio.sleep(0.002)
+    await eventually(lambda: pinned.reads > reads, "read")
 
 
 async def reloaded(pinned: Pinned) -> None:

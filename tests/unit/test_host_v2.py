@@ -6,39 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
+from slipway.bundle.contract import Contract, Datatype, InputTensor
 from slipway.host.message import Answer, Array, OutputData
 from slipway.host.refusal import RequestRefused, quote
 from slipway.host.tensors import Checked, pick_outputs, prepare
 from slipway.host.wire.v2 import CONTAINERS_MAX, read_message, render_answer, render_refusal
+from tests.support.contracts import make_contract, make_input, make_output
 
 
-def tensor(name: str, datatype: str, shape: list[int], **fields: Any) -> InputTensor:
-    rest = {"categories": None, "range": None, "unknown": None, **fields}
-    return InputTensor(
-        name=name,
-        datatype=datatype,
-        shape=shape,
-        kind="category" if datatype == "BYTES" else "number",
-        meaning="",
-        missing="missing",
-        **rest,
-    )
+def tensor(name: str, datatype: Datatype, shape: list[int], **fields: Any) -> InputTensor:
+    kind = "category" if datatype == "BYTES" else "number"
+    return make_input(name, datatype, shape, kind=kind, missing="missing", **fields)
 
 
 def contract(*inputs: InputTensor, max_rows: int = 8) -> Contract:
-    return Contract(
-        model="m",
-        precision="fp32",
-        inputs=list(inputs),
-        outputs=[
-            OutputTensor(name=name, datatype="FP32", shape=[-1], meaning="", range=None)
-            for name in ("y", "z")
-        ],
-        max_rows=max_rows,
-        requires=Requires(provider="CPUExecutionProvider", memory_bytes=0),
-        batch_invariance_max=0.0,
-    )
+    return make_contract(inputs, [make_output("y"), make_output("z")], max_rows=max_rows)
 
 
 X = contract(tensor("X", "FP32", [-1, 4]))
