@@ -9,6 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 
+from slipway.host.body_memory import BodyMemory
 from slipway.host.call import Loaded, Serving
 from slipway.host.core import Core
 from slipway.host.guard.caller import Guard, OpenGuard
@@ -54,7 +55,9 @@ class Wire:
 class Client:
     """One connection, its h2 client, and the events that came back."""
 
-    def __init__(self, guard: Guard | None = None, **limits: Any) -> None:
+    def __init__(
+        self, guard: Guard | None = None, memory: BodyMemory | None = None, **limits: Any
+    ) -> None:
         metrics = Metrics()
         self.core = Core(metrics)
         self.core.ready = True
@@ -62,12 +65,11 @@ class Client:
         loaded = Loaded(A, make_contract(x="FP32"), self.engine, metrics.series("m", A))
         self.core.models = {"m": Serving(loaded)}
         self.limits = GrpcLimits(**limits)
-        self.service = Service(
-            self.core, guard or OpenGuard(), Health(self.core), self.limits.held_bytes
-        )
+        self.service = Service(self.core, guard or OpenGuard(), Health(self.core))
+        self.memory = memory or BodyMemory()
         self.members: set[Connection] = set()
         self.wire = Wire()
-        self.side = Connection(self.service, self.limits, self.members)
+        self.side = Connection(self.service, self.limits, self.members, self.memory)
         self.side.connection_made(self.wire)
         config = h2.config.H2Configuration(
             header_encoding=False, validate_outbound_headers=False, normalize_outbound_headers=False

@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from slipway.bundle.contract import Contract
+from slipway.host.body_memory import BodyMemory
 from slipway.host.call import Loaded, Serving
 from slipway.host.core import Core
 from slipway.host.engine.engine import Batching, Engine, Shapes
@@ -49,13 +50,18 @@ make_contract = echo_contract
 class Parts:
     """What both hosts are made of."""
 
-    def __init__(self, guard: Guard | None, limits: Limits | None) -> None:
+    def __init__(
+        self, guard: Guard | None, limits: Limits | None, memory: BodyMemory | None = None
+    ) -> None:
+        self.memory = memory or BodyMemory()
         self.metrics = Metrics()
         self.core = Core(self.metrics)
         self.core.ready = True
         self.rest = Rest(self.core, self.metrics, guard, limits)
         self.refused: list[str] = []
-        self.listener = Listener(self.rest.handle, limits or Limits(), self.refused.append)
+        self.listener = Listener(
+            self.rest.handle, limits or Limits(), self.refused.append, memory=self.memory
+        )
 
     def load(self, contract: Contract, version: str = VERSION) -> Loaded:
         """Serve a model that answers what it is given."""
@@ -173,9 +179,13 @@ class SocketHost(Parts):
     """A host on real ports, HTTP and gRPC, in a thread with a loop as the host's own."""
 
     def __init__(
-        self, *contracts: Contract, guard: Guard | None = None, limits: Limits | None = None
+        self,
+        *contracts: Contract,
+        guard: Guard | None = None,
+        limits: Limits | None = None,
+        memory: BodyMemory | None = None,
     ) -> None:
-        super().__init__(guard, limits)
+        super().__init__(guard, limits, memory)
         self.port = self.grpc_port = 0
         self.loop = uvloop.new_event_loop()
         self.problems: list[str] = []
@@ -192,7 +202,7 @@ class SocketHost(Parts):
             lambda: Connection(self.listener), "127.0.0.1", 0
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        self._grpc = GrpcServer(self.core, guard or OpenGuard())
+        self._grpc = GrpcServer(self.core, guard or OpenGuard(), memory=self.memory)
         self.grpc_port = await self._grpc.start("127.0.0.1", 0)
         self._expire()
 

@@ -9,6 +9,7 @@ import h2.connection
 import h2.events
 import pytest
 
+from slipway.host.body_memory import BodyMemory
 from slipway.host.guard.caller import Caller, OpenGuard
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.connection import Connection
@@ -216,7 +217,7 @@ def test_nothing_comes_after_a_calls_end(late: bytes) -> None:
 @on_wire
 def test_who_does_not_greet_is_sent_away() -> None:
     client = Client()
-    other = Connection(client.service, client.limits, client.members)
+    other = Connection(client.service, client.limits, client.members, client.memory)
     wire = Wire()
     other.connection_made(wire)
     other.data_received(b"GET / HTTP/1.1\r\n\r\n")
@@ -288,7 +289,7 @@ def test_more_calls_than_allowed_are_refused_without_harm() -> None:
 
 @on_wire
 def test_messages_that_never_end_are_bounded_over_all_connections() -> None:
-    client = Client(held_bytes=1000)
+    client = Client(memory=BodyMemory(1000, free_bytes=0))
     first, second = client.begin(), client.begin()
     client.h2.send_data(first, b"\0\0\1\0\0" + bytes(800))
     client.h2.send_data(second, b"\0\0\1\0\0" + bytes(800))
@@ -297,7 +298,7 @@ def test_messages_that_never_end_are_bounded_over_all_connections() -> None:
     assert client.end(second)["slipway-code"] == "queue_full"
     client.h2.reset_stream(first)
     client.exchange()
-    assert client.service._held == 0
+    assert client.memory.held_bytes == 0
 
 
 @on_wire
@@ -361,7 +362,7 @@ def test_a_dead_client_with_an_open_call_is_noticed() -> None:
 @on_wire
 def test_a_client_that_does_not_greet_or_read_is_let_go() -> None:
     client = Client(handshake_s=10, write_s=20)
-    silent, wire = Connection(client.service, client.limits, client.members), Wire()
+    silent, wire = Connection(client.service, client.limits, client.members, client.memory), Wire()
     silent.connection_made(wire)
     silent.expire(silent.now() + 11)
     assert wire.aborted
@@ -374,7 +375,7 @@ def test_a_client_that_does_not_greet_or_read_is_let_go() -> None:
 @on_wire
 def test_a_client_beyond_the_limit_is_not_taken() -> None:
     client = Client(connections=1)
-    extra, wire = Connection(client.service, client.limits, client.members), Wire()
+    extra, wire = Connection(client.service, client.limits, client.members, client.memory), Wire()
     extra.connection_made(wire)
     assert wire.aborted
 
@@ -480,7 +481,10 @@ def test_mangled_bytes_end_at_most_their_own_connection(
         )
     )
     for _ in range(1500):
-        side, wire = Connection(client.service, client.limits, client.members), Wire()
+        side, wire = (
+            Connection(client.service, client.limits, client.members, client.memory),
+            Wire(),
+        )
         side.connection_made(wire)
         data = frames.PREFACE + mangle(random, good)
         half = random.randrange(len(data))
@@ -488,7 +492,7 @@ def test_mangled_bytes_end_at_most_their_own_connection(
         side.data_received(data[half:])
         side.connection_lost(None)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-    assert (client.core.in_flight, client.service._held, len(client.members)) == (0, 0, 1)
+    assert (client.core.in_flight, client.memory.held_bytes, len(client.members)) == (0, 0, 1)
     assert client.call() == {"grpc-status": "0"}
 
 

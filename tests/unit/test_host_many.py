@@ -91,6 +91,7 @@ def test_counters_and_histograms_add_up():
     ("gauge", "expected"),
     [
         ("requests_in_flight", 5), ("connections", 5), ("cache_bytes", 5),
+        ("body_bytes", 5),
         ("store_reachable", 2), ("tls_days_left", 2),
         ("loaded", 3), ("channel_serial", 3), ("of_tomorrow", 3),
     ],

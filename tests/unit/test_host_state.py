@@ -53,6 +53,7 @@ def test_proper_options_are_accepted() -> None:
         ({"work": Work(queue=0)}, "--queue: must be greater than 0"),
         ({"work": Work(p95_ms=0.0)}, "--p95-ms: must be greater than 0, got 0.0"),
         ({"work": Work(cache_mib=-1)}, "--cache-mib: must be 0 or more"),
+        ({"work": Work(body_memory_mib=15)}, "--body-memory-mib: must be at least 16"),
         ({"work": Work(memory_mib=0)}, "--memory-mib: must be greater than 0"),
         ({"work": Work(instances=0)}, "--instances: must be greater than 0"),
         ({"records": Records(capture_ratio=1.5)}, "--capture-ratio: 0 to 1, got 1.5"),

@@ -13,7 +13,7 @@ SECTIONS = (
     ("address", "admin_socket", "api_keys", "jwks", "jwt_algorithm", "jwt_issuer", "jwt_audience",
      "tls_cert", "tls_key", "behind_proxy"),
     ("cores", "max_rows", "max_delay_us", "queue", "p95_ms", "cache_mib", "memory_mib",
-     "instances", "cuda_graphs", "spin_us"),
+     "body_memory_mib", "instances", "cuda_graphs", "spin_us"),
     ("access_log", "audit_log", "capture", "capture_ratio", "redact", "traces", "trace_ratio"),
 )  # fmt: skip
 """The options that say who can reach a host, how models are run, and what is written down."""
@@ -71,6 +71,8 @@ class _Command(click.Command):
 @click.option("--p95-ms", type=float, help="Tune batches to this 95th percentile.  [default: off]")
 @click.option("--cache-mib", default=0, show_default=True, help="Memory for repeated answers.")
 @click.option("--memory-mib", type=int, help="For all versions.  [default: 4/5 of the machine's]")
+@click.option("--body-memory-mib", default=512, show_default=True,
+              help="For bodies of requests until they are answered; when full, 503.")  # fmt: skip
 @click.option("--instances", default=1, show_default=True, help="Runs at once per version (GPU).")
 @click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True,
               help="Replay recorded GPU work where a model allows it.")  # fmt: skip
@@ -120,7 +122,7 @@ def host(
     processes answer on the same ports, and look like one host: the kernel gives each new
     connection to one of them (so have several per client), /metrics adds them up, /status
     and reload speak for all, and one that ends is started again. They divide --threads,
-    --memory-mib, --cache-mib and each key's rate, burst and quota; --queue and
+    --memory-mib, --body-memory-mib, --cache-mib and each key's rate, burst and quota; --queue and
     /v2/models/NAME/stats are of one process. Each keeps bundles, memory and an audit log
     in STATE/0, STATE/1 and so on, and captures in DIR/0, DIR/1.
     """

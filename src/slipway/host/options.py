@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway.errors import ConfigError
+from slipway.host.body_memory import BODY_MEMORY_BYTES
 from slipway.host.follow.memory import MODEL
 from slipway.host.guard.access import SOCKET_PATH_BYTES, Access, check_exposure
 from slipway.host.wire.exchange import Limits
@@ -30,6 +31,8 @@ class Work:
     """Memory for answers to be given again; 0: none."""
     memory_mib: int | None = None
     """Memory for all loaded versions together; None: four fifths of the machine's."""
+    body_memory_mib: int = BODY_MEMORY_BYTES // MIB
+    """Memory for the bodies of all requests, HTTP and gRPC, until they are answered."""
     instances: int = 1
     """Runs of one version at once on a GPU."""
     cuda_graphs: bool = True
@@ -134,6 +137,7 @@ def take_share(options: HostOptions, cores: int) -> HostOptions:
             cores=share(work.cores or cores),
             cache_mib=share(work.cache_mib) if work.cache_mib else 0,
             memory_mib=share(work.memory_mib) if work.memory_mib else None,
+            body_memory_mib=max(share(work.body_memory_mib), _largest_body_mib(options)),
         ),
     )
 
@@ -190,6 +194,10 @@ def _check_processes(options: HostOptions) -> list[str]:
     return []
 
 
+def _largest_body_mib(options: HostOptions) -> int:
+    return -(-options.limits.body_bytes // MIB)
+
+
 def _check_numbers(options: HostOptions) -> list[str]:
     work, records = options.work, options.records
     positive = {
@@ -205,7 +213,13 @@ def _check_numbers(options: HostOptions) -> list[str]:
         (value is not None and not value > 0, f"{option}: must be greater than 0", value)
         for option, value in positive.items()
     ]
+    least = _largest_body_mib(options)
     wrong += [
+        (
+            work.body_memory_mib < least,
+            f"--body-memory-mib: must be at least {least}, which one request may have",
+            work.body_memory_mib,
+        ),
         (work.max_delay_us < 0, "--max-delay-us: must be 0 or more", work.max_delay_us),
         (work.spin_us < 0, "--spin-us: must be 0 or more", work.spin_us),
         (work.cache_mib < 0, "--cache-mib: must be 0 or more", work.cache_mib),

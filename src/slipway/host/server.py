@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import uvloop
 
+from slipway.host.body_memory import BodyMemory
 from slipway.host.core import Core
 from slipway.host.engine.cache import Cache
 from slipway.host.engine.cores import count_cores
@@ -146,6 +147,7 @@ class _Host:
             # a lone core has better things to do than to stay awake
             Spin(work.spin_us / 1e6) if self._workers.threads > 1 else None,
         )
+        self._bodies = BodyMemory(work.body_memory_mib * MIB)
         self._follower: Follower = make_follower(options, self._core, running)
         self._listeners: dict[str, Listener] = {}
         self._servers: list[asyncio.Server] = []
@@ -241,7 +243,12 @@ class _Host:
         )
         if options.grpc_port is not None:
             self._grpc = GrpcServer(
-                self._core, self._guard, tls=tls["grpc"], begin=begin, refused=self._refused
+                self._core,
+                self._guard,
+                tls=tls["grpc"],
+                begin=begin,
+                refused=self._refused,
+                memory=self._bodies,
             )
             await self._grpc.start(address, options.grpc_port, shared)
 
@@ -249,7 +256,7 @@ class _Host:
         self, name: str, handler: Handler, limits: Limits
     ) -> Callable[[], asyncio.BaseProtocol]:
         """Return what makes the connections of a port."""
-        listener = Listener(handler, limits, self._refused)
+        listener = Listener(handler, limits, self._refused, memory=self._bodies)
         self._listeners[name] = listener
         return lambda: Connection(listener)
 
@@ -303,6 +310,7 @@ class _Host:
 
     def _count(self) -> None:
         metrics = self._metrics
+        metrics.body_bytes.set(self._bodies.held_bytes)
         for name, listener in self._listeners.items():
             metrics.connections.labels(name).set(len(listener.connections))
         for name, tls in self._tls.items():

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 SUMMED: Final = frozenset(
-    {"slipway_requests_in_flight", "slipway_connections", "slipway_cache_bytes"}
+    {
+        *("slipway_requests_in_flight", "slipway_connections"),
+        *("slipway_body_bytes", "slipway_cache_bytes"),
+    }
 )
 """Gauges of which each process has a part."""
 

@@ -63,6 +63,9 @@ class Metrics:
         self.tls_days = self._gauge(
             "tls_days_left", "Days until the certificate expires.", "listener"
         )
+        self.body_bytes = self._gauge(
+            "body_bytes", "What the bodies of requests take that are not answered yet."
+        )
         self.cache_bytes = self._gauge("cache_bytes", "What the result cache holds.")
 
     def series(self, model: str, version: str) -> Series:

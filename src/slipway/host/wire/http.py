@@ -18,6 +18,7 @@ from typing import Final, cast
 
 import httptools
 
+from slipway.host.body_memory import BodyAccount, BodyMemory
 from slipway.host.refusal import RequestRefused, bad_request
 from slipway.host.wire.exchange import (
     FAILED,
@@ -56,6 +57,8 @@ class Listener:
     """Called with the error code of each refusal."""
     connections: set["Connection"] = field(default_factory=set)
     heads: Heads = field(default_factory=Heads)
+    memory: BodyMemory = field(default_factory=BodyMemory)
+    """What all bodies may take, of other listeners too."""
     greet: Callable[[Head], None] | None = None
     """Looks at a head before its body is taken; refuses by raising."""
     draining: bool = False
@@ -77,6 +80,8 @@ class Slot:
     linger = False
     response: Response | Written | None = None
     work: Work | None = None
+    held_bytes = 0
+    """What the request's body takes until it is answered."""
 
     def __init__(self, connection: "Connection", keep_alive: bool) -> None:
         self.connection = connection
@@ -86,9 +91,23 @@ class Slot:
         """Send a response when its turn has come."""
         self.response = response
         self.work = None
+        if self.held_bytes:
+            self.release()
         written = type(response) is bytes and self.keep_alive
         if not (written and self.connection.send_at_once(response)):  # type: ignore[arg-type]
             self.connection.flush()
+
+    def release(self) -> None:
+        """Give back what the body took."""
+        self.connection.account.give_back(self.held_bytes)
+        self.held_bytes = 0
+
+    def give_up(self) -> None:
+        """Give up the work, which knows this slot: they would keep each other."""
+        work, self.work = self.work, None
+        if work is not None:
+            work.cancel()
+        self.release()
 
 
 class Connection(asyncio.Protocol):
@@ -98,6 +117,8 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._limits = listener.limits
         self._heads = listener.heads.known
+        self.account = BodyAccount(listener.memory)
+        self._free_bytes = listener.memory.free_bytes
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._slots: deque[Slot] = deque()
@@ -105,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._raw_head = b""  # of the request that the parser is at, if it may be remembered
         self._known: Known | None = None  # the body of this head is on its way
         self._held = bytearray()  # what came of it
+        self._held_bytes = 0  # what is counted of the request that is on its way
         self._reading = True
         self._finished = False  # nothing that still comes in is a request
         self._ended = False  # the client has closed its side
@@ -125,12 +147,16 @@ class Connection(asyncio.Protocol):
         self._listener.now = self._loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up what nobody waits for any more."""
+        """Give up what nobody waits for any more, and the parser, which knows this connection.
+
+        The two would keep each other, and a body of 16 MiB, until cycles are next collected.
+        """
         self._finished = True
         self._listener.connections.discard(self)
+        self._drop()
         while self._slots:
-            if work := self._slots.popleft().work:
-                work.cancel()
+            self._slots.popleft().give_up()
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         """Take what came in: a request that is known by its head, or food for the parser."""
@@ -142,7 +168,7 @@ class Connection(asyncio.Protocol):
             if known is None:
                 self._raw_head = self._listener.heads.find_raw(data)
                 self._parse(data)
-            elif len(data) - end == known.length:
+            elif len(data) - end == known.length <= self._free_bytes:
                 self._hand_over(known.head, data[end:], Slot(self, True))
             else:
                 self._known = known
@@ -155,6 +181,8 @@ class Connection(asyncio.Protocol):
         """Collect the body of a known head; what follows it is another request."""
         assert self._known is not None
         missing = self._known.length - len(self._held)
+        if not self._take(min(len(data), missing)):
+            return
         self._held += data[:missing]
         if len(data) < missing:
             return
@@ -168,13 +196,13 @@ class Connection(asyncio.Protocol):
         """Feed the parser, slice by slice, as long as there is room for requests."""
         if self._finished:
             return
+        self.account.give_back(len(self._unfed))
         data, self._unfed = self._unfed + data, b""
         for start in range(0, len(data), SLICE):
             if self._finished:
                 return
             if len(self._slots) >= self._limits.pipelined:
-                self._unfed = data[start:]
-                self._pause(True)
+                self._keep_unfed(data[start:])
                 return
             self._feed(data[start : start + SLICE])
         self._close_if_ended()
@@ -252,7 +280,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Collect the body up to the limit."""
-        if self._finished:
+        if self._finished or not self._take(len(body)):
             return
         self._body += body
         if len(self._body) > self._limits.body_bytes:
@@ -276,6 +304,32 @@ class Connection(asyncio.Protocol):
         self._hand_over(head, body, slot)
 
     # --- in between
+
+    def _take(self, size: int) -> bool:
+        """Count bytes of a body before they are kept; refuse the request where no room is left."""
+        try:
+            self.account.take(size)
+        except RequestRefused as refusal:
+            self._refuse(refusal)
+            return False
+        self._held_bytes += size
+        return True
+
+    def _keep_unfed(self, data: bytes) -> None:
+        """Keep what came in beyond the requests that may wait, and hear no more meanwhile."""
+        try:
+            self.account.take(len(data))
+        except RequestRefused as refusal:
+            self._refuse(refusal)
+            return
+        self._unfed = data
+        self._pause(True)
+
+    def _drop(self) -> None:
+        """Let go of what came of a request that will not be answered."""
+        self.account.give_back(self._held_bytes + len(self._unfed))
+        self._held_bytes, self._unfed = 0, b""
+        self._body, self._held, self._known = bytearray(), bytearray(), None
 
     def _begin(self) -> None:
         self._begun = False
@@ -315,6 +369,8 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self, head: Head, body: bytes | bytearray, slot: Slot) -> None:
         """Give a complete request to the handler."""
+        if self._held_bytes:
+            slot.held_bytes, self._held_bytes = self._held_bytes, 0
         self._slots.append(slot)
         self._deadline = FOREVER
         self._raw_bytes = 0
@@ -333,8 +389,7 @@ class Connection(asyncio.Protocol):
         if self._finished:
             return
         self._finished = True
-        self._unfed = b""
-        self._body, self._held, self._known = bytearray(), bytearray(), None
+        self._drop()
         response = refuse(refusal, new_request_id())
         slot = Slot(self, False)
         slot.response, slot.linger = response, True

@@ -8,9 +8,10 @@ time on an empty call as this face and the core together on a real one.
 import asyncio
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from slipway.host.body_memory import BodyAccount, BodyMemory
 from slipway.host.refusal import RequestRefused
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.frames import frame, go_away, reset, window_update
@@ -35,9 +36,16 @@ SMALL: Final = 1024
 class Connection(asyncio.Protocol):
     """One client and its calls."""
 
-    def __init__(self, service: Service, limits: GrpcLimits, members: set["Connection"]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        limits: GrpcLimits,
+        members: set["Connection"],
+        memory: BodyMemory,
+    ) -> None:
         self._service = service
         self._limits = limits
+        self._account = BodyAccount(memory)
         self._members = members
         """The server's connections, which this one joins."""
         self.refused = service.refused
@@ -60,15 +68,6 @@ class Connection(asyncio.Protocol):
         """What the client lets all streams together send."""
         self.stream_window = frames.WINDOW
         """What it lets a new stream send."""
-        self._kinds: dict[int, Callable[[int, int, bytes], None]] = {
-            frames.DATA: self._data,
-            frames.HEADERS: self._headers,
-            frames.RST_STREAM: self._reset,
-            frames.SETTINGS: self._settings,
-            frames.PING: self._ping,
-            frames.GOAWAY: self._go_away,
-            frames.WINDOW_UPDATE: self._window_update,
-        }
 
     # --- what asyncio calls
 
@@ -172,8 +171,8 @@ class Connection(asyncio.Protocol):
 
     def _act(self, data: bytes) -> None:
         for kind, flags, number, payload in self._reader.read(data):
-            if act := self._kinds.get(kind):
-                act(flags, number, payload)
+            if act := FRAMES.get(kind):
+                act(self, flags, number, payload)
             elif kind == frames.PUSH_PROMISE:
                 raise Broken
             else:
@@ -327,9 +326,13 @@ class Connection(asyncio.Protocol):
         self._forget(stream)
 
     def _hold(self, stream: Stream) -> None:
+        """Count what a call holds now; raise RequestRefused where no room is left for it."""
         change = stream.buffered - stream.held
+        if change > 0:
+            self._account.take(change)
+        elif change < 0:
+            self._account.give_back(-change)
         stream.held += change
-        self._service.hold(change)
 
     def _forget(self, stream: Stream) -> None:
         stream.discard()
@@ -341,3 +344,15 @@ class Connection(asyncio.Protocol):
     def _close_if_done(self) -> None:
         if self._draining and not self.streams:
             self._transport.close()
+
+
+FRAMES: Final[Mapping[int, Callable[[Connection, int, int, bytes], None]]] = {
+    frames.DATA: Connection._data,
+    frames.HEADERS: Connection._headers,
+    frames.RST_STREAM: Connection._reset,
+    frames.SETTINGS: Connection._settings,
+    frames.PING: Connection._ping,
+    frames.GOAWAY: Connection._go_away,
+    frames.WINDOW_UPDATE: Connection._window_update,
+}
+"""What is done about each kind of frame. The class's own: bound, they would keep theirs."""

@@ -66,8 +66,8 @@ class Head:
 
     def permit(self, scope: str, model: str | None = None) -> None:
         """Raise RequestRefused unless the caller may do this."""
-        if self.refusal:
-            raise self.refusal
+        if self.refusal:  # a new one: this head is kept, and with it would be all these frames
+            raise RequestRefused(self.refusal.code, self.refusal.message)
         self.caller.permit(scope, model)
 
 
@@ -138,7 +138,7 @@ def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: in
         caller = guard.identify(found.get(b"authorization"))
         encoding, answers = _encodings(found)  # nothing that a stranger sends is unpacked
     except RequestRefused as error:
-        refusal = error
+        refusal = error.with_traceback(None)  # its frames lead to the connection that keeps it
     key = found.get(b"slipway-key")
     return Head(
         found.get(b":path", b"").decode("latin-1"),

@@ -10,8 +10,6 @@ class GrpcLimits:
     message_bytes: int = 16 * 1024 * 1024
     metadata_bytes: int = 16 * 1024
     """Of one call, together."""
-    held_bytes: int = 512 * 1024 * 1024
-    """Of messages that are not complete yet, on all connections together."""
     streams: int = 1024
     """Calls at once on one connection."""
     connections: int = 4096

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from slipway.host.body_memory import BodyMemory
 from slipway.host.core import Core
 from slipway.host.guard.caller import Guard
 from slipway.host.wire.grpc.connection import Connection
@@ -29,13 +30,14 @@ class GrpcServer:
         tls: ssl.SSLContext | None = None,
         begin: Begin | None = None,
         refused: Callable[[str], None] | None = None,
+        memory: BodyMemory | None = None,
     ) -> None:
         self._limits = limits or GrpcLimits()
         self._tls = tls
         """A context of its own: its ALPN says h2."""
         self._health = Health(core)
-        held = self._limits.held_bytes
-        self._service = Service(core, guard, self._health, held, begin, refused)
+        self._memory = memory or BodyMemory()
+        self._service = Service(core, guard, self._health, begin, refused)
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -74,7 +76,7 @@ class GrpcServer:
         await asyncio.sleep(0)  # for the ends of aborted connections
 
     def _connect(self) -> Connection:
-        return Connection(self._service, self._limits, self._connections)
+        return Connection(self._service, self._limits, self._connections, self._memory)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

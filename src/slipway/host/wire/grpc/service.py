@@ -47,7 +47,6 @@ class Service:
         core: Core,
         guard: Guard,
         health: Health,
-        held_bytes: int,
         begin: Begin | None = None,
         refused: Callable[[str], None] | None = None,
     ) -> None:
@@ -55,8 +54,6 @@ class Service:
         self.refused = refused or _nothing
         """Hears the code of every refusal."""
         self.methods: Mapping[str, Method] = _methods(core, health, begin)
-        self._held_max = held_bytes
-        self._held = 0
 
     def begin(self, stream: Stream) -> None:
         """Judge the head of a call; refuse a stranger's, and one to nowhere."""
@@ -67,12 +64,6 @@ class Service:
             stream.method = method
         else:
             stream.refuse(RequestRefused("method_not_allowed", "this host has no such method"))
-
-    def hold(self, size: int) -> None:
-        """Count bytes of incomplete messages; raise RequestRefused when they are too many."""
-        self._held += size
-        if size > 0 and self._held > self._held_max:
-            raise RequestRefused("queue_full", "too much is being received; try again")
 
     def take(self, stream: Stream, messages: list[bytes], ended: bool) -> None:
         """Act on what has come of a call."""

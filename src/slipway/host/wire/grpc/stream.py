@@ -27,8 +27,9 @@ class Stream:
     """One call. The faces' methods see its head and its answering half."""
 
     __slots__ = (
-        "_begun", "_buffer", "_connection", "_ending", "begun_at", "blocked_at", "closed",
-        "half_closed", "head", "held", "id", "method", "pending", "sent", "window", "work",
+        "_begun", "_buffer", "_connection", "_ending", "_opened_bytes", "begun_at", "blocked_at",
+        "closed", "half_closed", "head", "held", "id", "method", "pending", "sent", "window",
+        "work",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", number: int, head: Head, now: float) -> None:
@@ -53,13 +54,15 @@ class Stream:
         self.held = 0
         """Bytes counted as held for this call."""
         self._buffer: bytearray | None = None
+        self._opened_bytes = 0
+        """Of the only message, unpacked: it is held until it is answered."""
         self._begun = False
         self._ending: bytes | None = None
 
     @property
     def buffered(self) -> int:
-        """Bytes of a message that is not complete."""
-        return len(self._buffer) if self._buffer is not None else 0
+        """Bytes that are held: of a message that is not complete, or not answered."""
+        return self._opened_bytes + (len(self._buffer) if self._buffer is not None else 0)
 
     def take(self, data: bytes, ended: bool, size_max: int) -> list[bytes]:
         """Return the messages that these bytes complete; raise RequestRefused on wrong ones."""
@@ -67,7 +70,9 @@ class Stream:
         encoding = self.head.encoding
         size = read_size(data, encoding) if ended and self._buffer is None else None
         if size is not None and size == len(data) - PREFIX <= size_max:
-            return [open_envelope(data[0], data[PREFIX:], encoding, size_max)]
+            message = open_envelope(data[0], data[PREFIX:], encoding, size_max)
+            self._opened_bytes = len(message)
+            return [message]
         buffer = self._buffer = self._buffer if self._buffer is not None else bytearray()
         buffer += data
         many = self.method is not None and self.method.many_in
@@ -83,6 +88,8 @@ class Stream:
             message = bytes(memoryview(buffer)[PREFIX:end])
             messages.append(open_envelope(buffer[0], message, encoding, size_max))
             del buffer[:end]
+            if not many:
+                self._opened_bytes = len(messages[0])
         if ended and buffer:
             raise bad_request("the call ends within a message")
         return messages
@@ -150,7 +157,7 @@ class Stream:
 
     def discard(self) -> None:
         """Let go of what has come of a message."""
-        self._buffer = None
+        self._buffer, self._opened_bytes = None, 0
 
     def _start(self) -> bytes:
         block = frames.HEAD_BLOCKS[self.head.answers]
