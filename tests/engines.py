@@ -12,7 +12,7 @@ from slipway.host.engine.engine import Admit, Batching, Engine, Shapes, Workers
 from slipway.host.engine.job import NEVER, Batch, Job, Result
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 from tests.support.pace import limit
 from tests.support.waiting import eventually
 

@@ -17,7 +17,7 @@ from slipway.host.core import Core
 from slipway.host.engine.job import Batch, Job, too_late
 from slipway.host.guard.caller import Caller, Guard, OpenGuard
 from slipway.host.observe.metrics import Metrics
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcLimits, GrpcServer
 from tests.support.contracts import echo_contract

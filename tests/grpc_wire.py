@@ -9,11 +9,11 @@ import h2.config
 import h2.connection
 import h2.events
 
-from slipway.host.body_memory import BodyMemory
 from slipway.host.call import Loaded, Serving
 from slipway.host.core import Core
 from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.observe.metrics import Metrics
+from slipway.host.request.body_memory import BodyMemory
 from slipway.host.wire.grpc.connection import Connection
 from slipway.host.wire.grpc.health import Health
 from slipway.host.wire.grpc.limits import GrpcLimits

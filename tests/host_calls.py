@@ -9,10 +9,10 @@ from slipway.bundle.contract import Contract
 from slipway.host.call import Call, Loaded, Outcome, Trace
 from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.guard.caller import Caller
-from slipway.host.message import Answer, Array, Message, OutputData
 from slipway.host.observe.series import Series
-from slipway.host.refusal import RequestRefused
-from slipway.host.tensors import Prepared
+from slipway.host.request.admission import Prepared
+from slipway.host.request.message import Answer, Array, Message, OutputData
+from slipway.host.request.refusal import RequestRefused
 from tests.support.contracts import name_contract
 
 VERSION = "a" * 64

@@ -12,14 +12,14 @@ from typing import Any
 import uvloop
 
 from slipway.bundle.contract import Contract
-from slipway.host.body_memory import BodyMemory
 from slipway.host.call import Loaded, Serving
 from slipway.host.core import Core
+from slipway.host.engine.checks import Checked, make_admission
 from slipway.host.engine.engine import Batching, Engine, Shapes
 from slipway.host.guard.caller import Guard, OpenGuard
-from slipway.host.message import Array
 from slipway.host.observe.metrics import Metrics
-from slipway.host.tensors import Checked, make_admission
+from slipway.host.request.body_memory import BodyMemory
+from slipway.host.request.message import Array
 from slipway.host.wire.exchange import Limits
 from slipway.host.wire.grpc.server import GrpcServer
 from slipway.host.wire.http import Connection, Listener

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import orjson
 
-from slipway.host.refusal import STATUS
+from slipway.host.request.refusal import STATUS
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.support.pace import limit
 

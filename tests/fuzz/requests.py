@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 
 from slipway.bundle.datatypes import DTYPES, float_to_bf16
-from slipway.host.binary import decode
+from slipway.host.request.binary import decode
 from slipway.host.wire.grpc.convert import FIELDS
 from tests.fuzz.client import Defect, Grpc, Wire, stream
 from tests.fuzz.logical import Logical, as_binary, as_grpc, as_json, make_logical

@@ -26,9 +26,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from slipway.errors import SlipwayError
-from slipway.host.binary import encode
 from slipway.host.guard.caller import Caller
 from slipway.host.guard.tls import new_context
+from slipway.host.request.binary import encode
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.convert import FIELDS
 from slipway.host.wire.grpc.frames import frame

@@ -9,7 +9,7 @@ from slipway.bundle.datatypes import DTYPES, bf16_to_float
 from slipway.bundle.request import needs_binary, write_request
 from slipway.fleet.client import read_answer
 from slipway.fleet.protocol import read_response
-from slipway.host.message import Answer, OutputData
+from slipway.host.request.message import Answer, OutputData
 from slipway.host.wire.v2 import Form, read_message, render_answer
 from tests.support.contracts import make_contract, make_input, make_output
 from tests.tensors import random_tensor
@@ -39,7 +39,7 @@ def test_a_host_reads_every_datatype_as_it_was_in_the_golden_set(datatype, binar
     assert (sent.datatype, sent.shape) == (datatype, (3, 2))
     assert form.wants("y") == binary
     if binary:
-        from slipway.host.binary import decode
+        from slipway.host.request.binary import decode
 
         read = decode(sent.data, datatype, 6)
     else:

@@ -10,7 +10,7 @@ import pytest
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.policy import POLICY, check_policy
-from slipway.host.wire.routes import ADMIN_ROUTES, DATA_ROUTES
+from slipway.host.request.routes import ADMIN_ROUTES, DATA_ROUTES
 from tests.paper_host import VERSION, PaperHost, make_contract, request
 
 METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")

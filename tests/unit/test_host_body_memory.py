@@ -18,10 +18,10 @@ import httptools
 import numpy as np
 import pytest
 
-from slipway.host.body_memory import BodyAccount, BodyMemory
 from slipway.host.call import Call
 from slipway.host.engine.job import Job
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.body_memory import BodyAccount, BodyMemory
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response, Work
 from slipway.host.wire.grpc import connection as grpc_connection
 from slipway.host.wire.grpc.schema import SERVICE

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from slipway.host.core import Call, Core, Loaded, Outcome, Serving
+from slipway.host.engine.checks import Checked, make_admission
 from slipway.host.engine.engine import Batching, Engine, Shapes, Workers
 from slipway.host.guard.caller import OpenGuard
-from slipway.host.message import Answer, Array, InputData, Message
 from slipway.host.observe.metrics import Metrics
-from slipway.host.refusal import STATUS, RequestRefused
-from slipway.host.tensors import Checked, make_admission
+from slipway.host.request.message import Answer, Array, InputData, Message
+from slipway.host.request.refusal import STATUS, RequestRefused
+from slipway.host.request.routes import DATA_ROUTES, find_route
 from slipway.host.wire.admin import Admin, AdminParts
 from slipway.host.wire.exchange import Head, Response, render_response
 from slipway.host.wire.rest import Rest
-from slipway.host.wire.routes import DATA_ROUTES, find_route
 from slipway.store.split import takes_candidate
 from tests.support.contracts import make_contract, make_input, make_output
 from tests.support.pace import limit

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from slipway.bundle.datatypes import DTYPES, FLOATS, bf16_to_float
-from slipway.host.binary import decode, encode
-from slipway.host.message import Answer, InputData, Message, OutputData
-from slipway.host.refusal import RequestRefused
-from slipway.host.tensors import make_admission, prepare
+from slipway.host.engine.checks import make_admission
+from slipway.host.request.admission import prepare
+from slipway.host.request.binary import decode, encode
+from slipway.host.request.message import Answer, InputData, Message, OutputData
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc import convert
 from slipway.host.wire.grpc.schema import message_class
 from slipway.host.wire.v2 import Form, read_message, render_answer

@@ -10,8 +10,8 @@ import pytest
 from slipway.host.engine.batch import Pad, Shapes
 from slipway.host.engine.engine import TURN_S, Workers
 from slipway.host.engine.job import Job, Result
-from slipway.host.message import Array
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 from tests.engines import (
     Bench,
     PaperRunner,

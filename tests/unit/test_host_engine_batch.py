@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slipway.host.engine.batch import Pad, Shapes, WrongRows
 from slipway.host.engine.job import Job, Result
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 from tests.engines import job_of
 
 PADDED = Shapes(pads={"ids": Pad(1, 7.0, (4, 8)), "mask": Pad(1, 0.0, (4, 8))}, cuts={"tokens": 1})

@@ -15,8 +15,8 @@ from slipway.host.engine.batch import Shapes
 from slipway.host.engine.bisect import Admit, Attempts, is_out_of_memory
 from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.engine.runner import Copied
-from slipway.host.message import Array
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 from tests.engines import EATS_MEMORY, RAISES, WRONG_ROWS, PaperRunner, answers, job_of
 
 

@@ -12,7 +12,7 @@ from slipway.host.engine.cache import ENTRY_BYTES, Cache, CachedEngine, digest_i
 from slipway.host.engine.engine import Workers
 from slipway.host.engine.job import Job
 from slipway.host.observe.series import Series
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from tests.engines import RAISES, Bench, answers, on_loop, until, with_workers
 from tests.support.pace import limit, within
 

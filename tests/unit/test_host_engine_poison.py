@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from slipway.host.engine.engine import Batching, Engine, Workers
 from slipway.host.engine.job import NEVER, Job, Result
-from slipway.host.message import Array
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 from tests.engines import (
     EATS_MEMORY,
     RAISES,

@@ -13,7 +13,7 @@ import pytest
 
 from slipway.host.engine.engine import Engine, Workers
 from slipway.host.engine.job import Result
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from tests.engines import (
     RAISES,
     Bench,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slipway.host.guard.caller import Caller
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc.envelope import LARGEST, SMALLEST, open_envelope, seal
 from slipway.host.wire.grpc.schema import HEALTH, REFLECTION, message_class
 from tests.grpc_host import KeyGuard, make_request

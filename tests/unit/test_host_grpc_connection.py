@@ -9,8 +9,8 @@ import h2.connection
 import h2.events
 import pytest
 
-from slipway.host.body_memory import BodyMemory
 from slipway.host.guard.caller import Caller, OpenGuard
+from slipway.host.request.body_memory import BodyMemory
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.connection import Connection
 from slipway.host.wire.grpc.frames import frame

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.binary import encode
-from slipway.host.message import Answer, OutputData
-from slipway.host.refusal import STATUS, RequestRefused
+from slipway.host.request.binary import encode
+from slipway.host.request.message import Answer, OutputData
+from slipway.host.request.refusal import STATUS, RequestRefused
 from slipway.host.wire.grpc.convert import FIELDS, read_message, render_answer
 from slipway.host.wire.grpc.describe import make_config
 from slipway.host.wire.grpc.schema import message_class, parse

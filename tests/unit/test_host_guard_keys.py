@@ -21,7 +21,7 @@ from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret, read_ke
 from slipway.host.guard.policy import Scope
 from slipway.host.guard.rate import Limits, Used
 from slipway.host.guard.used import read_used, write_used
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
 

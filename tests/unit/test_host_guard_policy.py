@@ -18,8 +18,8 @@ from slipway.host.guard.policy import (
     enter_admin,
     permit,
 )
-from slipway.host.refusal import RequestRefused
-from slipway.host.wire.routes import ADMIN_ROUTES, DATA_ROUTES, Route, find_route
+from slipway.host.request.refusal import RequestRefused
+from slipway.host.request.routes import ADMIN_ROUTES, DATA_ROUTES, Route, find_route
 
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE", b"BREW")
 TRICKY = ("flights", "ready", "live", "health", "v2", "metrics", "x.ready", "x-live")

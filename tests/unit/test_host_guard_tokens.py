@@ -21,7 +21,7 @@ from slipway.host.guard.claims import LATEST, Expected, read_header
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.tokens import REMEMBERED, Tokens, read_jwks
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 NOW = 1_800_000_000.0
 EC = ec.generate_private_key(ec.SECP256R1())

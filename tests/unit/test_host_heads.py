@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slipway.host.guard.caller import Caller
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response
 from slipway.host.wire.heads import HEAD_MAX, HEADS_MAX, Heads
 from slipway.host.wire.http import Connection, Listener

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response, Work
 from slipway.host.wire.http import Connection, Listener
 

@@ -25,7 +25,7 @@ from slipway.host.many.totals import Totals
 from slipway.host.observe.access import group
 from slipway.host.observe.merge import merge, parse, past, render
 from slipway.host.options import HostOptions, Part, Records, Work, check_options, take_share
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from tests.project import free_ports
 
 A, B = "a" * 64, "b" * 64

@@ -12,7 +12,7 @@ import pytest
 
 from slipway.errors import SlipwayError
 from slipway.host.observe.audit import FIRST, Audit, verify
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 
 @pytest.fixture

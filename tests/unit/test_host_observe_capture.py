@@ -17,9 +17,9 @@ from onnx import TensorProto, helper
 
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.message import Array
 from slipway.host.observe.capture import Capture, CaptureOptions, sweep
 from slipway.host.observe.rows import read_capture
+from slipway.host.request.message import Array
 from tests.host_calls import VERSION, answer, make_call, make_contract, refuse
 from tests.support.waiting import wait_until
 

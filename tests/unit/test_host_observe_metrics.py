@@ -9,7 +9,7 @@ from slipway.host.engine.job import Batch, Job
 from slipway.host.observe.callers import OTHER, Callers
 from slipway.host.observe.metrics import VERSIONS_KEPT, Metrics
 from slipway.host.observe.series import SECONDS, Distribution
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from tests.host_calls import answer, make_batch, make_call, make_job, refuse
 from tests.support.pace import cpu_s
 

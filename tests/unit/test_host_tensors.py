@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from slipway.bundle.contract import Contract, Padding
-from slipway.host.binary import decode, encode
-from slipway.host.message import InputData, Message
-from slipway.host.refusal import RequestRefused
-from slipway.host.tensors import CATEGORY_CHARACTERS_MAX, align, make_admission, prepare
+from slipway.host.engine.checks import align, make_admission
+from slipway.host.request.admission import CATEGORY_CHARACTERS_MAX, prepare
+from slipway.host.request.binary import decode, encode
+from slipway.host.request.message import InputData, Message
+from slipway.host.request.refusal import RequestRefused
 from tests.paper_host import make_contract
 
 

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway.bundle.contract import Contract, Datatype, InputTensor
-from slipway.host.message import Answer, Array, OutputData
-from slipway.host.refusal import RequestRefused, quote
-from slipway.host.tensors import Checked, pick_outputs, prepare
+from slipway.host.engine.checks import Checked
+from slipway.host.request.admission import pick_outputs, prepare
+from slipway.host.request.message import Answer, Array, OutputData
+from slipway.host.request.refusal import RequestRefused, quote
 from slipway.host.wire.v2 import CONTAINERS_MAX, read_message, render_answer, render_refusal
 from tests.support.contracts import make_contract, make_input, make_output
 

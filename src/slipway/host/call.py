@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from slipway.bundle.contract import Contract
 from slipway.host.engine.job import Batch, Job
 from slipway.host.guard.caller import ANYBODY, Caller
-from slipway.host.message import Answer, Array, Message
-from slipway.host.refusal import RequestRefused
-from slipway.host.tensors import Prepared
+from slipway.host.request.admission import Prepared
+from slipway.host.request.message import Answer, Array, Message
+from slipway.host.request.refusal import RequestRefused
 
 if TYPE_CHECKING:
     from slipway.host.observe.metrics import Series

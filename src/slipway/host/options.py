@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway.errors import ConfigError
-from slipway.host.body_memory import BODY_MEMORY_BYTES
 from slipway.host.follow.memory import MODEL
 from slipway.host.guard.access import SOCKET_PATH_BYTES, Access, check_exposure
+from slipway.host.request.body_memory import BODY_MEMORY_BYTES
 from slipway.host.wire.exchange import Limits
 
 PORT_MAX = 65_535

@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol
 
 import uvloop
 
-from slipway.host.body_memory import BodyMemory
 from slipway.host.core import Core
 from slipway.host.engine.cache import Cache
 from slipway.host.engine.cores import count_cores
@@ -30,6 +29,8 @@ from slipway.host.observe.logs import start_logging
 from slipway.host.observe.metrics import Metrics
 from slipway.host.options import MIB, HostOptions, admin_socket, check_options, take_share
 from slipway.host.recording import Recording
+from slipway.host.request.body_memory import BodyMemory
+from slipway.host.request.routes import ADMIN_ROUTES, DATA_ROUTES
 from slipway.host.serving import Running
 from slipway.host.state import own_state
 from slipway.host.wire.admin import Admin, AdminParts
@@ -38,7 +39,6 @@ from slipway.host.wire.grpc.server import GrpcServer
 from slipway.host.wire.http import Connection, Listener
 from slipway.host.wire.listen import BACKLOG, listen
 from slipway.host.wire.rest import Rest
-from slipway.host.wire.routes import ADMIN_ROUTES, DATA_ROUTES
 
 __all__ = ["HostOptions", "serve"]
 

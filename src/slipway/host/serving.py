@@ -6,13 +6,13 @@ from typing import Final
 from slipway.host.call import Loaded
 from slipway.host.engine.batch import Shapes
 from slipway.host.engine.cache import Cache, CachedEngine
+from slipway.host.engine.checks import Checked, make_admission
 from slipway.host.engine.engine import Batching, Engine, Workers
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Settings, Tuner
 from slipway.host.follow.loading import Opened
 from slipway.host.observe.metrics import Metrics
-from slipway.host.tensors import Checked, make_admission
 
 QUEUE_S: Final = 0.5
 """What waits longer than this helps nobody, and after an overload it is what everyone waits for."""

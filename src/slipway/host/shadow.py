@@ -15,10 +15,10 @@ from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import as_numbers
 from slipway.host.call import Call
 from slipway.host.engine.job import Job, Result
-from slipway.host.message import Array
 from slipway.host.observe.metrics import Metrics
-from slipway.host.refusal import RequestRefused
-from slipway.host.tensors import prepare
+from slipway.host.request.admission import prepare
+from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from slipway.bundle.contract import Contract
 from slipway.host.engine.job import Job
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Final
 from slipway.host.engine.batch import Shapes, WrongRows
 from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.engine.runner import Copied
-from slipway.host.message import Array
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 
 __all__ = ["Admit", "Attempts", "Run", "WrongRows", "is_out_of_memory"]
 

@@ -30,7 +30,7 @@ import onnxruntime as ort
 from slipway.bundle.datatypes import DTYPES
 from slipway.bundle.session import Session
 from slipway.host.engine.runner import Copied
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 SLOTS_MAX: Final = 48
 """Shapes with buffers of their own, per lane; more run unbound. Powers of two up to 256 rows

@@ -17,7 +17,7 @@ import numpy as np
 from slipway.host.engine.finish import finish
 from slipway.host.engine.job import NEVER, Job, Result, too_late
 from slipway.host.engine.queue import Batching
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 ENTRY_BYTES: Final = 1024
 """What an entry takes besides its values: keys, dicts, array heads."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 COMPUTE_MAJOR: Final = 75
 COMPUTE_MINOR: Final = 76

@@ -21,7 +21,7 @@ from slipway.host.engine.runner import BatchObserver, Runner
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner
 from slipway.host.engine.workers import Work, Workers
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 __all__ = ["Admit", "BatchObserver", "Batching", "Engine", "Runner", "Shapes", "Workers"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from slipway.host.message import Array
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 
 NEVER: Final = float("inf")
 

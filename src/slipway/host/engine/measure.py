@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 Run = Callable[[dict[str, Array]], Mapping[str, Array]]
 

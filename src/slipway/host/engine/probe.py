@@ -28,7 +28,7 @@ from slipway.bundle.golden import REPLAY_ROWS
 from slipway.bundle.verify import Verified
 from slipway.errors import BundleRefused
 from slipway.host.engine.sessions import CPU
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 COMMAND: Final = (sys.executable, "-I", "-m", "slipway.host.engine.probe_child")
 SAID_MAX: Final = 64_000

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from slipway.host.engine.job import Batch, Job
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 
 class Copied(dict[str, Array]):

@@ -29,7 +29,7 @@ from slipway.host.engine import devices, measure
 from slipway.host.engine.bound import GATE, BoundRunner, Device, Gate
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.runner import Runner
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slipway.bundle.format import Document, canonical_json, parse_document, write_durably
 from slipway.errors import SlipwayError
-from slipway.host.wire.routes import NAME
+from slipway.host.request.routes import NAME
 
 MODEL = re.compile(NAME.decode())
 """Names that may become paths and parts of URLs."""

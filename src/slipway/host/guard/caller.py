@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 NEVER: Final = float("inf")
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from slipway.bundle.format import parse_json
 from slipway.host.guard.policy import SCOPES
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 TOKEN_BYTES: Final = 8192
 """Real tokens have some hundred bytes."""

@@ -20,7 +20,7 @@ from slipway.host.guard.claims import TOKEN_BYTES, Expected
 from slipway.host.guard.keys import ApiKey, read_keys
 from slipway.host.guard.rate import Allowance, Used
 from slipway.host.guard.tokens import Tokens
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 

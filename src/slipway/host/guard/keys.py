@@ -31,7 +31,7 @@ from slipway.errors import KEY_PREFIX, SlipwayError
 from slipway.guarded_files import SECRET, read_guarded
 from slipway.host.guard.policy import Scope
 from slipway.host.guard.rate import Limits
-from slipway.host.wire.routes import NAME
+from slipway.host.request.routes import NAME
 
 
 class ApiKey(Document):

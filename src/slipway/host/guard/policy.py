@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Literal, get_args
 
 from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
-from slipway.host.wire.routes import Route
+from slipway.host.request.routes import Route
 
 Scope = Literal["infer", "metadata", "metrics", "admin"]
 SCOPES: Final = frozenset[str](get_args(Scope))

@@ -18,7 +18,7 @@ from slipway.host.call import Call, Outcome
 from slipway.host.core import name_request
 from slipway.host.engine.job import Job
 from slipway.host.observe.sink import Sink
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.errors import SlipwayError
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 

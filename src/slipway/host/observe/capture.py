@@ -20,9 +20,9 @@ from typing import Final
 from slipway.host.call import Call, Outcome
 from slipway.host.core import name_request
 from slipway.host.engine.job import Job
-from slipway.host.message import Answer, Array
 from slipway.host.observe.rows import Captured, write_rows
 from slipway.host.observe.sink import Sink
+from slipway.host.request.message import Answer, Array
 
 log = logging.getLogger(__name__)
 

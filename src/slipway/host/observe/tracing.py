@@ -17,7 +17,7 @@ from slipway.host.call import Call, Outcome
 from slipway.host.core import name_request
 from slipway.host.engine.job import Batch, Job
 from slipway.host.observe.sink import Sink
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 PER_SECOND: Final = 100
 """A traced request costs about 0.15 ms of a thread, for which the event loop waits in part."""

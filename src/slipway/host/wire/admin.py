@@ -17,7 +17,8 @@ import orjson
 from slipway.host.background import in_background
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.policy import enter_admin, permit
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
+from slipway.host.request.routes import ADMIN_ROUTES, find_route
 from slipway.host.wire.exchange import (
     Body,
     Head,
@@ -29,7 +30,6 @@ from slipway.host.wire.exchange import (
 )
 from slipway.host.wire.later import answer
 from slipway.host.wire.rest import refuse_method, show_metrics
-from slipway.host.wire.routes import ADMIN_ROUTES, find_route
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.v2 import render_refusal
 
 READ_HEADERS: Final = frozenset(

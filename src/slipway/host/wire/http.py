@@ -18,8 +18,8 @@ from typing import Final, cast
 
 import httptools
 
-from slipway.host.body_memory import BodyAccount, BodyMemory
-from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.request.body_memory import BodyAccount, BodyMemory
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.exchange import (
     FAILED,
     READ_HEADERS,

@@ -11,9 +11,9 @@ from slipway.host.call import Call, Loaded, Outcome, Serving, Trace
 from slipway.host.core import Core, make_outcome, name_request
 from slipway.host.engine.job import Job
 from slipway.host.guard.caller import Caller
-from slipway.host.message import Answer, Array, InputData, Message
-from slipway.host.refusal import RequestRefused, bad_request
-from slipway.host.tensors import pick_outputs, prepare
+from slipway.host.request.admission import pick_outputs, prepare
+from slipway.host.request.message import Answer, Array, InputData, Message
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.exchange import (
     FAILED,
     Body,

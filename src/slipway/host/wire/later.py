@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.exchange import Respond, Response, Work, new_request_id, refuse
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import orjson
 
 from slipway import __version__
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.refusal import STATUS
-from slipway.host.wire.routes import DATA_ROUTES, NAME, Route
+from slipway.host.request.refusal import STATUS
+from slipway.host.request.routes import DATA_ROUTES, NAME, Route
 
 SUMMARIES: Final = {
     "server": "What this server is",

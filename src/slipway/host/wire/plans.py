@@ -18,8 +18,8 @@ import simdjson
 
 from slipway.bundle.datatypes import DTYPES
 from slipway.host.call import Loaded
-from slipway.host.message import Array, InputData, Message
-from slipway.host.tensors import Prepared
+from slipway.host.request.admission import Prepared
+from slipway.host.request.message import Array, InputData, Message
 from slipway.host.wire.exchange import Body
 from slipway.host.wire.v2 import Form
 

@@ -12,7 +12,8 @@ from slipway.host.core import Core
 from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
 from slipway.host.guard.policy import enter, permit
 from slipway.host.observe.metrics import CONTENT_TYPE, Metrics
-from slipway.host.refusal import STATUS, RequestRefused
+from slipway.host.request.refusal import STATUS, RequestRefused
+from slipway.host.request.routes import DATA_ROUTES, Route, find_route
 from slipway.host.wire.exchange import (
     Body,
     Head,
@@ -27,7 +28,6 @@ from slipway.host.wire.grpc.describe import PLATFORM, make_config
 from slipway.host.wire.infer import VERSION_HEADER, Asked, Begin, Infer
 from slipway.host.wire.later import answer
 from slipway.host.wire.openapi import OPENAPI
-from slipway.host.wire.routes import DATA_ROUTES, Route, find_route
 
 EXTENSIONS: Final = ["binary_tensor_data", "model_configuration"]
 """`statistics` are served and not named here: perf_analyzer reads them wherever they are named,

@@ -15,9 +15,9 @@ import orjson
 
 from slipway.bundle.datatypes import as_numbers
 from slipway.bundle.format import parse_json
-from slipway.host.binary import encode
-from slipway.host.message import Answer, Array, InputData, Message, OutputData
-from slipway.host.refusal import RequestRefused, bad_request, quote
+from slipway.host.request.binary import encode
+from slipway.host.request.message import Answer, Array, InputData, Message, OutputData
+from slipway.host.request.refusal import RequestRefused, bad_request, quote
 
 DEPTH_MAX: Final = 64
 """Deepest JSON. orjson stops by itself at 1,024, so measuring the depth below is safe."""

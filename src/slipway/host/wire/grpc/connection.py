@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from slipway.host.body_memory import BodyAccount, BodyMemory
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.body_memory import BodyAccount, BodyMemory
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.frames import frame, go_away, reset, window_update
 from slipway.host.wire.grpc.head import Heads

@@ -10,9 +10,9 @@ from typing import Any, Final, cast
 import numpy as np
 
 from slipway.bundle.datatypes import DTYPES, Datatype
-from slipway.host.binary import encode
-from slipway.host.message import Answer, Array, InputData, Message, OutputData
-from slipway.host.refusal import bad_request, quote
+from slipway.host.request.binary import encode
+from slipway.host.request.message import Answer, Array, InputData, Message, OutputData
+from slipway.host.request.refusal import bad_request, quote
 from slipway.host.wire.grpc.schema import message_class
 from slipway.host.wire.v2 import TENSORS_MAX, TEXT_MAX
 

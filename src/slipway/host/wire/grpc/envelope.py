@@ -3,7 +3,7 @@
 import zlib
 from typing import Final
 
-from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.exchange import Limits, unpack
 
 PREFIX: Final = 5

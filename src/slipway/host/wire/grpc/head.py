@@ -13,7 +13,7 @@ import hpack
 from hpack.table import HeaderTable
 
 from slipway.host.guard.caller import Caller, Guard
-from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.grpc.envelope import ACCEPTED, WINDOW_BITS
 
 READ: Final = frozenset(

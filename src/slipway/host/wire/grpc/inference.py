@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from slipway.host.call import Call, Outcome, Trace
 from slipway.host.core import Core
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.exchange import FAILED
 from slipway.host.wire.grpc.convert import read_message, render_answer
 from slipway.host.wire.grpc.schema import message_class, parse

@@ -5,9 +5,9 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from slipway.host.body_memory import BodyMemory
 from slipway.host.core import Core
 from slipway.host.guard.caller import Guard
+from slipway.host.request.body_memory import BodyMemory
 from slipway.host.wire.grpc.connection import Connection
 from slipway.host.wire.grpc.health import Health
 from slipway.host.wire.grpc.inference import Begin

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from slipway.host.core import Core
 from slipway.host.guard.caller import Guard
-from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.exchange import FAILED
 from slipway.host.wire.grpc.describe import Description
 from slipway.host.wire.grpc.health import Health

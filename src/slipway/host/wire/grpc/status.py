@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Final
 
-from slipway.host.refusal import STATUS, RequestRefused
+from slipway.host.request.refusal import STATUS, RequestRefused
 
 Metadata = tuple[tuple[str, str], ...]
 

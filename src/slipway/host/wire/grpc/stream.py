@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from slipway.host.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.envelope import PREFIX, open_envelope, read_size, seal, too_large
 from slipway.host.wire.grpc.frames import frame, trailer_block

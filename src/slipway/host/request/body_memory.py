@@ -6,7 +6,7 @@ not by the length that somebody announced: an announcement costs nothing.
 
 from typing import Final
 
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 BODY_MEMORY_BYTES: Final = 512 * 1024 * 1024
 """Room for 32 of the largest bodies at once, and for many thousands of the usual ones."""

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from slipway.bundle.datatypes import DTYPES, Datatype
-from slipway.host.message import Array
+from slipway.host.request.message import Array
 
 _LENGTH: Final = struct.Struct("<I")
 

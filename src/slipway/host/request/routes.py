@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from slipway.host.refusal import RequestRefused
+from slipway.host.request.refusal import RequestRefused
 
 NAME: Final = rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 

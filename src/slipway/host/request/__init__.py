@@ -1,0 +1,1 @@
+"""What a request is, whatever brings it: message, refusal, routes, admission."""
