@@ -12,8 +12,8 @@ import numpy as np
 import uvloop
 
 from slipway.bundle.contract import Contract
-from slipway.host.call import Loaded, Serving
-from slipway.host.core import Core
+from slipway.host.answer.call import Loaded, Serving
+from slipway.host.answer.core import Core
 from slipway.host.engine.job import Batch, Job, too_late
 from slipway.host.guard.caller import Caller, Guard, OpenGuard
 from slipway.host.observe.metrics import Metrics

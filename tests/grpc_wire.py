@@ -9,8 +9,8 @@ import h2.config
 import h2.connection
 import h2.events
 
-from slipway.host.call import Loaded, Serving
-from slipway.host.core import Core
+from slipway.host.answer.call import Loaded, Serving
+from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.observe.metrics import Metrics
 from slipway.host.request.body_memory import BodyMemory

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from slipway.bundle.contract import Contract
-from slipway.host.call import Call, Loaded, Outcome, Trace
+from slipway.host.answer.call import Call, Loaded, Outcome, Trace
 from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.guard.caller import Caller
 from slipway.host.observe.series import Series

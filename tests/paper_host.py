@@ -12,8 +12,8 @@ from typing import Any
 import uvloop
 
 from slipway.bundle.contract import Contract
-from slipway.host.call import Loaded, Serving
-from slipway.host.core import Core
+from slipway.host.answer.call import Loaded, Serving
+from slipway.host.answer.core import Core
 from slipway.host.engine.checks import Checked, make_admission
 from slipway.host.engine.engine import Batching, Engine, Shapes
 from slipway.host.guard.caller import Guard, OpenGuard

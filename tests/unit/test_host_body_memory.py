@@ -18,7 +18,7 @@ import httptools
 import numpy as np
 import pytest
 
-from slipway.host.call import Call
+from slipway.host.answer.call import Call
 from slipway.host.engine.job import Job
 from slipway.host.request.body_memory import BodyAccount, BodyMemory
 from slipway.host.request.refusal import RequestRefused

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slipway.host.core import Call, Core, Loaded, Outcome, Serving
+from slipway.host.answer.core import Call, Core, Loaded, Outcome, Serving
 from slipway.host.engine.checks import Checked, make_admission
 from slipway.host.engine.engine import Batching, Engine, Shapes, Workers
 from slipway.host.guard.caller import OpenGuard

@@ -11,8 +11,8 @@ import pytest
 from slipway.bundle.session import open_session
 from slipway.bundle.verify import check_here, verify_bundle
 from slipway.errors import BundleRefused
-from slipway.host.call import Loaded
-from slipway.host.core import Core
+from slipway.host.answer.call import Loaded
+from slipway.host.answer.core import Core
 from slipway.host.follow.pinned import Pinned, PinnedParts
 from slipway.host.observe.metrics import Metrics
 from tests.bundles import CPU, Keys, make_bundle, make_keys

@@ -4,7 +4,7 @@ import logging
 from functools import partial
 
 from slipway.bundle.signing import TrustedKeys
-from slipway.host.core import Core
+from slipway.host.answer.core import Core
 from slipway.host.engine.cores import count_cores
 from slipway.host.follow.loading import Loader
 from slipway.host.follow.memory import Memory

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from slipway.errors import SlipwayError
-from slipway.host.core import Core, Observer
+from slipway.host.answer.core import Core, Observer
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.gate import Gate
 from slipway.host.guard.rate import Used

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import uvloop
 
-from slipway.host.core import Core
+from slipway.host.answer.core import Core
 from slipway.host.engine.cache import Cache
 from slipway.host.engine.cores import count_cores
 from slipway.host.engine.engine import Workers

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from slipway.host.call import Loaded
+from slipway.host.answer.call import Loaded
 from slipway.host.engine.batch import Shapes
 from slipway.host.engine.cache import Cache, CachedEngine
 from slipway.host.engine.checks import Checked, make_admission

@@ -17,8 +17,8 @@ from typing import Any
 from slipway.bundle.format import short
 from slipway.bundle.signing import TrustedKeys
 from slipway.errors import ChannelRefused, SlipwayError
+from slipway.host.answer.core import Core
 from slipway.host.background import in_background
-from slipway.host.core import Core
 from slipway.host.follow.followed import Followed
 from slipway.host.follow.loading import Loader, Opened
 from slipway.host.follow.memory import Memory, Remembered

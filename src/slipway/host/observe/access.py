@@ -14,8 +14,8 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
 
 from slipway.errors import SlipwayError
-from slipway.host.call import Call, Outcome
-from slipway.host.core import name_request
+from slipway.host.answer.call import Call, Outcome
+from slipway.host.answer.core import name_request
 from slipway.host.engine.job import Job
 from slipway.host.observe.sink import Sink
 from slipway.host.request.refusal import RequestRefused

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from slipway.host.call import Call, Outcome
+from slipway.host.answer.call import Call, Outcome
 from slipway.host.engine.job import Job
 
 CALLERS_MAX: Final = 1000

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from slipway.host.call import Call, Outcome
-from slipway.host.core import name_request
+from slipway.host.answer.call import Call, Outcome
+from slipway.host.answer.core import name_request
 from slipway.host.engine.job import Job
 from slipway.host.observe.rows import Captured, write_rows
 from slipway.host.observe.sink import Sink

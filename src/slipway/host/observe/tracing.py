@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from slipway.errors import SlipwayError
-from slipway.host.call import Call, Outcome
-from slipway.host.core import name_request
+from slipway.host.answer.call import Call, Outcome
+from slipway.host.answer.core import name_request
 from slipway.host.engine.job import Batch, Job
 from slipway.host.observe.sink import Sink
 from slipway.host.request.refusal import RequestRefused

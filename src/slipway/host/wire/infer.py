@@ -7,8 +7,8 @@ from random import random
 from typing import Final
 
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.call import Call, Loaded, Outcome, Serving, Trace
-from slipway.host.core import Core, make_outcome, name_request
+from slipway.host.answer.call import Call, Loaded, Outcome, Serving, Trace
+from slipway.host.answer.core import Core, make_outcome, name_request
 from slipway.host.engine.job import Job
 from slipway.host.guard.caller import Caller
 from slipway.host.request.admission import pick_outputs, prepare

@@ -17,7 +17,7 @@ import orjson
 import simdjson
 
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.call import Loaded
+from slipway.host.answer.call import Loaded
 from slipway.host.request.admission import Prepared
 from slipway.host.request.message import Array, InputData, Message
 from slipway.host.wire.exchange import Body

@@ -7,8 +7,8 @@ import orjson
 
 from slipway import __version__
 from slipway.bundle.contract import InputTensor, OutputTensor
-from slipway.host.call import Loaded
-from slipway.host.core import Core
+from slipway.host.answer.call import Loaded
+from slipway.host.answer.core import Core
 from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
 from slipway.host.guard.policy import enter, permit
 from slipway.host.observe.metrics import CONTENT_TYPE, Metrics

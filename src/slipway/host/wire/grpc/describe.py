@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from slipway import __version__
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor
-from slipway.host.core import Core, Loaded
+from slipway.host.answer.core import Core, Loaded
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc.schema import message_class, parse
 from slipway.host.wire.grpc.stream import Stream

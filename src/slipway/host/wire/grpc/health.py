@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-from slipway.host.core import Core
+from slipway.host.answer.core import Core
 from slipway.host.request.refusal import RequestRefused, quote
 from slipway.host.wire.grpc.schema import HEALTH, SERVICE, message_class, parse
 from slipway.host.wire.grpc.stream import Stream

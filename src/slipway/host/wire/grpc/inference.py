@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from slipway.host.call import Call, Outcome, Trace
-from slipway.host.core import Core
+from slipway.host.answer.call import Call, Outcome, Trace
+from slipway.host.answer.core import Core
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.exchange import FAILED
 from slipway.host.wire.grpc.convert import read_message, render_answer

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from slipway.host.core import Core
+from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard
 from slipway.host.request.body_memory import BodyMemory
 from slipway.host.wire.grpc.connection import Connection

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from slipway.host.core import Core
+from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard
 from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.exchange import FAILED

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from slipway.host.call import Call, Loaded, Outcome, Reply, Serving
+from slipway.host.answer.call import Call, Loaded, Outcome, Reply, Serving
+from slipway.host.answer.shadow import Shadow
 from slipway.host.engine.job import Job, Result
 from slipway.host.observe.metrics import Metrics
 from slipway.host.request.admission import pick_outputs, prepare
 from slipway.host.request.message import Answer, Array, OutputData
 from slipway.host.request.refusal import RequestRefused, quote
-from slipway.host.shadow import Shadow
 from slipway.store.split import takes_candidate
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import as_numbers
-from slipway.host.call import Call
+from slipway.host.answer.call import Call
 from slipway.host.engine.job import Job, Result
 from slipway.host.observe.metrics import Metrics
 from slipway.host.request.admission import prepare
