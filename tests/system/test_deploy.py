@@ -169,7 +169,9 @@ def run_clean(code: str, home: Path) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("module", ["slipway.host.server", "slipway.host.engine.probe_child"])
+@pytest.mark.parametrize(
+    "module", ["slipway.host.process.server", "slipway.host.engine.probe_child"]
+)
 def test_onnx_runtime_reports_to_nobody(tmp_path, module):
     run_clean(
         "import os; from slipway.host.guard.environment import scrub; scrub(os.environ);"
@@ -185,7 +187,7 @@ def test_a_stop_while_a_model_is_being_opened_ends_the_process_and_not_the_inter
         f"""
 import atexit, threading, time
 from pathlib import Path
-from slipway.host import server
+from slipway.host.process import server
 
 class Opening:
     def __init__(self, options): pass

@@ -19,8 +19,8 @@ import grpc
 import pytest
 
 from slipway.host.guard.keys import ApiKey, add_key, digest
-from slipway.host.many.ask import ask
-from slipway.host.options import admin_socket
+from slipway.host.process.many.ask import ask
+from slipway.host.process.options import admin_socket
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.bundles import make_keys
 from tests.hosts import environment

@@ -74,7 +74,8 @@ def test_help_needs_nothing_but_click_and_pydantic():
     code = (
         "import sys, slipway.cli;"
         "print(sorted({'httpx', 'onnxruntime', 'prefect', 'torch', 'numpy', 'pyarrow', 'rich',"
-        " 'slipway.fleet', 'slipway.host.server', 'slipway.store', 'uvloop'} & set(sys.modules)))"
+        " 'slipway.fleet', 'slipway.host.process.server', 'slipway.store', 'uvloop'}"
+        " & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -17,14 +17,14 @@ from slipway.errors import ConfigError, SlipwayError
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.rate import Limits
-from slipway.host.many.ask import ask
-from slipway.host.many.child import FIRST_S, LONGEST_S, STEADY_S, make_command, next_wait_s
-from slipway.host.many.ports import hold_port
-from slipway.host.many.status import merge_status
-from slipway.host.many.totals import Totals
 from slipway.host.observe.access import group
 from slipway.host.observe.merge import merge, parse, past, render
-from slipway.host.options import HostOptions, Part, Records, Work, check_options, take_share
+from slipway.host.process.many.ask import ask
+from slipway.host.process.many.child import FIRST_S, LONGEST_S, STEADY_S, make_command, next_wait_s
+from slipway.host.process.many.ports import hold_port
+from slipway.host.process.many.status import merge_status
+from slipway.host.process.many.totals import Totals
+from slipway.host.process.options import HostOptions, Part, Records, Work, check_options, take_share
 from slipway.host.request.refusal import RequestRefused
 from tests.project import free_ports
 

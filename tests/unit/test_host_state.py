@@ -14,7 +14,7 @@ from slipway.host.follow.followed import KEPT, RETRY_FIRST_S, RETRY_MAX_S, Follo
 from slipway.host.follow.memory import Memory, Remembered
 from slipway.host.guard.access import Access
 from slipway.host.observe.logs import BackgroundHandler, JsonFormatter
-from slipway.host.options import HostOptions, Records, Work, check_options
+from slipway.host.process.options import HostOptions, Records, Work, check_options
 
 REMEMBERED = Remembered(serial=3, digest="d", envelope="{}", stable="a" * 64, since="2026")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.host.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
+from slipway.host.process.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
 from tests.support.pace import limit, within
 
 

@@ -18,7 +18,7 @@ from slipway.cli.inspect import trace, verify
 from slipway.cli.keys import keys
 from slipway.cli.serve import fleet, rollback, status
 from slipway.errors import SlipwayError
-from slipway.host.command import host
+from slipway.host.process.command import host
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""

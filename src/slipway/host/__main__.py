@@ -6,8 +6,8 @@ import sys
 import click
 
 from slipway.errors import SlipwayError
-from slipway.host.command import host
 from slipway.host.guard.environment import scrub
+from slipway.host.process.command import host
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from slipway.bundle.manifest import read_manifest
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.answer.call import Loaded, Serving
 from slipway.host.answer.core import Core
-from slipway.host.background import in_background
+from slipway.host.follow.background import in_background
 from slipway.host.follow.loading import Opened
 from slipway.host.follow.memory import MODEL
 from slipway.host.observe.metrics import Metrics

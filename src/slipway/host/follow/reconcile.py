@@ -18,7 +18,7 @@ from slipway.bundle.format import short
 from slipway.bundle.signing import TrustedKeys
 from slipway.errors import ChannelRefused, SlipwayError
 from slipway.host.answer.core import Core
-from slipway.host.background import in_background
+from slipway.host.follow.background import in_background
 from slipway.host.follow.followed import Followed
 from slipway.host.follow.loading import Loader, Opened
 from slipway.host.follow.memory import Memory, Remembered
@@ -32,9 +32,9 @@ from slipway.host.follow.plan import (
     distrust,
     plan,
 )
+from slipway.host.follow.starting import Running, make_loaded
 from slipway.host.follow.watch import Sight, look
 from slipway.host.observe.metrics import Metrics
-from slipway.host.serving import Running, make_loaded
 from slipway.store.channel import SignedChannel, open_channel
 from slipway.store.objects import Store
 

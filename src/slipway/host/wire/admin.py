@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from slipway.host.background import in_background
+from slipway.host.follow.background import in_background
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.policy import enter_admin, permit
 from slipway.host.request.refusal import RequestRefused

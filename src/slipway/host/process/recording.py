@@ -16,7 +16,7 @@ from slipway.host.observe.callers import Callers
 from slipway.host.observe.gpu import Gpus
 from slipway.host.observe.metrics import Metrics
 from slipway.host.observe.tracing import Tracer, start_tracer
-from slipway.host.options import HostOptions
+from slipway.host.process.options import HostOptions
 from slipway.host.wire.infer import Begin
 
 log = logging.getLogger(__name__)

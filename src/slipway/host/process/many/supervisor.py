@@ -19,16 +19,16 @@ import uvloop
 from slipway.host.guard.access import open_admin_socket, open_guard
 from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.guard.gate import Gate
-from slipway.host.many.ask import ask
-from slipway.host.many.child import Child, next_wait_s
-from slipway.host.many.ports import hold_port
-from slipway.host.many.status import merge_status
-from slipway.host.many.totals import Totals
-from slipway.host.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
 from slipway.host.observe.audit import Audit
 from slipway.host.observe.logs import start_logging
-from slipway.host.options import HostOptions, admin_socket, check_options
-from slipway.host.state import own_state
+from slipway.host.process.many.ask import ask
+from slipway.host.process.many.child import Child, next_wait_s
+from slipway.host.process.many.ports import hold_port
+from slipway.host.process.many.status import merge_status
+from slipway.host.process.many.totals import Totals
+from slipway.host.process.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
+from slipway.host.process.options import HostOptions, admin_socket, check_options
+from slipway.host.process.state import own_state
 from slipway.host.wire.admin import Admin, AdminParts
 from slipway.host.wire.exchange import Limits
 from slipway.host.wire.http import Connection, Listener

@@ -127,7 +127,7 @@ def host(
     in STATE/0, STATE/1 and so on, and captures in DIR/0, DIR/1.
     """
     from slipway.host.guard.access import Access
-    from slipway.host.options import HostOptions, Part, Records, Work
+    from slipway.host.process.options import HostOptions, Part, Records, Work
 
     if admin_port is None and given["admin_socket"] is None:
         raise click.UsageError("give --admin-port or --admin-socket")
@@ -142,10 +142,10 @@ def host(
         **given,
     )
     if options.processes == 1:
-        from slipway.host.server import serve
+        from slipway.host.process.server import serve
 
         serve(options)
     else:
-        from slipway.host.many.supervisor import supervise
+        from slipway.host.process.many.supervisor import supervise
 
         supervise(options, click.get_current_context().meta[WORDS])

@@ -19,20 +19,20 @@ from slipway.host.engine.cache import Cache
 from slipway.host.engine.cores import count_cores
 from slipway.host.engine.engine import Workers
 from slipway.host.engine.spin import Spin
-from slipway.host.following import make_follower
+from slipway.host.follow.starting import Running
 from slipway.host.guard.access import open_admin_socket, open_guard, open_tls
 from slipway.host.guard.policy import check_policy
-from slipway.host.many.ask import ask
-from slipway.host.many.parent import live_with
-from slipway.host.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
 from slipway.host.observe.logs import start_logging
 from slipway.host.observe.metrics import Metrics
-from slipway.host.options import MIB, HostOptions, admin_socket, check_options, take_share
-from slipway.host.recording import Recording
+from slipway.host.process.following import make_follower
+from slipway.host.process.many.ask import ask
+from slipway.host.process.many.parent import live_with
+from slipway.host.process.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
+from slipway.host.process.options import MIB, HostOptions, admin_socket, check_options, take_share
+from slipway.host.process.recording import Recording
+from slipway.host.process.state import own_state
 from slipway.host.request.body_memory import BodyMemory
 from slipway.host.request.routes import ADMIN_ROUTES, DATA_ROUTES
-from slipway.host.serving import Running
-from slipway.host.state import own_state
 from slipway.host.wire.admin import Admin, AdminParts
 from slipway.host.wire.exchange import Handler, Limits
 from slipway.host.wire.grpc.server import GrpcServer

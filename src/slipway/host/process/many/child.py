@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from slipway.host.many.ask import ask
-from slipway.host.options import HostOptions, admin_socket
+from slipway.host.process.many.ask import ask
+from slipway.host.process.options import HostOptions, admin_socket
 
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 5.0

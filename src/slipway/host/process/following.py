@@ -10,8 +10,8 @@ from slipway.host.follow.loading import Loader
 from slipway.host.follow.memory import Memory
 from slipway.host.follow.pinned import Pinned, PinnedParts
 from slipway.host.follow.reconcile import Parts, Reconciler
-from slipway.host.options import MIB, HostOptions
-from slipway.host.serving import Running, make_loaded
+from slipway.host.follow.starting import Running, make_loaded
+from slipway.host.process.options import MIB, HostOptions
 from slipway.store.objects import Store
 
 log = logging.getLogger(__name__)
