@@ -20,10 +20,10 @@ from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.observe.metrics import Metrics
 from slipway.host.request.body_memory import BodyMemory
 from slipway.host.request.message import Array
-from slipway.host.wire.exchange import Limits
 from slipway.host.wire.grpc.server import GrpcServer
-from slipway.host.wire.http import Connection, Listener
-from slipway.host.wire.rest import Rest
+from slipway.host.wire.http.connection import Connection, Listener
+from slipway.host.wire.http.exchange import Limits
+from slipway.host.wire.http.rest import Rest
 from tests.support.contracts import echo_contract
 from tests.support.pace import limit
 

@@ -10,7 +10,7 @@ from slipway.bundle.request import needs_binary, write_request
 from slipway.fleet.client import read_answer
 from slipway.fleet.protocol import read_response
 from slipway.host.request.message import Answer, OutputData
-from slipway.host.wire.v2 import Form, read_message, render_answer
+from slipway.host.wire.http.v2 import Form, read_message, render_answer
 from tests.support.contracts import make_contract, make_input, make_output
 from tests.tensors import random_tensor
 

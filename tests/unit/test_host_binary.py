@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from slipway.host.engine.job import Job
-from slipway.host.wire.exchange import Limits
+from slipway.host.wire.http.exchange import Limits
 from tests.paper_host import PaperHost, make_contract, request
 
 LIMIT = 1 << 20

@@ -22,11 +22,11 @@ from slipway.host.answer.call import Call
 from slipway.host.engine.job import Job
 from slipway.host.request.body_memory import BodyAccount, BodyMemory
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response, Work
 from slipway.host.wire.grpc import connection as grpc_connection
 from slipway.host.wire.grpc.schema import SERVICE
 from slipway.host.wire.grpc.stream import Stream
-from slipway.host.wire.http import Connection, Listener, Slot
+from slipway.host.wire.http.connection import Connection, Listener, Slot
+from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response, Work
 from tests.grpc_host import KeyGuard, make_request
 from tests.paper_host import PaperTransport, SocketHost, make_contract
 

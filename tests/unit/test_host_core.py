@@ -17,9 +17,9 @@ from slipway.host.observe.metrics import Metrics
 from slipway.host.request.message import Answer, Array, InputData, Message
 from slipway.host.request.refusal import STATUS, RequestRefused
 from slipway.host.request.routes import DATA_ROUTES, find_route
-from slipway.host.wire.admin import Admin, AdminParts
-from slipway.host.wire.exchange import Head, Response, render_response
-from slipway.host.wire.rest import Rest
+from slipway.host.wire.http.admin import Admin, AdminParts
+from slipway.host.wire.http.exchange import Head, Response, render_response
+from slipway.host.wire.http.rest import Rest
 from slipway.store.split import takes_candidate
 from tests.support.contracts import make_contract, make_input, make_output
 from tests.support.pace import limit

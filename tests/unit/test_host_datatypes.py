@@ -15,7 +15,7 @@ from slipway.host.request.message import Answer, InputData, Message, OutputData
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc import convert
 from slipway.host.wire.grpc.schema import message_class
-from slipway.host.wire.v2 import Form, read_message, render_answer
+from slipway.host.wire.http.v2 import Form, read_message, render_answer
 from tests.paper_host import make_contract
 
 TENSORS = 10_000

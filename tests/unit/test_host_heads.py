@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from slipway.host.guard.caller import Caller
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response
-from slipway.host.wire.heads import HEAD_MAX, HEADS_MAX, Heads
-from slipway.host.wire.http import Connection, Listener
+from slipway.host.wire.http.connection import Connection, Listener
+from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response
+from slipway.host.wire.http.head_cache import HEAD_MAX, HEADS_MAX, Heads
 from tests.paper_host import PaperHost, PaperTransport, make_contract, request
 
 BODY = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'

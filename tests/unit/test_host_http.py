@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.exchange import Body, Head, Limits, Respond, Response, Work
-from slipway.host.wire.http import Connection, Listener
+from slipway.host.wire.http.connection import Connection, Listener
+from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response, Work
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
 LIMITS = Limits(body_bytes=1000, chunks=50, pipelined=4)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slipway.host.wire.infer import Infer
-from slipway.host.wire.plans import PLANS_MAX, SKELETON_MAX
+from slipway.host.wire.http.infer import Infer
+from slipway.host.wire.http.templates import PLANS_MAX, SKELETON_MAX
 from tests.paper_host import PaperHost, make_contract, read_response, request
 
 KINDS = ("FP32", "FP64", "INT64", "UINT64", "INT32", "FP16", "BF16", "BOOL", "BYTES")

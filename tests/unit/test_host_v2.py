@@ -11,7 +11,7 @@ from slipway.host.engine.checks import Checked
 from slipway.host.request.admission import pick_outputs, prepare
 from slipway.host.request.message import Answer, Array, OutputData
 from slipway.host.request.refusal import RequestRefused, quote
-from slipway.host.wire.v2 import CONTAINERS_MAX, read_message, render_answer, render_refusal
+from slipway.host.wire.http.v2 import CONTAINERS_MAX, read_message, render_answer, render_refusal
 from tests.support.contracts import make_contract, make_input, make_output
 
 

@@ -7,7 +7,7 @@ from slipway.errors import ConfigError
 from slipway.host.follow.memory import MODEL
 from slipway.host.guard.access import SOCKET_PATH_BYTES, Access, check_exposure
 from slipway.host.request.body_memory import BODY_MEMORY_BYTES
-from slipway.host.wire.exchange import Limits
+from slipway.host.wire.http.exchange import Limits
 
 PORT_MAX = 65_535
 MIB = 1024 * 1024

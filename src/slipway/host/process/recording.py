@@ -17,7 +17,7 @@ from slipway.host.observe.gpu import Gpus
 from slipway.host.observe.metrics import Metrics
 from slipway.host.observe.tracing import Tracer, start_tracer
 from slipway.host.process.options import HostOptions
-from slipway.host.wire.infer import Begin
+from slipway.host.wire.http.infer import Begin
 
 log = logging.getLogger(__name__)
 

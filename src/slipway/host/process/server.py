@@ -33,12 +33,12 @@ from slipway.host.process.recording import Recording
 from slipway.host.process.state import own_state
 from slipway.host.request.body_memory import BodyMemory
 from slipway.host.request.routes import ADMIN_ROUTES, DATA_ROUTES
-from slipway.host.wire.admin import Admin, AdminParts
-from slipway.host.wire.exchange import Handler, Limits
 from slipway.host.wire.grpc.server import GrpcServer
-from slipway.host.wire.http import Connection, Listener
+from slipway.host.wire.http.admin import Admin, AdminParts
+from slipway.host.wire.http.connection import Connection, Listener
+from slipway.host.wire.http.exchange import Handler, Limits
+from slipway.host.wire.http.rest import Rest
 from slipway.host.wire.listen import BACKLOG, listen
-from slipway.host.wire.rest import Rest
 
 __all__ = ["HostOptions", "serve"]
 

@@ -29,9 +29,9 @@ from slipway.host.process.many.totals import Totals
 from slipway.host.process.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
 from slipway.host.process.options import HostOptions, admin_socket, check_options
 from slipway.host.process.state import own_state
-from slipway.host.wire.admin import Admin, AdminParts
-from slipway.host.wire.exchange import Limits
-from slipway.host.wire.http import Connection, Listener
+from slipway.host.wire.http.admin import Admin, AdminParts
+from slipway.host.wire.http.connection import Connection, Listener
+from slipway.host.wire.http.exchange import Limits
 from slipway.host.wire.listen import BACKLOG, listen
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import zlib
 from typing import Final
 
 from slipway.host.request.refusal import RequestRefused, bad_request
-from slipway.host.wire.exchange import Limits, unpack
+from slipway.host.wire.http.exchange import Limits, unpack
 
 PREFIX: Final = 5
 """Before each message: a flag, and its length (u32)."""

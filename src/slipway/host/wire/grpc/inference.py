@@ -8,10 +8,10 @@ from typing import Any, Final
 from slipway.host.answer.call import Call, Outcome, Trace
 from slipway.host.answer.core import Core
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.exchange import FAILED
 from slipway.host.wire.grpc.convert import read_message, render_answer
 from slipway.host.wire.grpc.schema import message_class, parse
 from slipway.host.wire.grpc.stream import Stream
+from slipway.host.wire.http.exchange import FAILED
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard
 from slipway.host.request.refusal import RequestRefused, bad_request
-from slipway.host.wire.exchange import FAILED
 from slipway.host.wire.grpc.describe import Description
 from slipway.host.wire.grpc.health import Health
 from slipway.host.wire.grpc.inference import Begin, Inference
@@ -22,6 +21,7 @@ from slipway.host.wire.grpc.reflection import reflect
 from slipway.host.wire.grpc.schema import HEALTH, REFLECTION, SERVICE
 from slipway.host.wire.grpc.statistics import count
 from slipway.host.wire.grpc.stream import Stream
+from slipway.host.wire.http.exchange import FAILED
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from slipway.host.wire.grpc.describe import Description
 from slipway.host.wire.grpc.schema import message_class
 from slipway.host.wire.grpc.stream import Stream
-from slipway.host.wire.rest import statistics
+from slipway.host.wire.http.rest import statistics
 
 Response: Final = message_class("ModelStatisticsResponse")
 

@@ -19,7 +19,7 @@ from slipway.host.guard.caller import Guard
 from slipway.host.guard.policy import enter_admin, permit
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.request.routes import ADMIN_ROUTES, find_route
-from slipway.host.wire.exchange import (
+from slipway.host.wire.http.exchange import (
     Body,
     Head,
     Respond,
@@ -28,8 +28,8 @@ from slipway.host.wire.exchange import (
     new_request_id,
     refuse,
 )
-from slipway.host.wire.later import answer
-from slipway.host.wire.rest import refuse_method, show_metrics
+from slipway.host.wire.http.later import answer
+from slipway.host.wire.http.rest import refuse_method, show_metrics
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from slipway.host.guard.caller import Caller
 from slipway.host.request.admission import pick_outputs, prepare
 from slipway.host.request.message import Answer, Array, InputData, Message
 from slipway.host.request.refusal import RequestRefused, bad_request
-from slipway.host.wire.exchange import (
+from slipway.host.wire.http.exchange import (
     FAILED,
     Body,
     Head,
@@ -25,8 +25,15 @@ from slipway.host.wire.exchange import (
     refuse,
     unpack,
 )
-from slipway.host.wire.plans import Plan, Template, learn, refuse_overflow, skeleton, write_values
-from slipway.host.wire.v2 import Form, read_message, render_answer
+from slipway.host.wire.http.templates import (
+    Plan,
+    Template,
+    learn,
+    refuse_overflow,
+    skeleton,
+    write_values,
+)
+from slipway.host.wire.http.v2 import Form, read_message, render_answer
 from slipway.store.split import takes_candidate
 
 log = logging.getLogger(__name__)

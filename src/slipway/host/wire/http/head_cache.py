@@ -8,7 +8,7 @@ leaves nothing open: an HTTP/1.1 POST with its body's length, without chunks, `E
 
 from typing import Final
 
-from slipway.host.wire.exchange import Head
+from slipway.host.wire.http.exchange import Head
 
 HEAD_MAX: Final = 2048
 """Longest head that is remembered, in bytes."""

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from slipway.host.request.refusal import RequestRefused, bad_request
-from slipway.host.wire.v2 import render_refusal
+from slipway.host.wire.http.v2 import render_refusal
 
 READ_HEADERS: Final = frozenset(
     {

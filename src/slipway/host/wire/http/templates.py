@@ -20,8 +20,8 @@ from slipway.bundle.datatypes import DTYPES
 from slipway.host.answer.call import Loaded
 from slipway.host.request.admission import Prepared
 from slipway.host.request.message import Array, InputData, Message
-from slipway.host.wire.exchange import Body
-from slipway.host.wire.v2 import Form
+from slipway.host.wire.http.exchange import Body
+from slipway.host.wire.http.v2 import Form
 
 PLANS_MAX: Final = 256
 """Most plans of one version; all are forgotten when there are more."""

@@ -14,7 +14,8 @@ from slipway.host.guard.policy import enter, permit
 from slipway.host.observe.metrics import CONTENT_TYPE, Metrics
 from slipway.host.request.refusal import STATUS, RequestRefused
 from slipway.host.request.routes import DATA_ROUTES, Route, find_route
-from slipway.host.wire.exchange import (
+from slipway.host.wire.grpc.describe import PLATFORM, make_config
+from slipway.host.wire.http.exchange import (
     Body,
     Head,
     Limits,
@@ -24,10 +25,9 @@ from slipway.host.wire.exchange import (
     new_request_id,
     refuse,
 )
-from slipway.host.wire.grpc.describe import PLATFORM, make_config
-from slipway.host.wire.infer import VERSION_HEADER, Asked, Begin, Infer
-from slipway.host.wire.later import answer
-from slipway.host.wire.openapi import OPENAPI
+from slipway.host.wire.http.infer import VERSION_HEADER, Asked, Begin, Infer
+from slipway.host.wire.http.later import answer
+from slipway.host.wire.http.openapi import OPENAPI
 
 EXTENSIONS: Final = ["binary_tensor_data", "model_configuration"]
 """`statistics` are served and not named here: perf_analyzer reads them wherever they are named,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.exchange import Respond, Response, Work, new_request_id, refuse
+from slipway.host.wire.http.exchange import Respond, Response, Work, new_request_id, refuse
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import httptools
 
 from slipway.host.request.body_memory import BodyAccount, BodyMemory
 from slipway.host.request.refusal import RequestRefused, bad_request
-from slipway.host.wire.exchange import (
+from slipway.host.wire.http.exchange import (
     FAILED,
     READ_HEADERS,
     Handler,
@@ -35,7 +35,7 @@ from slipway.host.wire.exchange import (
     render_response,
     too_large,
 )
-from slipway.host.wire.heads import END, Heads, Known
+from slipway.host.wire.http.head_cache import END, Heads, Known
 
 log = logging.getLogger(__name__)
 
