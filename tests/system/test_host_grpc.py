@@ -35,7 +35,7 @@ from slipway.host.wire.grpc.frames import frame
 from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.schema import HEALTH, SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcServer
-from slipway.host.wire.http.rest import statistics
+from slipway.host.wire.metadata import statistics
 from slipway.store.split import takes_candidate
 from tests.clients import MISSING, find_python
 from tests.grpc_host import (

@@ -11,9 +11,9 @@ from slipway.host.request.binary import encode
 from slipway.host.request.message import Answer, OutputData
 from slipway.host.request.refusal import STATUS, RequestRefused
 from slipway.host.wire.grpc.convert import FIELDS, read_message, render_answer
-from slipway.host.wire.grpc.describe import make_config
 from slipway.host.wire.grpc.schema import message_class, parse
 from slipway.host.wire.grpc.status import BY_HTTP, GRPC_STATUS, RETRIED, Status, error_metadata
+from slipway.host.wire.metadata import make_config
 from tests.grpc_host import DATATYPES, make_contract, make_request
 
 Request = message_class("ModelInferRequest")

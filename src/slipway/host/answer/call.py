@@ -25,6 +25,10 @@ class Trace(Protocol):
         """Hand the whole request over for export."""
 
 
+Begin = Callable[[Mapping[bytes, bytes]], Trace | None]
+"""Begins the trace of a request, if its headers and the host's settings ask for one."""
+
+
 class Submits(Protocol):
     """What the core needs of an engine."""
 

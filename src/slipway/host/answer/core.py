@@ -32,6 +32,8 @@ PREFIX_MIN: Final = 12
 
 FAILED: Final = "the model failed on this request"
 
+NO_STABLE: Final = "this model has no stable version here yet"
+
 
 class Observer(Protocol):
     """Hears of every finished request, after its answer was handed over."""
@@ -71,6 +73,17 @@ class Core:
         if len(found) != 1 or len(version) < PREFIX_MIN:
             raise RequestRefused("version_not_found", f"version {quote(version)} is not loaded")
         return found[0]
+
+    def pick(self, model: str, version: str | None) -> Loaded | None:
+        """Return a version, or the stable one if none is named; None where there is none."""
+        return self.find(model).stable if version is None else self.find_version(model, version)
+
+    def get(self, model: str, version: str | None) -> Loaded:
+        """Return the same; raise RequestRefused where there is none."""
+        loaded = self.pick(model, version)
+        if loaded is None:
+            raise RequestRefused("not_ready", NO_STABLE)
+        return loaded
 
     def infer(self, call: Call, reply: Reply) -> Job | None:
         """Answer a call through `reply`, exactly once, with the whole outcome.
@@ -125,7 +138,7 @@ class Core:
         if candidate and chosen and serving.mode == "canary":
             return candidate, None
         if serving.stable is None:
-            raise RequestRefused("not_ready", "this model has no stable version here yet")
+            raise RequestRefused("not_ready", NO_STABLE)
         return serving.stable, candidate if chosen else None
 
     def _finish(self, job: Job, result: Result) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from slipway.errors import SlipwayError
+from slipway.host.answer.call import Begin
 from slipway.host.answer.core import Core, Observer
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.gate import Gate
@@ -17,7 +18,6 @@ from slipway.host.observe.gpu import Gpus
 from slipway.host.observe.metrics import Metrics
 from slipway.host.observe.tracing import Tracer, start_tracer
 from slipway.host.process.options import HostOptions
-from slipway.host.wire.http.infer import Begin
 
 log = logging.getLogger(__name__)
 

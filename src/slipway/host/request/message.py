@@ -1,13 +1,20 @@
 """The common language of transports and core: what is asked, and what is answered."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic] | NDArray[Any]
 """One tensor; text is an object array of str, and BF16 an array of uint16 that holds its bits."""
+
+
+TEXT_MAX: Final = 256
+"""Longest id and longest name."""
+
+TENSORS_MAX: Final = 1024
+"""Most inputs and most outputs of one request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ STATUS: Final = {
 RETRY_AFTER_S: Final = 1
 """After a 503 another host, or this one in a moment, can answer."""
 
+FAILED: Final = "the host failed on this request"
+"""What a caller hears of a defect of ours."""
+
 QUOTED_MAX: Final = 64
 """A caller's own text comes back cut to this length."""
 

@@ -11,10 +11,17 @@ import numpy as np
 
 from slipway.bundle.datatypes import DTYPES, Datatype
 from slipway.host.request.binary import encode
-from slipway.host.request.message import Answer, Array, InputData, Message, OutputData
+from slipway.host.request.message import (
+    TENSORS_MAX,
+    TEXT_MAX,
+    Answer,
+    Array,
+    InputData,
+    Message,
+    OutputData,
+)
 from slipway.host.request.refusal import bad_request, quote
 from slipway.host.wire.grpc.schema import message_class
-from slipway.host.wire.http.v2 import TENSORS_MAX, TEXT_MAX
 
 FIELDS: Final[Mapping[str, str]] = {
     "BOOL": "bool_contents",

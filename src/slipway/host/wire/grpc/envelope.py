@@ -4,7 +4,7 @@ import zlib
 from typing import Final
 
 from slipway.host.request.refusal import RequestRefused, bad_request
-from slipway.host.wire.http.exchange import Limits, unpack
+from slipway.host.wire.compression import unpack
 
 PREFIX: Final = 5
 """Before each message: a flag, and its length (u32)."""
@@ -36,7 +36,7 @@ def open_envelope(flag: int, data: bytes, encoding: bytes | None, size_max: int)
     if flag == 0 or encoding is None:
         return data
     try:
-        return bytes(unpack(data, encoding, Limits(body_bytes=size_max)))
+        return bytes(unpack(data, encoding, size_max))
     except RequestRefused as refusal:
         if refusal.code == "too_large":
             raise too_large(size_max) from None

@@ -1,24 +1,19 @@
 """ModelInfer: from its request to the core, and from the outcome to its response."""
 
 import logging
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from slipway.host.answer.call import Call, Outcome, Trace
+from slipway.host.answer.call import Begin, Call, Outcome
 from slipway.host.answer.core import Core
-from slipway.host.request.refusal import RequestRefused
+from slipway.host.request.refusal import FAILED, RequestRefused
 from slipway.host.wire.grpc.convert import read_message, render_answer
 from slipway.host.wire.grpc.schema import message_class, parse
 from slipway.host.wire.grpc.stream import Stream
-from slipway.host.wire.http.exchange import FAILED
 
 log = logging.getLogger(__name__)
 
 Request: Final = message_class("ModelInferRequest")
-
-Begin = Callable[[Mapping[bytes, bytes]], Trace | None]
-"""Begins the trace of a request, if its headers and the host's settings ask for one."""
 
 
 class Inference:

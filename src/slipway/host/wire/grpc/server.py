@@ -5,12 +5,12 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from slipway.host.answer.call import Begin
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard
 from slipway.host.request.body_memory import BodyMemory
 from slipway.host.wire.grpc.connection import Connection
 from slipway.host.wire.grpc.health import Health
-from slipway.host.wire.grpc.inference import Begin
 from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.service import Service
 from slipway.host.wire.listen import listen

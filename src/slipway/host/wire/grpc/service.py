@@ -7,36 +7,23 @@ exists.
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
+from slipway.host.answer.call import Begin
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard
-from slipway.host.request.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import FAILED, RequestRefused, bad_request
 from slipway.host.wire.grpc.describe import Description
 from slipway.host.wire.grpc.health import Health
-from slipway.host.wire.grpc.inference import Begin, Inference
+from slipway.host.wire.grpc.inference import Inference
 from slipway.host.wire.grpc.reflection import reflect
 from slipway.host.wire.grpc.schema import HEALTH, REFLECTION, SERVICE
-from slipway.host.wire.grpc.statistics import count
-from slipway.host.wire.grpc.stream import Stream
-from slipway.host.wire.http.exchange import FAILED
+from slipway.host.wire.grpc.stream import Method, Stream
 
 log = logging.getLogger(__name__)
 
 OPEN: Final = f"/{HEALTH}/Check"
 """The one method that a stranger reaches; it tells strangers about the host as a whole only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """How one method is answered."""
-
-    act: Callable[[Stream, bytes], Any]
-    """From the call and its message to the response; None if that comes later."""
-    many_in: bool = False
-    """Whether the client sends any number of messages, each with its response."""
 
 
 class Service:
@@ -101,7 +88,7 @@ def _methods(core: Core, health: Health, begin: Begin | None) -> dict[str, Metho
         f"/{SERVICE}/ModelReady": Method(description.model_ready),
         f"/{SERVICE}/ModelMetadata": Method(description.model),
         f"/{SERVICE}/ModelConfig": Method(description.config),
-        f"/{SERVICE}/ModelStatistics": Method(partial(count, description)),
+        f"/{SERVICE}/ModelStatistics": Method(description.statistics),
         f"/{SERVICE}/ModelInfer": Method(Inference(core, begin).infer),
         OPEN: Method(health.check),
         f"/{HEALTH}/Watch": Method(health.watch),

@@ -1,6 +1,8 @@
 """One call on its connection: what it brings, and how it is answered."""
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.grpc import frames
@@ -8,10 +10,6 @@ from slipway.host.wire.grpc.envelope import PREFIX, open_envelope, read_size, se
 from slipway.host.wire.grpc.frames import frame, trailer_block
 from slipway.host.wire.grpc.head import Head
 from slipway.host.wire.grpc.status import GRPC_STATUS, Metadata, Status, error_metadata
-
-if TYPE_CHECKING:
-    from slipway.host.wire.grpc.connection import Connection
-    from slipway.host.wire.grpc.service import Method
 
 ENDING: Final = frames.END_STREAM | frames.END_HEADERS
 
@@ -23,6 +21,37 @@ class Cancels(Protocol):
         """Give up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How one method is answered."""
+
+    act: Callable[["Stream", bytes], Any]
+    """From the call and its message to the response; None if that comes later."""
+    many_in: bool = False
+    """Whether the client sends any number of messages, each with its response."""
+
+
+class Carrier(Protocol):
+    """What a call needs of its connection."""
+
+    window: int
+    """What the client lets all streams together send."""
+    stream_window: int
+    """What it lets a new stream send."""
+    refused: Callable[[str], None]
+    now: Callable[[], float]
+
+    @property
+    def blocked(self) -> "dict[int, Stream]":
+        """Those whose answers wait for room."""
+
+    def send(self, data: bytes) -> None:
+        """Write bytes."""
+
+    def ended(self, stream: "Stream") -> None:
+        """Forget an answered call."""
+
+
 class Stream:
     """One call. The faces' methods see its head and its answering half."""
 
@@ -32,7 +61,7 @@ class Stream:
         "work",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", number: int, head: Head, now: float) -> None:
+    def __init__(self, connection: Carrier, number: int, head: Head, now: float) -> None:
         self._connection = connection
         self.id = number
         self.head = head

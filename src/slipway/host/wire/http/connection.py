@@ -19,9 +19,9 @@ from typing import Final, cast
 import httptools
 
 from slipway.host.request.body_memory import BodyAccount, BodyMemory
-from slipway.host.request.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import FAILED, RequestRefused, bad_request
+from slipway.host.wire.compression import too_large
 from slipway.host.wire.http.exchange import (
-    FAILED,
     READ_HEADERS,
     Handler,
     Head,
@@ -33,7 +33,6 @@ from slipway.host.wire.http.exchange import (
     new_request_id,
     refuse,
     render_response,
-    too_large,
 )
 from slipway.host.wire.http.head_cache import END, Heads, Known
 
@@ -284,7 +283,7 @@ class Connection(asyncio.Protocol):
             return
         self._body += body
         if len(self._body) > self._limits.body_bytes:
-            self._refuse(too_large(self._limits))
+            self._refuse(too_large(self._limits.body_bytes))
 
     def on_message_complete(self) -> None:
         """Hand the request over."""

@@ -1,13 +1,13 @@
 """One HTTP request and its response, apart from the connection that carries them."""
 
 import secrets
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from slipway.host.request.refusal import RequestRefused, bad_request
+from slipway.host.wire.compression import too_large
 from slipway.host.wire.http.v2 import render_refusal
 
 READ_HEADERS: Final = frozenset(
@@ -20,8 +20,6 @@ READ_HEADERS: Final = frozenset(
 """The headers that mean something here; each may come once."""
 
 ENCODINGS: Final = frozenset({b"identity", b"gzip", b"deflate"})
-
-FAILED: Final = "the host failed on this request"
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,6 @@ def refuse(
     return Response(refusal.status, body, headers=headers, code=refusal.code)
 
 
-def too_large(limits: Limits) -> RequestRefused:
-    """Make the refusal of a body over the limit."""
-    return RequestRefused("too_large", f"the body has more than {limits.body_bytes} bytes")
-
-
 def check_head(version: str, upgrade: bool, headers: Mapping[bytes, bytes], limits: Limits) -> None:
     """Refuse what llhttp lets through and this host does not do, before any body is taken."""
     if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
@@ -129,7 +122,7 @@ def check_head(version: str, upgrade: bool, headers: Mapping[bytes, bytes], limi
     if headers.get(b"content-encoding", b"identity").lower() not in ENCODINGS:
         raise RequestRefused("unsupported_media_type", "a body may be plain, gzip or deflate")
     if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
-        raise too_large(limits)
+        raise too_large(limits.body_bytes)
     if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
         raise RequestRefused("expectation_failed", "the only expectation is 100-continue")
 
@@ -151,20 +144,3 @@ def render_response(response: Response | Written, keep: bool, head_only: bool) -
     body = response.body
     end = b"\r\n\r\n" if keep else b"\r\nConnection: close\r\n\r\n"
     return b"%b%d%b%b" % (start, len(body), end, b"" if head_only else body)
-
-
-def unpack(body: bytes | bytearray, encoding: bytes, limits: Limits) -> bytes | bytearray:
-    """Decompress a body; raise RequestRefused for a damaged one, or one that grows too large."""
-    encoding = encoding.lower()
-    if encoding == b"identity":
-        return body
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
-    try:
-        data = unpacker.decompress(body, limits.body_bytes + 1)
-    except zlib.error:
-        raise bad_request("the body is not what Content-Encoding says") from None
-    if len(data) > limits.body_bytes:
-        raise too_large(limits)
-    if not unpacker.eof or unpacker.unused_data:
-        raise bad_request("the body is not what Content-Encoding says")
-    return data

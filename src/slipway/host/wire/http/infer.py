@@ -1,21 +1,21 @@
 """Inference over HTTP: from a request's body to the core, and from its outcome to a response."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 from random import random
 from typing import Final
 
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.answer.call import Call, Loaded, Outcome, Serving, Trace
+from slipway.host.answer.call import Begin, Call, Loaded, Outcome, Serving
 from slipway.host.answer.core import Core, make_outcome, name_request
 from slipway.host.engine.job import Job
 from slipway.host.guard.caller import Caller
 from slipway.host.request.admission import pick_outputs, prepare
 from slipway.host.request.message import Answer, Array, InputData, Message
-from slipway.host.request.refusal import RequestRefused, bad_request
+from slipway.host.request.refusal import FAILED, RequestRefused, bad_request
+from slipway.host.wire.compression import unpack
 from slipway.host.wire.http.exchange import (
-    FAILED,
     Body,
     Head,
     Limits,
@@ -23,7 +23,6 @@ from slipway.host.wire.http.exchange import (
     Response,
     Written,
     refuse,
-    unpack,
 )
 from slipway.host.wire.http.templates import (
     Plan,
@@ -48,8 +47,6 @@ CHEAP: Final = 4096
 AFTER: Final = b"}]}"
 """What follows the numbers of the last output."""
 
-Begin = Callable[[Mapping[bytes, bytes]], Trace | None]
-
 
 class Asked:
     """What a head says about an inference; judged once per head."""
@@ -72,7 +69,7 @@ class Infer:
 
     def __init__(self, core: Core, limits: Limits, begin: Begin | None) -> None:
         self._core = core
-        self._limits = limits
+        self._body_bytes = limits.body_bytes
         self._begin = begin
         """Begins a trace; None without tracing."""
         refuse_overflow()
@@ -99,7 +96,7 @@ class Infer:
             if len(body) > CHEAP and call.loaded.engine.full:
                 raise RequestRefused("queue_full", "too many requests are waiting; try again")
             if asked.encoding != b"identity":
-                body = unpack(body, asked.encoding, self._limits)
+                body = unpack(body, asked.encoding, self._body_bytes)
             self._read(call, call.loaded, body, asked.header_length)
             if undecided:
                 self._split(call, serving, body, asked.header_length)

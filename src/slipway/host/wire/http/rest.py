@@ -1,20 +1,18 @@
 """The V2 protocol's REST face: exact routes, who may ask, and what the host says of itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from slipway import __version__
-from slipway.bundle.contract import InputTensor, OutputTensor
-from slipway.host.answer.call import Loaded
+from slipway.host.answer.call import Begin, Loaded
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
 from slipway.host.guard.policy import enter, permit
 from slipway.host.observe.metrics import CONTENT_TYPE, Metrics
 from slipway.host.request.refusal import STATUS, RequestRefused
 from slipway.host.request.routes import DATA_ROUTES, Route, find_route
-from slipway.host.wire.grpc.describe import PLATFORM, make_config
 from slipway.host.wire.http.exchange import (
     Body,
     Head,
@@ -25,13 +23,16 @@ from slipway.host.wire.http.exchange import (
     new_request_id,
     refuse,
 )
-from slipway.host.wire.http.infer import VERSION_HEADER, Asked, Begin, Infer
+from slipway.host.wire.http.infer import VERSION_HEADER, Asked, Infer
 from slipway.host.wire.http.later import answer
 from slipway.host.wire.http.openapi import OPENAPI
-
-EXTENSIONS: Final = ["binary_tensor_data", "model_configuration"]
-"""`statistics` are served and not named here: perf_analyzer reads them wherever they are named,
-takes a version for a number, and dies of one that is a digest."""
+from slipway.host.wire.metadata import (
+    EXTENSIONS,
+    PLATFORM,
+    describe_tensors,
+    make_config,
+    statistics,
+)
 
 
 class Judged:
@@ -131,14 +132,14 @@ class Rest:
                 "name": names["model"],
                 "versions": [x.version for x in self._core.find(names["model"]).versions],
                 "platform": PLATFORM,
-                "inputs": [_describe(tensor) for tensor in contract.inputs],
-                "outputs": [_describe(tensor) for tensor in contract.outputs],
+                "inputs": describe_tensors(contract.inputs),
+                "outputs": describe_tensors(contract.outputs),
             },
             loaded.version,
         )
 
     def _model_ready(self, names: Mapping[str, str]) -> Response:
-        loaded = self._pick(names)
+        loaded = self._core.pick(names["model"], names.get("version"))
         if loaded is None:
             return _not_ready(
                 {"name": names["model"], "ready": False}, "this model is not ready yet"
@@ -160,15 +161,7 @@ class Rest:
         return show_metrics(self._metrics.render())
 
     def _loaded(self, names: Mapping[str, str]) -> Loaded:
-        loaded = self._pick(names)
-        if loaded is None:
-            raise RequestRefused("not_ready", "this model has no stable version here yet")
-        return loaded
-
-    def _pick(self, names: Mapping[str, str]) -> Loaded | None:
-        if "version" in names:
-            return self._core.find_version(names["model"], names["version"])
-        return self._core.find(names["model"]).stable
+        return self._core.get(names["model"], names.get("version"))
 
 
 def show_metrics(text: bytes) -> Response:
@@ -182,32 +175,6 @@ def refuse_method(allowed: bytes) -> Response:
     return refuse(refusal, new_request_id(), ((b"Allow", allowed),))
 
 
-def statistics(model: str, loaded: Loaded) -> dict[str, Any]:
-    """Return what was counted about a version, in the form of Triton's statistics extension."""
-    series = loaded.series
-    answered = sum(series.seconds.counts)
-    failed = sum(series.codes.values())
-
-    def spent(count: int, seconds: float) -> dict[str, int]:
-        return {"count": count, "ns": int(seconds * 1e9)}
-
-    return {
-        "name": model,
-        "version": loaded.version,
-        "inference_count": int(series.batch_rows.sum),
-        "execution_count": sum(series.batch_rows.counts),
-        "inference_stats": {
-            "success": spent(answered, series.seconds.sum),
-            "fail": spent(failed, 0.0),
-            "queue": spent(answered, series.queue_seconds.sum),
-            "compute_input": spent(answered, series.copy_seconds),
-            "compute_infer": spent(answered, series.run_seconds.sum - series.copy_seconds),
-            "compute_output": spent(answered, 0.0),
-        },
-        "batch_stats": [],
-    }
-
-
 def _json(value: Mapping[str, Any], version: str | None = None) -> Response:
     headers = ((VERSION_HEADER, version.encode()),) if version else ()
     return Response(200, orjson.dumps(value), headers=headers)
@@ -217,7 +184,3 @@ def _not_ready(body: Mapping[str, Any], error: str, code: str = "not_ready") -> 
     """Say that something is not ready: the protocol's own keys and those of every error."""
     value = {**body, "error": error, "code": code, "request_id": new_request_id()}
     return Response(STATUS[code], orjson.dumps(value), code=code)
-
-
-def _describe(tensor: InputTensor | OutputTensor) -> dict[str, Any]:
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}

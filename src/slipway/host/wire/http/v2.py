@@ -16,17 +16,19 @@ import orjson
 from slipway.bundle.datatypes import as_numbers
 from slipway.bundle.format import parse_json
 from slipway.host.request.binary import encode
-from slipway.host.request.message import Answer, Array, InputData, Message, OutputData
+from slipway.host.request.message import (
+    TENSORS_MAX,
+    TEXT_MAX,
+    Answer,
+    Array,
+    InputData,
+    Message,
+    OutputData,
+)
 from slipway.host.request.refusal import RequestRefused, bad_request, quote
 
 DEPTH_MAX: Final = 64
 """Deepest JSON. orjson stops by itself at 1,024, so measuring the depth below is safe."""
-
-TEXT_MAX: Final = 256
-"""Longest id and longest name."""
-
-TENSORS_MAX: Final = 1024
-"""Most inputs and most outputs of one request."""
 
 CONTAINERS_MAX: Final = 262_144
 ELEMENTS_MAX: Final = 4_194_304
