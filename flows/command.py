@@ -14,6 +14,7 @@ from flows.talk import fail
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.fleet.inventory import load_fleet
+from tasks import names
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -54,7 +55,8 @@ def _check(root: Path, options: argparse.Namespace) -> None:
     """Refuse wrong usage before anything starts."""
     if not (root / "dvc.yaml").is_file():
         raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
-    load_config(root, options.pipeline)
+    config = load_config(root, options.pipeline)
+    names.check(root, options.pipeline, config, names.suite_of(options.pipeline))
     if not options.build_only:
         load_fleet(root, options.fleet)
 

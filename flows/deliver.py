@@ -30,6 +30,7 @@ from slipway.config import Config, load_config
 from slipway.errors import SlipwayError
 from slipway.fleet.credentials import check
 from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
+from tasks import names
 
 
 @flow(flow_run_name="deliver {pipeline}", persist_result=False)
@@ -47,6 +48,7 @@ def deliver(
 def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
     """Do all steps in order and return the content of run.json; without a fleet, build only."""
     config = load_config(root, pipeline)
+    names.check(root, pipeline, config, names.suite_of(pipeline))
     fleet = load_fleet(root, fleet_name) if fleet_name else None
     if fleet is not None:
         check(fleet.credentials)  # now, and not after hours of training

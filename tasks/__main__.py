@@ -16,7 +16,7 @@ from typing import Any
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.precision import PRECISIONS, name_of
-from tasks import sums
+from tasks import names, sums
 
 STATE = Path(".slipway")
 
@@ -40,10 +40,11 @@ def main(argv: list[str]) -> int:
 
 
 def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = None) -> None:
-    """Check the inputs, call the stage's run(), seal the outputs."""
-    section = load_config(root, pipeline).section(stage)
+    """Check names and inputs, call the stage's run(), seal the outputs."""
+    config = load_config(root, pipeline)
     address = f"{stage}@{pipeline}" + (f"-{precision}" if precision else "")
     deps, outs = declared_paths(root, address, precision)
+    names.check(root, pipeline, config, deps.get("expectations"))
     run = importlib.import_module(f"tasks.{stage}").run
     extras = _extras(run, pipeline, precision)
     taken = gathered(run, deps)
@@ -53,7 +54,7 @@ def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = Non
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    run(section, **taken, **outs, **extras)
+    run(config.section(stage), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from tasks.names import suite_of
 from tests.support.pace import limit
 
 REPOSITORY = Path(__file__).parents[1]
@@ -96,7 +97,13 @@ class Project:
         self.root = root
         self.api: str | None = None
         """The Prefect server that `deliver` uses; without it, each run starts an API of its own."""
-        for folder in ("inputs", "configs/fleets", f"data/{pipeline}", "models"):
+        for folder in (
+            "inputs",
+            "configs/expectations",
+            "configs/fleets",
+            f"data/{pipeline}",
+            "models",
+        ):
             (root / folder).mkdir(parents=True)
         (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY), pipeline=pipeline))
         for name in STAGES:
@@ -105,6 +112,7 @@ class Project:
         (root / "table.csv").write_text("a,b\n1,2\n")
         (root / "dvc.yaml").write_text(yaml.safe_dump(_dag(pipeline), sort_keys=False))
         (root / f"configs/{pipeline}.yaml").write_text(_config(root))
+        shutil.copy(REPOSITORY / "configs/expectations/flights.json", root / suite_of(pipeline))
         shutil.copy(REPOSITORY / ".dvcignore", root)
         shutil.copy(REPOSITORY / "requirements.lock", root)
         (root / ".gitignore").write_text(f".slipway/\nmodels/\ndata/{pipeline}/raw\n")
@@ -223,14 +231,10 @@ def _dag(pipeline: str) -> dict[str, Any]:
 
 
 def _config(root: Path) -> str:
-    """Take the flights' config, with one small table of this machine as its source."""
+    """Take the flights' config, with a small file of this machine as every source."""
     config = yaml.safe_load((REPOSITORY / "configs/flights.yaml").read_text())
-    source = {
-        "url": f"file://{root}/table.csv",
-        "columns": {"a": "int64", "b": "int64"},
-        "known_later": [],
-    }
-    config["ingest"]["sources"] = {"table": source}
+    for source in config["ingest"]["sources"].values():
+        source["url"] = f"file://{root}/table.csv"
     config["release"]["lease_s"] = limit(1.0)
     config["release"]["limits"]["p99_slack_ms"] = 60_000.0  # tests share two cores
     config["prove"] |= {"latency_rounds": 3, "latency_calls": 20}

@@ -5,6 +5,7 @@ not defaults in Python. A stage gets its own section and never sees the others.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,6 +26,8 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy, scikit-learn and torch all take."""
 
 
 ColumnType = Literal["string", "int64", "float64", "bool", "timestamp", "datetime"]
@@ -46,7 +49,8 @@ class Source(Section):
     @model_validator(mode="after")
     def _later_columns_are_read(self) -> Self:
         if strangers := sorted(set(self.known_later) - set(self.columns)):
-            raise ValueError(f"known_later names columns that are not read: {', '.join(strangers)}")
+            near = [f"{name}{suggest(name, list(self.columns))}" for name in strangers]
+            raise ValueError(f"known_later names columns that are not read: {', '.join(near)}")
         return self
 
 
@@ -82,6 +86,12 @@ class ValidateConfig(Section):
     timeout_s: Positive
     """Great Expectations can spin for ever when a metric keeps failing."""
 
+    @model_validator(mode="after")
+    def _some_row_count_passes(self) -> Self:
+        if self.rows_min > self.rows_max:
+            raise ValueError(f"rows_min {self.rows_min} is more than rows_max {self.rows_max}")
+        return self
+
 
 class GoldenConfig(Section):
     """Which days are set aside, and how many of their rows form the golden set."""
@@ -94,6 +104,12 @@ class GoldenConfig(Section):
     """Share of days set aside; a hash of the day decides, so new data cannot move it."""
     rows: Annotated[int, Field(ge=200)]
     """Rows of those days, those with the smallest hash of the key."""
+
+    @model_validator(mode="after")
+    def _has_days(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} must be after start {self.start}")
+        return self
 
 
 class Period(Section):
@@ -147,7 +163,7 @@ class TrainConfig(Section):
     """torchrun processes: one per GPU, or how many share the CPU."""
     threads: Positive
     """CPU threads per process. Part of the bytes: sums differ between thread counts."""
-    seed: int
+    seed: Seed
     """Seed of weights, order of rows and dropout."""
     epochs: Positive
     """Passes over the training rows, at most."""
@@ -184,9 +200,9 @@ class TreeConfig(Section):
     """Trees."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Shrinkage of each tree."""
-    max_leaf_nodes: Positive
+    max_leaf_nodes: Annotated[int, Field(ge=2)]
     """Leaves of each tree."""
-    seed: int
+    seed: Seed
     """Seed of its random numbers."""
 
 
@@ -369,22 +385,25 @@ class Config(Section):
     """The canary."""
 
     @model_validator(mode="after")
-    def _golden_days_are_never_trained_on(self) -> Self:
+    def _sections_fit_together(self) -> Self:
+        problems = [*self._golden_days_that_are_trained_on(), *self._features_known_later()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _golden_days_that_are_trained_on(self) -> Iterator[str]:
         if self.golden.start < self.prepare.test.start or self.golden.end > self.prepare.test.end:
-            raise ValueError(
+            yield (
                 f"golden window {self.golden.start}..{self.golden.end} must lie inside the test"
                 f" days {self.prepare.test.start}..{self.prepare.test.end}"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _nothing_known_later_is_a_feature(self) -> Self:
+    def _features_known_later(self) -> Iterator[str]:
         features = {*self.prepare.categories, *self.prepare.numbers}
         later = {c for source in self.ingest.sources.values() for c in source.known_later}
         later.add(self.ingest.label)
         if leaks := sorted(features & later):
-            raise ValueError(f"features known only later: {', '.join(leaks)}")
-        return self
+            yield f"features known only later: {', '.join(leaks)}"
 
     def section(self, stage: str) -> Section:
         """Return the section that belongs to a stage."""

@@ -28,6 +28,7 @@ RUNNER = {
     "src/slipway/provider.py",
     "src/slipway/sections.py",
     "tasks/__main__.py",
+    "tasks/names.py",
     "tasks/progress.py",
     "tasks/sums.py",
 }

@@ -102,3 +102,36 @@ def test_a_table_name_that_is_not_an_identifier_is_refused(tmp_path: Path):
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path):
     assert problems(tmp_path, "- 1\n") == ["must be a mapping, got list"]
+
+
+def test_sections_that_do_not_fit_together_are_told_at_once(tmp_path: Path):
+    text = edited(golden__start="2013-08-15", prepare__numbers__dep_delay="minutes")
+    [problem] = problems(tmp_path, text)
+    assert problem == (
+        "the file: golden window 2013-08-15..2013-11-01 must lie inside the test days"
+        " 2013-10-01..2013-11-01; features known only later: dep_delay"
+    )
+
+
+def test_values_that_a_stage_could_only_stumble_over_are_refused(tmp_path: Path):
+    text = edited(
+        validate__rows_min=500_000,
+        golden__end="2013-10-01",
+        train__seed=-1,
+        evaluate__tree__max_leaf_nodes=1,
+    )
+    assert problems(tmp_path, text) == [
+        "validate: rows_min 500000 is more than rows_max 400000",
+        "golden: end 2013-10-01 must be after start 2013-10-01",
+        "train.seed: must be greater than or equal to 0, got -1",
+        "evaluate.tree.max_leaf_nodes: must be greater than or equal to 2, got 1",
+    ]
+
+
+def test_a_column_known_later_that_is_not_read_is_refused_with_the_near_name(tmp_path: Path):
+    text = edited(ingest__sources__flights__known_later=["arr_dely"])
+    [problem] = problems(tmp_path, text)
+    assert problem == (
+        "ingest.sources.flights: known_later names columns that are not read: arr_dely;"
+        " did you mean 'arr_delay'?"
+    )
