@@ -2,8 +2,8 @@
 
   python -m benchmarks.host setup            install the peers (once, 3.5 GB, minutes)
   python -m benchmarks.host check --peers all    start each peer, look at its answers
-  python -m benchmarks.host all              everything below, then the report: 12 minutes
-  python -m benchmarks.host all --quick      the same, shorter and rougher: 3 minutes
+  python -m benchmarks.host all              everything below, then the report: some 20 minutes
+  python -m benchmarks.host all --quick      the same, shorter and rougher: some 5 minutes
   python -m benchmarks.host compare          ours and the peers under wrk
   python -m benchmarks.host open             ours in an open loop: 80 %, 5 x overload, recovery
   python -m benchmarks.host loris            ours beside 2,000 slow connections

@@ -4,8 +4,8 @@ import math
 from html import escape
 
 from benchmarks.host.ours import OURS
-from benchmarks.host.records import Record, middle
-from benchmarks.host.verdicts import MODELS, by_server
+from benchmarks.host.records import Record, disturbance, middle
+from benchmarks.host.standings import MODELS, Runs, by_server
 
 WIDTH, LABELS, BAR, GAP, HEAD = 860, 190, 16, 4, 34
 FLOOR = 10.0
@@ -34,8 +34,14 @@ def draw(records: list[Record], connections: int = 64) -> str:
 def rates(records: list[Record], model: str, connections: int) -> list[tuple[str, float]]:
     """List servers with their medians, fastest first."""
     groups = by_server(records, model, connections).items()
-    found = [(f"{name} {payload}", middle(runs, "rps")) for (name, payload), runs in groups]
+    found = [(label(key, runs), middle(runs, "rps")) for key, runs in groups]
     return sorted(found, key=lambda pair: -pair[1])
+
+
+def label(key: tuple[str, str], runs: Runs) -> str:
+    """Name a bar; one that was measured on a busy machine says so."""
+    why = disturbance(runs)
+    return " ".join(key) + (f" ({why})" if why else "")
 
 
 def bar(name: str, rate: float, top: int, largest: float) -> str:

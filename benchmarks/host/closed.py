@@ -5,7 +5,6 @@ hardly depends on what else runs; how much that was is recorded too.
 """
 
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from benchmarks.host.servers import Broken, Running, Server
 from benchmarks.host.wrk import run_wrk
 
 WARM_CONNECTIONS, WARM_S = 16, 1
+BYTES = ("binary", "raw")
 
 
 def compare(
@@ -34,7 +34,7 @@ def compare(
             with Running(server, models) as running:
                 for payload in worth_measuring(server):
                     request = payloads.request(server.model, payload)
-                    run_wrk(server.url, request, WARM_CONNECTIONS, WARM_S, folder)
+                    run_wrk(server.address(payload), request, WARM_CONNECTIONS, WARM_S, folder)
                     for count in connections:
                         machine.wait_for_quiet(patience_s)
                         seen = observe(running, payload, count, seconds, folder)
@@ -44,22 +44,18 @@ def compare(
 
 
 def worth_measuring(server: Server) -> list[str]:
-    """Leave out binary for 512 bytes of tokens: there is nothing to gain."""
-    return [p for p in server.payloads if (server.model, p) != ("encoder", "binary")]
+    """Leave out bytes instead of JSON for 64 tokens: there is nothing to gain."""
+    return [p for p in server.payloads if server.model != "encoder" or p not in BYTES]
 
 
 def observe(running: Running, payload: str, connections: int, seconds: int, folder: Path) -> Record:
     """Run wrk once and account for the CPUs while it runs."""
     server, pids = running.server, running.pids()
     request = payloads.request(server.model, payload)
-    all_before, own_before = machine.clock(), machine.usage(pids)
-    bench_before = time.process_time()
-    load = run_wrk(server.url, request, connections, seconds, folder)
-    bench_s = time.process_time() - bench_before
-    all_after, own_after = machine.clock(), machine.usage(pids)
-    server_s = own_after.cpu_s - own_before.cpu_s
-    busy_s = all_after.busy_s - all_before.busy_s
-    foreign_s = busy_s - server_s - load.client_cpu_s - bench_s
+    before = machine.reading(pids)
+    load = run_wrk(server.address(payload), request, connections, seconds, folder)
+    after = machine.reading(pids)
+    server_s = after.server.cpu_s - before.server.cpu_s
     per_request = 1e6 / max(load.requests, 1)
     return {
         "what": "closed", "server": server.name, "model": server.model, "payload": payload,
@@ -67,6 +63,6 @@ def observe(running: Running, payload: str, connections: int, seconds: int, fold
         "p99_ms": load.p99_ms, "max_ms": load.max_ms, "errors": load.errors,
         "cpu_us": server_s * per_request if pids else None,
         "client_us": load.client_cpu_s * per_request,
-        "foreign": foreign_s / (all_after.total_s - all_before.total_s) if pids else None,
-        "pss_mib": own_after.pss_mib, "rss_mib": own_after.rss_mib, "cold_s": running.cold_s,
+        "foreign": machine.foreign_share(before, after, load.client_cpu_s),
+        "pss_mib": after.server.pss_mib, "rss_mib": after.server.rss_mib, "cold_s": running.cold_s,
     }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from benchmarks.host import payloads
+from benchmarks.host.machine import foreign_share, reading
 from benchmarks.host.peers.specs import SPECS, rows
 from benchmarks.host.records import Record
 from benchmarks.host.servers import Running
@@ -68,16 +69,18 @@ def bare_rate(session: Any, size: int, seconds: float) -> float:
 def compare(running: Running, rates: dict[int, float], seconds: int, folder: Path) -> Record:
     """Load our host with requests of the best batch size, and with single rows beside it."""
     best = max(rates, key=lambda size: rates[size])
-    seen = {}
+    client_s, seen, start = 0.0, {}, reading(running.pids())
     for count, connections in [(best, c) for c in CONNECTIONS] + [(1, 64)]:
         request = payloads.request(running.server.model, "binary", count)
-        run_wrk(running.server.url, request, connections, 1, folder)
+        warm = run_wrk(running.server.url, request, connections, 1, folder)
         load = run_wrk(running.server.url, request, connections, seconds, folder)
+        client_s += warm.client_cpu_s + load.client_cpu_s
         seen[f"{count} rows, {connections} connections"] = load.rps * count
+    foreign = foreign_share(start, reading(running.pids()), client_s)
     ours = max(rate for name, rate in seen.items() if name.startswith(f"{best} "))
     return {
         "what": "gpu", "server": running.server.name, "model": running.server.model,
         "best_batch": best, "bare_rows_per_s": rates[best], "our_rows_per_s": ours,
-        "of_bare": ours / rates[best], "all_ours": seen,
+        "of_bare": ours / rates[best], "foreign": foreign, "all_ours": seen,
         "all_bare": {str(size): rate for size, rate in rates.items()},
     }  # fmt: skip

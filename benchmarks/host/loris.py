@@ -4,7 +4,6 @@ slowhttptest holds the connections, in three ways; wrk is the honest client, bef
 after, so that a drift of the machine is not taken for an attack.
 """
 
-import os
 import resource
 import statistics
 import subprocess
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.host import payloads
-from benchmarks.host.machine import usage
+from benchmarks.host.machine import foreign_share, reading, set_priority, usage
 from benchmarks.host.records import Record
 from benchmarks.host.servers import Running, host_and_port
 from benchmarks.host.wrk import Load, run_wrk
@@ -33,7 +32,7 @@ CONNECT_S = 10.0
 """How long to wait for all of them; a host that refuses or drops them never shows all."""
 HONEST = 16
 SETTLE_S = 1.0
-LEAST = "19"
+LEAST = 19
 """Niceness of the attacker's session. An attacker has a machine of its own; here its own looking
 at 2,000 sockets would take much of a core, which is no harm that slow connections do."""
 ESTABLISHED = "01"
@@ -50,8 +49,9 @@ def besiege(running: Running, payload: str, attack: str, seconds: int, folder: P
 
     before = honest()
     with slow_connections(server.url, attack, seconds) as (opened, attacker):
-        start_s = usage([attacker]).cpu_s
+        start_s, start = usage([attacker]).cpu_s, reading(running.pids())
         during, held = honest(), established(server.url)
+        end = reading(running.pids())
         attacker_s = usage([attacker]).cpu_s - start_s
     time.sleep(SETTLE_S)
     after = honest()
@@ -59,6 +59,7 @@ def besiege(running: Running, payload: str, attack: str, seconds: int, folder: P
         "what": "loris", "server": server.name, "model": server.model, "payload": payload,
         "attack": attack, "slow_connections": opened, "held_at_end": held,
         "honest_errors": during.errors, "honest_rps": during.rps,
+        "foreign": foreign_share(start, end, during.client_cpu_s + attacker_s),
         "attacker_cores": attacker_s / seconds, "p99_before_ms": before.p99_ms,
         "p99_during_ms": during.p99_ms, "p99_after_ms": after.p99_ms,
         "moved": during.p99_ms / statistics.mean((before.p99_ms, after.p99_ms)),
@@ -79,21 +80,13 @@ def slow_connections(url: str, attack: str, seconds: int) -> Iterator[tuple[int,
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as attacker:
         try:
-            give_way(attacker.pid)
+            set_priority(attacker.pid, LEAST)
             opened = await_connections(url)
             if attacker.poll() is not None:
                 raise RuntimeError(f"slowhttptest ended at once: {' '.join(command)}")
             yield opened, attacker.pid
         finally:
             attacker.kill()
-
-
-def give_way(pid: int) -> None:
-    """Give a process's session what others leave, whether or not the kernel groups by session."""
-    os.setpriority(os.PRIO_PROCESS, pid, int(LEAST))
-    autogroup = Path(f"/proc/{pid}/autogroup")
-    if autogroup.exists():
-        autogroup.write_text(LEAST)
 
 
 def await_connections(url: str) -> int:

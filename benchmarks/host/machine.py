@@ -72,6 +72,54 @@ def usage(pids: list[int]) -> Usage:
     return Usage(cpu_s, pss, rss)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A moment of a measurement; two of them say who used the CPUs between."""
+
+    clock: Clock
+    server: Usage
+    bench_s: float
+    known: bool
+    """The bench started the server, so it can tell its share from a stranger's."""
+
+
+def reading(pids: list[int]) -> Reading:
+    """Read what machine, server and bench have used so far."""
+    return Reading(clock(), usage(pids), time.process_time(), bool(pids))
+
+
+def foreign_share(before: Reading, after: Reading, client_cpu_s: float) -> float | None:
+    """Say what part of the CPUs went to neither the server, the load nor the bench."""
+    if not before.known:
+        return None
+    server_s = after.server.cpu_s - before.server.cpu_s
+    busy_s = after.clock.busy_s - before.clock.busy_s
+    foreign_s = busy_s - server_s - client_cpu_s - (after.bench_s - before.bench_s)
+    return foreign_s / (after.clock.total_s - before.clock.total_s)
+
+
+def set_priority(pid: int, wanted: int) -> None:
+    """Set the priority of a process's session, whether or not the kernel groups by session.
+
+    Where it does (sched_autogroup), niceness ranks processes within their session only.
+    """
+    os.setpriority(os.PRIO_PROCESS, pid, wanted)
+    autogroup = PROC / str(pid) / "autogroup"
+    if autogroup.exists():
+        autogroup.write_text(str(wanted))
+
+
+def pass_priority_on(pid: int) -> None:
+    """Let a new session have the bench's own priority: `nice -n -10 python -m benchmarks.host`."""
+    if niceness():
+        set_priority(pid, niceness())
+
+
+def niceness() -> int:
+    """Read the bench's own."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def wait_for_quiet(patience_s: float, busy: float = 0.15) -> None:
     """Wait until less than `busy` of the CPUs is in use, at most `patience_s`."""
     end = time.perf_counter() + patience_s

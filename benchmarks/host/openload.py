@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.host.machine import pass_priority_on
 from benchmarks.host.servers import host_and_port
 
 SOURCE = Path(__file__).with_name("openload.c")
@@ -86,7 +87,9 @@ def send(
     warm = min(WARM, connections)
     numbers = [str(warm), str(connections), str(drain_s)]
     files = [folder / "request", folder / "plan", folder / "result"]
-    with subprocess.Popen([program, host, str(port), *files, *numbers]) as running:
+    command = [program, host, str(port), *files, *numbers]
+    with subprocess.Popen(command, start_new_session=True) as running:
+        pass_priority_on(running.pid)
         _, status, used = os.wait4(running.pid, 0)
         running.returncode = os.waitstatus_to_exitcode(status)
     if running.returncode:

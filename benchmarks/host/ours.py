@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+import onnxruntime
 
+import slipway
 from benchmarks.host.peers.specs import SPECS, rows
 from benchmarks.host.rivals import V2
 from benchmarks.host.servers import Server
@@ -82,4 +84,9 @@ def our_host(
     command = (*SLIPWAY, "host", *given, *split, *told, *options)
     url = f"http://127.0.0.1:{port}{V2.format(model=model)}"
     answering = ("json", "binary")
-    return Server(OURS, model, url, answering, command, {}, REPOSITORY, len(bundles))
+    software = f"slipway {slipway.__version__}, onnxruntime {onnxruntime.__version__}"
+    settings = f"versions: {len(bundles)}, options: {' '.join(options) or 'none'}"
+    return Server(
+        OURS, model, url, answering, command, {}, REPOSITORY, len(bundles),
+        software=software, settings=settings,
+    )  # fmt: skip

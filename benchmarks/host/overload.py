@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.host import closed, openload, payloads
 from benchmarks.host.bare import Bare
+from benchmarks.host.machine import foreign_share, reading
 from benchmarks.host.openload import Answers
 from benchmarks.host.records import Record
 from benchmarks.host.servers import Running
@@ -34,17 +35,25 @@ def withstand(
     request = payloads.request(server.model, payload)
     at_64 = closed.observe(running, payload, CAPACITY_CONNECTIONS, CAPACITY_S, folder)
     capacity = at_64["rps"]
+    start = reading(running.pids())
     steady_plan = openload.plan([(STEADY * capacity, seconds)])
     steady = openload.send(program, server.url, request, steady_plan, folder)
     flood = [(OVERLOAD * capacity, seconds), (AFTER * capacity, seconds)]
     both = openload.send(program, server.url, request, openload.plan(flood), folder)
+    generator_s = steady.client_cpu_s + both.client_cpu_s
+    foreign = foreign_share(start, reading(running.pids()), generator_s)
     return {
         "what": "open", "server": server.name, "model": server.model, "payload": payload,
-        "capacity_rps": capacity, "foreign": at_64["foreign"],
+        "capacity_rps": capacity, "foreign": larger(at_64["foreign"], foreign),
         "capacity_client_cores": at_64["client_us"] * capacity / 1e6,
         **steady_figures(steady, seconds), **flood_figures(both, seconds, bare),
         **{f"bare_{k}": v for k, v in asdict(bare).items()},
     }  # fmt: skip
+
+
+def larger(*shares: float | None) -> float | None:
+    """Take the larger share; None where one is not known."""
+    return None if None in shares else max(share for share in shares if share is not None)
 
 
 def steady_figures(seen: Answers, seconds: float) -> Record:

@@ -1,6 +1,7 @@
 """One request of each kind of API that is measured here, and the numbers in its answer.
 
-flat     {"data": [v, v, ...]}              one row, flattened (FastAPI, LitServe, Ray)
+flat     {"data": [v, v, ...]}              one row, flattened (by hand, LitServe, Ray)
+raw      the row's bytes, both ways         (by hand)
 rows     {"data": [[...row...]]}            a batch of rows, nested (BentoML)
 json     Open Inference Protocol, numbers as JSON
 binary   Open Inference Protocol with the binary tensor extension, both ways
@@ -31,6 +32,11 @@ def flat(model: str, x: np.ndarray) -> Request:
     return document({"data": numbers(x[0].ravel())})
 
 
+def raw(model: str, x: np.ndarray) -> Request:
+    """Write the first row's bytes and nothing else."""
+    return {"Content-Type": "application/octet-stream"}, x[0].tobytes()
+
+
 def nested(model: str, x: np.ndarray) -> Request:
     """Write the rows as they are."""
     return document({"data": numbers(x)})
@@ -50,7 +56,7 @@ def v2_binary(model: str, x: np.ndarray) -> Request:
     return kind, text + x.tobytes()
 
 
-FORMS = {"flat": flat, "rows": nested, "json": v2_json, "binary": v2_binary}
+FORMS = {"flat": flat, "raw": raw, "rows": nested, "json": v2_json, "binary": v2_binary}
 
 
 def tensor(model: str, x: np.ndarray) -> dict[str, Any]:
@@ -80,6 +86,8 @@ def read_answer(payload: str, headers: Mapping[str, str], body: bytes) -> np.nda
     """Take the output's numbers out of an answer; header names are in lower case."""
     if payload == "binary" and HEADER_LENGTH.lower() in headers:
         return np.frombuffer(body[int(headers[HEADER_LENGTH.lower()]) :], np.float32)
+    if payload == "raw":
+        return np.frombuffer(body, np.float32)
     answer = json.loads(body)
     if payload in ("json", "binary"):
         return np.ravel(answer["outputs"][0]["data"])

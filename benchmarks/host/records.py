@@ -1,6 +1,7 @@
 """What is kept of a run: one JSON object a line, its `what` says which kind.
 
 closed   one server, model, payload and number of connections under wrk
+about    one server: its software with versions, and how it was set up
 open     our host under a planned load: 80 % of capacity, then overload, then recovery
 loris    our host with slow connections beside an honest load
 gpu      our host on a GPU beside bare ONNX Runtime
@@ -9,14 +10,14 @@ gpu      our host on a GPU beside bare ONNX Runtime
 import json
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
 FAULTS = ("other_answers", "honest_errors")
 CALM = 0.15
-"""A run counts as disturbed when more of the CPUs went to processes foreign to it."""
+"""A run is disturbed when more of the CPUs went to processes foreign to it: shown, never judged."""
 
 
 def keep(path: Path, record: Record) -> Record:
@@ -37,31 +38,43 @@ def pick(records: Iterable[Record], **wanted: Any) -> list[Record]:
     return [r for r in records if all(r.get(k) == v for k, v in wanted.items())]
 
 
-def calm(records: list[Record]) -> list[Record]:
-    """Choose the undisturbed runs, or the least disturbed one where there are none."""
-    quiet = [r for r in records if (r["foreign"] or 0) <= CALM]
-    return quiet or sorted(records, key=lambda r: r["foreign"])[:1]
+def calm(records: Iterable[Record]) -> list[Record]:
+    """Choose the undisturbed runs; one that cannot be told from a disturbed one is none."""
+    return [r for r in records if r["foreign"] is not None and r["foreign"] <= CALM]
 
 
-def middle(records: list[Record], key: str) -> float:
-    """Take the median of a value over the undisturbed runs; NaN where nobody has it."""
-    values = [r[key] for r in calm(records) if r[key] is not None]
+def disturbance(records: Sequence[Record]) -> str | None:
+    """Say why runs allow no verdict: how much was foreign in the best; None where one was calm."""
+    if calm(records):
+        return None
+    shares = [r["foreign"] for r in records if r["foreign"] is not None]
+    return f"{min(shares):.0%} foreign CPU" if shares else "foreign CPU unknown"
+
+
+def middle(records: Sequence[Record], key: str) -> float:
+    """Take the median of a value over the undisturbed runs, or over all where there are none.
+
+    NaN where nobody has it.
+    """
+    values = [r[key] for r in calm(records) or records if r[key] is not None]
     return statistics.median(values) if values else float("nan")
 
 
-def typical(records: Iterable[Record], what: str, *keys: str) -> list[Record]:
-    """Make one record of all rounds that are alike in `keys`: the median of every number.
+def group(records: Iterable[Record], *keys: str) -> dict[tuple[Any, ...], list[Record]]:
+    """Put rounds that are alike in `keys` together."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record.get(key) for key in keys), []).append(record)
+    return groups
+
+
+def typical(rounds: Sequence[Record]) -> Record:
+    """Make one record of several rounds: the median of every number.
 
     What went wrong counts from every round; None where a round has none, as what was never
     answered is no better for being rare.
     """
-    groups: dict[tuple[Any, ...], list[Record]] = {}
-    for record in pick(records, what=what):
-        groups.setdefault(tuple(record.get(key) for key in keys), []).append(record)
-    return [
-        {key: _typical(key, [r.get(key) for r in rounds]) for key in rounds[0]}
-        for rounds in groups.values()
-    ]
+    return {key: _typical(key, [r.get(key) for r in rounds]) for key in rounds[0]}
 
 
 def _typical(key: str, values: list[Any]) -> Any:

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from importlib.metadata import distributions
 from pathlib import Path
 
 from benchmarks.host.servers import Server
@@ -18,32 +20,60 @@ class Peer:
     """One peer in one setting."""
 
     environment: str
-    """Its virtual environment, requirements file and module go by this name."""
+    """Its virtual environment and requirements file go by this name."""
     payloads: tuple[str, ...]
     path: str = "/predict"
     settings: dict[str, str] = field(default_factory=dict)
-    one_thread: bool = False
-    """It runs the model from many threads or processes at once, so each run gets one thread."""
+    module: str = ""
+    """What in peers/ serves; `serve_` and the environment where nothing is said."""
+    batching: str = "at most 32 rows, 5 ms"
+    """How it joins requests into one run."""
+    processes: int = 1
+    """How many run the model; the cores' threads are shared out among them."""
+
+    @property
+    def script(self) -> str:
+        """The file that serves."""
+        return f"{self.module or f'serve_{self.environment}'}.py"
 
 
+def by_hand(module: str, processes: int, batching: str = "none") -> Peer:
+    """Describe a peer of a few lines that somebody wrote with care."""
+    return Peer(
+        "byhand", ("flat", "raw"), "/{payload}",
+        module=module, batching=batching, processes=processes,
+    )  # fmt: skip
+
+
+BARE_LOOP, READY_MADE = "bare-loop", "granian"
+"""The limit of Python by hand, which is no peer; and the fastest server that is for everybody."""
+A_TURN = "what a turn of the loop brought"
 RIVALS = {
-    "fastapi": Peer("fastapi", ("flat",), one_thread=True),
-    "fastapi-2w": Peer("fastapi", ("flat",), settings={"WORKERS": "2"}, one_thread=True),
+    BARE_LOOP: by_hand("serve_loop", 1, A_TURN),
+    "bare-loop-2w": by_hand("serve_loop", 2, A_TURN),
+    READY_MADE: by_hand("serve_rsgi", 1),
+    "granian-2w": by_hand("serve_rsgi", 2),
+    "uvicorn": by_hand("serve_asgi", 1),
+    "uvicorn-2w": by_hand("serve_asgi", 2),
+    "fastapi": by_hand("serve_fastapi", 1),
+    "fastapi-2w": by_hand("serve_fastapi", 2),
     "pytriton": Peer("pytriton", ("json", "binary"), V2),
-    "kserve": Peer("kserve", ("json", "binary"), V2),
+    "kserve": Peer("kserve", ("json", "binary"), V2, batching="none"),
     "mlserver": Peer("mlserver", ("json",), V2),
-    "bentoml": Peer("bentoml", ("rows",)),
+    "bentoml": Peer("bentoml", ("rows",), batching="at most 32 rows, adaptive"),
     "litserve": Peer("litserve", ("flat",)),
     "ray": Peer("ray", ("flat",)),
     "mlserver-1w": Peer("mlserver", ("json",), V2, {"WORKERS": "2"}),
     "litserve-zmq": Peer("litserve", ("flat",), settings={"FAST_QUEUE": "1"}),
-    "litserve-0ms": Peer("litserve", ("flat",), settings={"DELAY_MS": "0"}),
+    "litserve-0ms": Peer(
+        "litserve", ("flat",), settings={"DELAY_MS": "0"}, batching="at most 32 rows, 0 ms"
+    ),
 }
-CONTENDERS = ("fastapi", "fastapi-2w", "pytriton", "kserve", "mlserver")
-"""Those that were best at something on 2026-11-20, so the ones that decide a ratio."""
-QUICK = CONTENDERS[1:]
-"""Without the one that another setting of itself stands for."""
-EVERY = ("fastapi", "fastapi-2w", "pytriton", "kserve", "mlserver", "bentoml", "litserve", "ray")
+QUICK = ("bare-loop-2w", "granian-2w", "uvicorn-2w", "fastapi-2w", "pytriton")
+"""Two processes on two cores each, and the fastest of those that are model servers."""
+CONTENDERS = (*QUICK, "granian", "uvicorn", "kserve")
+"""And those that a lone request to a larger model is faster with: one process, two threads."""
+EVERY = (*CONTENDERS, "bare-loop", "fastapi", "mlserver", "bentoml", "litserve", "ray")
 OLD_PYTHON = {"pytriton": "/usr/bin/python3"}
 """PyTriton's Triton stub for 3.11 is older than 3.11.5; Debian 12 has 3.11.2."""
 
@@ -62,8 +92,10 @@ def rival(name: str, model: str, port: int, environments: Path, models: Path) ->
     """Describe one peer that serves one model."""
     peer = RIVALS[name]
     python = environments / peer.environment / "bin/python"
+    threads = "1" if model == "mlp" or peer.processes > 1 else "2"
     environment = {
-        "ORT_THREADS": "1" if model == "mlp" or peer.one_thread else "2",
+        "ORT_THREADS": threads,
+        "WORKERS": str(peer.processes),
         "MODEL": model,
         "MODELS": str(models),
         "PORT": str(port),
@@ -71,9 +103,26 @@ def rival(name: str, model: str, port: int, environments: Path, models: Path) ->
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
         **peer.settings,
     }
-    url = f"http://127.0.0.1:{port}{peer.path.format(model=model)}"
-    command = (str(python), f"serve_{peer.environment}.py")
-    return Server(name, model, url, peer.payloads, command, environment, PEERS)
+    path = peer.path.format(model=model, payload="{payload}")
+    settings = f"processes: {peer.processes}, threads a run: {threads}, batches: {peer.batching}"
+    return Server(
+        name, model, f"http://127.0.0.1:{port}{path}", peer.payloads, (str(python), peer.script),
+        environment, PEERS, software=software(peer.environment, environments), settings=settings,
+    )  # fmt: skip
+
+
+def is_setting_of(peer: str, name: str) -> bool:
+    """Say whether a name is a peer's or that of a further setting of it."""
+    return name == peer or name.startswith(f"{peer}-")
+
+
+def software(environment: str, environments: Path) -> str:
+    """Say which versions a peer's environment holds of what its requirements name."""
+    lines = (PEERS / "requirements" / f"{environment}.txt").read_text().splitlines()
+    names = sorted(match[0] for line in lines if (match := re.match(r"[\w-]+", line)))
+    places = map(str, (environments / environment).glob("lib/python3*/site-packages"))
+    installed = {found.name: found.version for found in distributions(path=list(places))}
+    return ", ".join(f"{name} {installed.get(name, 'missing')}" for name in names)
 
 
 def set_up(environment: str, environments: Path) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.host import bare, calibrate, closed, gpu, loris, openload, overload, rivals
-from benchmarks.host.machine import CORES
+from benchmarks.host import bare, calibrate, closed, gpu, loris, openload, overload, rivals, wrk
+from benchmarks.host.machine import CORES, niceness
 from benchmarks.host.models import make_models
 from benchmarks.host.ours import CPU, OURS, our_host
 from benchmarks.host.records import Record, keep, read
@@ -102,25 +102,44 @@ def check(plan: Plan) -> list[Record]:
     return []
 
 
+def about(server: Server) -> Record:
+    """Say what a server is, so that the tables can."""
+    return {
+        "what": "about", "server": server.name, "model": server.model,
+        "software": server.software, "settings": server.settings,
+    }  # fmt: skip
+
+
+def about_load(model: str, seconds: int) -> Record:
+    """Say what the load comes from."""
+    return {
+        "what": "about", "server": "wrk", "model": model, "software": wrk.version(),
+        "settings": f"threads: 1, seconds a run: {seconds}, niceness: {niceness()}",
+    }  # fmt: skip
+
+
 def compare(plan: Plan) -> list[Record]:
     """Measure every server under wrk."""
     names = rivals.chosen(plan.peers)
     if lacking := rivals.missing(names, plan.folder):
         sys.exit(f"not installed: {', '.join(lacking)}; run `python -m benchmarks.host setup`")
     make_models(plan.model_folder, plan.models)
-    found = []
-    for _ in range(plan.rounds):
+    found: list[Record] = []
+    for turn in range(plan.rounds):
         for model in plan.models:
             limit = bare.measure(plan.model_folder, model)
             ours = plan.our_server(model)
             others = [s for s in plan.candidate_servers(model) if s.name != OURS]
             place = (plan.port, plan.folder, plan.model_folder)
             servers = [ours, *others, *(rivals.rival(name, model, *place) for name in names)]
+            seconds = plan.seconds * LONGER.get(model, 1)
+            if turn == 0:
+                told = [*map(about, servers), about_load(model, seconds)]
+                found += [plan.keep(record) for record in told]
             found += [
                 plan.keep(record)
                 for record in closed.compare(
-                    servers, limit, plan.connections, plan.seconds * LONGER.get(model, 1),
-                    plan.patience_s,
+                    servers, limit, plan.connections, seconds, plan.patience_s,
                     plan.model_folder, plan.scratch,
                 )
             ]  # fmt: skip

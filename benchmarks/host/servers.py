@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 
 from benchmarks.host import payloads
-from benchmarks.host.machine import process_tree
+from benchmarks.host.machine import pass_priority_on, process_tree
 from benchmarks.host.peers.specs import SPECS, open_session, rows
 
 START_S = 90.0
@@ -32,6 +32,7 @@ class Server:
     name: str
     model: str
     url: str
+    """`{payload}` in it stands for the payload's name."""
     payloads: tuple[str, ...]
     command: tuple[str, ...] = ()
     """Empty: it runs already, and its CPU and memory cannot be told."""
@@ -40,6 +41,14 @@ class Server:
     """Where the command runs."""
     versions: int = 1
     """Versions of the model that must have answered before it counts as ready (V2 only)."""
+    software: str = ""
+    """What answers, with versions."""
+    settings: str = ""
+    """How it was told to."""
+
+    def address(self, payload: str) -> str:
+        """Find where requests of a payload go."""
+        return self.url.replace("{payload}", payload)
 
 
 class Broken(Exception):
@@ -65,6 +74,8 @@ class Running:
             self._await_answers(start + START_S)
             self.cold_s = time.perf_counter() - start if self.process else None
             check_answers(self.server, self.models)
+            for pid in self.pids():  # some of them may have sessions of their own
+                pass_priority_on(pid)
         except Broken as error:
             tail = self.tail()
             self.stop()
@@ -173,7 +184,7 @@ def version(server: Server) -> str:
 def fetch(server: Server, payload: str) -> tuple[dict[str, str], bytes]:
     """Send one request; OSError covers refused connections and answers other than 200."""
     headers, body = payloads.request(server.model, payload)
-    request = urllib.request.Request(server.url, body, headers)
+    request = urllib.request.Request(server.address(payload), body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return {name.lower(): value for name, value in answer.headers.items()}, answer.read()
 

@@ -10,6 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.host.machine import pass_priority_on
+
 SCRIPT = """
 local body = io.open("%(body)s", "rb"); wrk.body = body:read("*a"); body:close()
 wrk.method = "POST"
@@ -48,11 +50,20 @@ def run_wrk(
     script = folder / "post.lua"
     script.write_text(SCRIPT % {"body": folder / "body", "headers": "\n".join(lines)})
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
-    with subprocess.Popen(["wrk", *options, url], stdout=subprocess.PIPE, text=True) as wrk:
+    with subprocess.Popen(
+        ["wrk", *options, url], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as wrk:
+        pass_priority_on(wrk.pid)
         text = wrk.stdout.read()
         _, status, used = os.wait4(wrk.pid, 0)
         wrk.returncode = os.waitstatus_to_exitcode(status)
     return parse(text, used.ru_utime + used.ru_stime)
+
+
+def version() -> str:
+    """Ask wrk which one it is."""
+    told = subprocess.run(["wrk", "-v"], text=True, capture_output=True, check=False)
+    return " ".join((told.stdout or told.stderr).split()[:2])
 
 
 def parse(text: str, client_cpu_s: float) -> Load:
