@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect import task
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.states import Failed, State
+from prefect.states import Failed
 
 from flows import environment, gpu, stages
 from flows.record import now
@@ -114,7 +115,10 @@ class Build:
                 if before[stage.address] <= futures.keys():
                     named = run_stage.with_options(name=stage.address, task_run_name=stage.address)
                     upstream = [futures[address] for address in before[stage.address]]
-                    futures[stage.address] = named.submit(self, stage, wait_for=upstream)
+                    # mypy takes the first overload, which has no wait_for (prefect 3.8)
+                    futures[stage.address] = named.submit(  # type: ignore[call-overload]
+                        self, stage, wait_for=upstream
+                    )
         for stage in stale:
             futures[stage.address].wait()
             self._account_for(stage, futures[stage.address].state)

@@ -46,7 +46,8 @@ class Columns(Document):
         """Make the two most extreme rows within the contract: all numbers lowest, all highest."""
         table = {}
         for column in self.inputs:
-            ends = column.range or (None, (column.categories or [None])[-1])
+            known: list[str | None] = [*(column.categories or [])]
+            ends = column.range or (None, known[-1] if known else None)
             table[column.name] = pa.array(ends, _TYPES[column.kind])
         return pa.table(table)
 

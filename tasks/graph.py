@@ -86,7 +86,8 @@ def attach_columns(core: ModelProto, inputs: Sequence[InputTensor]) -> ModelProt
 
 def to_bytes(model: ModelProto) -> bytes:
     """Serialise a graph, weights inline, equal bytes for equal graphs."""
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _reduce_graph(graph: GraphProto) -> set[str]:

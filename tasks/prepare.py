@@ -141,16 +141,18 @@ def _encode(
 
 def _codes(column: pa.ChunkedArray, vocabulary: list[str]) -> NDArray[Any]:
     found = pc.index_in(column, pa.array(vocabulary))
-    return pc.fill_null(pc.add(found, 1), 0).to_numpy()
+    codes: NDArray[Any] = pc.fill_null(pc.add(found, 1), 0).to_numpy()
+    return codes
 
 
 def _values(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
-    return pc.fill_null(_float32(column, name), float("nan")).to_numpy()
+    values: NDArray[Any] = pc.fill_null(_float32(column, name), float("nan")).to_numpy()
+    return values
 
 
 def _stack(columns: list[NDArray[Any]], dtype: type) -> pa.FixedSizeListArray:
     """Make one [N, columns] array, so that a reader maps it as a matrix."""
-    matrix = np.stack(columns, axis=1).astype(dtype)
+    matrix: NDArray[Any] = np.stack(columns, axis=1).astype(dtype)
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
 
 

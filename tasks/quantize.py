@@ -148,16 +148,13 @@ class CalibrationRows(CalibrationDataReader):  # type: ignore[misc]
         shards = read_shards(prepared)
         count = min(count, len(shards))
         rows = shards.take(np.arange(count) * len(shards) // count)
-        self._batches = iter(
-            {
-                graph.CATEGORIES: rows.categories[start : start + CALIBRATION_BATCH_ROWS].astype(
-                    np.int64
-                ),
-                graph.NUMBERS: rows.numbers[start : start + CALIBRATION_BATCH_ROWS],
-            }
-            for start in range(0, count, CALIBRATION_BATCH_ROWS)
-        )
+        self._rows, self._starts = rows, iter(range(0, count, CALIBRATION_BATCH_ROWS))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """Give the next batch, or None at the end."""
-        return next(self._batches, None)
+        start = next(self._starts, None)
+        if start is None:
+            return None
+        part = slice(start, start + CALIBRATION_BATCH_ROWS)
+        categories = self._rows.categories[part].astype(np.int64)
+        return {graph.CATEGORIES: categories, graph.NUMBERS: self._rows.numbers[part]}
