@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from flows import environment, stages
+from flows import environment
+from flows.dag import stages
 from flows.server import prefect_api
 from flows.talk import fail
 from slipway.config import load_config

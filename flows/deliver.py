@@ -22,8 +22,9 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import publish, record, summary, workspace
-from flows.build import Build
+from flows import publish, record, summary
+from flows.dag import workspace
+from flows.dag.build import Build
 from flows.record import Record
 from flows.talk import Talk
 from slipway.bundle.format import short

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from flows.facts import Facts, Json, read_facts, read_json
-from flows.panels import splits
+from flows.report.facts import Facts, Json, read_facts, read_json
+from flows.report.panels import splits
 from slipway.make.build import Build, Evidence, Part
 from slipway.make.lineage import Source, lineage
 from slipway.wording import number

@@ -79,7 +79,7 @@ class Record:
 
     def finish(self, state: State, error: str | None, say: Callable[[str], None]) -> None:
         """Close the record and write the report; a report that fails costs only itself."""
-        from flows.report import write_report
+        from flows.report.page import write_report
 
         for stage in self.stages:
             if stage["state"] == "running":

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from flows.dag.tree import Tree
 from flows.environment import OWN_API, WORKSPACE
-from flows.tree import Tree
 from slipway.errors import SlipwayError
 
 START_TIMEOUT_S = 120

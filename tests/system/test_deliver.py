@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.supervise import descendants
+from flows.dag.supervise import descendants
 from tests.flow_project import STAGES, Ended, Project, alive
 from tests.prefect_server import PrefectServer
 from tests.support.pace import limit, within

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.supervise import descendants
-from flows.tree import SUPERVISOR, Tree
+from flows.dag.supervise import descendants
+from flows.dag.tree import SUPERVISOR, Tree
 from tests.flow_project import alive
 from tests.support.pace import limit
 from tests.support.waiting import wait_until
@@ -108,7 +108,7 @@ def test_kill_9_of_the_process_that_started_it_ends_the_tree(
 ) -> None:
     flow = subprocess.Popen(
         python(
-            "import os, sys, time; from pathlib import Path; from flows.tree import Tree\n"
+            "import os, sys, time; from pathlib import Path; from flows.dag.tree import Tree\n"
             f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(600)"
         ),
         cwd=tmp_path,

@@ -14,8 +14,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from flows.evidence import build_of, gather, locked_outs
-from flows.facts import Facts
 from flows.git import git_state
+from flows.report.facts import Facts
 from slipway.bundle.format import file_digest
 from slipway.bundle.golden import read_golden
 from slipway.bundle.manifest import EVIDENCE_FILES, payload_version

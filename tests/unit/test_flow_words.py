@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from flows import publish, record, summary
-from flows.build import message_of
+from flows.dag.build import message_of
 from flows.environment import WORKSPACE, apply, of_stage
 from flows.talk import Talk
 from slipway.errors import SlipwayError

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from flows.charts import Axis, calibration_chart, loss_chart
-from flows.facts import Facts
-from flows.report import render, write_report
-from flows.sentences import verdict
-from flows.slices import slice_plots
+from flows.report.charts import Axis, calibration_chart, loss_chart
+from flows.report.facts import Facts
+from flows.report.page import render, write_report
+from flows.report.sentences import verdict
+from flows.report.slices import slice_plots
 from slipway.problem import BINARY
 from slipway.wording import duration, scrub, sentence, size
 from tests.stage_files import VERSION, a_run, stopped_at, write_stage_files

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import stages, workspace
-from flows.stages import Stage
+from flows.dag import stages, workspace
+from flows.dag.stages import Stage
 from slipway.errors import ConfigError, SlipwayError
 from tests.flow_project import Project
 

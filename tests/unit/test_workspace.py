@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import workspace
+from flows.dag import workspace
+from flows.dag.supervise import descendants
+from flows.dag.tree import Tree
 from flows.environment import of_stage
-from flows.supervise import descendants
-from flows.tree import Tree
 from slipway.errors import SlipwayError
 from tests.flow_project import alive
 from tests.support.waiting import wait_until
@@ -161,10 +161,10 @@ def test_a_second_run_waits_for_the_first_and_a_killed_one_frees_the_checkout(
     tmp_path: Path,
 ) -> None:
     hold = (
-        "import time; from pathlib import Path; from flows.workspace import only_run\n"
+        "import time; from pathlib import Path; from flows.dag.workspace import only_run\n"
         "with only_run(Path.cwd(), print): print('held', flush=True); time.sleep(600)"
     )
-    root = str(Path(workspace.__file__).parents[1])
+    root = str(Path(workspace.__file__).parents[2])
     first = subprocess.Popen(
         [sys.executable, "-c", hold],
         cwd=tmp_path,

@@ -6,7 +6,7 @@ process stands between: it is the reaper of every descendant (also of those that
 or left the session) and stops all of them when it is told to, or when the control pipe from
 the flow's process ends, which it does even after `kill -9`.
 
-    python -m flows.supervise [--control-fd N] [--grace SECONDS] -- COMMAND...
+    python -m flows.dag.supervise [--control-fd N] [--grace SECONDS] -- COMMAND...
 
 Standard library only: it starts in 30 ms and stays small beside a training run.
 """
@@ -137,7 +137,7 @@ def _signal_each(pids: list[int], number: int) -> None:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="flows.supervise", description=__doc__)
+    parser = argparse.ArgumentParser(prog="flows.dag.supervise", description=__doc__)
     parser.add_argument("--control-fd", type=int, help="stop when this pipe's other end closes")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds before SIGKILL")
     parser.add_argument("command", nargs="+")

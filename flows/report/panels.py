@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from flows.facts import Facts
+from flows.report.facts import Facts
 from slipway.bundle.gate import SIGNS
 from slipway.precision import REFERENCE
 from slipway.problem import Measure

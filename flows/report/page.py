@@ -15,11 +15,11 @@ from typing import Any
 
 import jinja2
 
-from flows.charts import calibration_chart, loss_chart, measure_chart
-from flows.facts import Facts, read_facts
-from flows.panels import comparisons, gates, other_numbers, precisions, splits, timeline
-from flows.sentences import sentences, verdict
-from flows.slices import slice_plots
+from flows.report.charts import calibration_chart, loss_chart, measure_chart
+from flows.report.facts import Facts, read_facts
+from flows.report.panels import comparisons, gates, other_numbers, precisions, splits, timeline
+from flows.report.sentences import sentences, verdict
+from flows.report.slices import slice_plots
 from slipway import __version__
 from slipway.precision import REFERENCE
 from slipway.wording import FILTERS, millis, moment, number, score, scrub, share, size, when

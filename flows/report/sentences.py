@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flows.facts import Facts, stage_name
-from flows.panels import label
+from flows.report.facts import Facts, stage_name
+from flows.report.panels import label
 from slipway.precision import REFERENCE
 from slipway.problem import Measure, Problem
 from slipway.wording import count, day, number, score, scrub, sentence, share

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flows.dag.supervise import GRACE_S, stop_tree
+from flows.dag.tree import SUPERVISOR
 from flows.environment import WORKSPACE
-from flows.supervise import GRACE_S, stop_tree
-from flows.tree import SUPERVISOR
 from slipway.errors import SlipwayError
 
 Say = Callable[[str], None]

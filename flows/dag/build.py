@@ -18,11 +18,12 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.states import Failed
 
-from flows import environment, gpu, stages
+from flows import environment
+from flows.dag import gpu, stages
+from flows.dag.stages import Stage
+from flows.dag.tree import Tree
 from flows.record import now
-from flows.stages import Stage
 from flows.talk import StageTalk, Talk
-from flows.tree import Tree
 from slipway.errors import SlipwayError
 
 RESTORED = "is cached - skipping run"

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from flows.charts import Axis, Tick, round_step
-from flows.facts import Facts, Json
+from flows.report.charts import Axis, Tick, round_step
+from flows.report.facts import Facts, Json
 from slipway.problem import Measure, Problem
 from slipway.wording import number
 
