@@ -59,7 +59,7 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
         entry = record.begin(root, pipeline, fleet_name)
         entry.prefect_flow_run = flow_run.id
         try:
-            _steps(root, entry, config, fleet, talk)
+            _steps(root, entry, config=config, fleet=fleet, talk=talk)
         except SlipwayError as error:
             entry.finish("failed", str(error), talk.say)
             talk.say(f"report   {entry.report}")
@@ -92,7 +92,7 @@ def _steps(root: Path, entry: Record, config: Config, fleet: Fleet | None, talk:
     entry.version, entry.precision, entry.gates = proven.version, proven.precision, proven.gates
     entry.save()
     if fleet is not None:
-        _release(root, entry, config, fleet, proven, talk)
+        _release(root, entry, config=config, fleet=fleet, proven=proven, talk=talk)
 
 
 def _release(
@@ -108,7 +108,9 @@ def _release(
     keys = ensure_local_keys(root, fleet)
     controller = Controller.open(fleet, entry.pipeline, keys.release, talk.say, entry.run)
     git, store = entry.git, controller.store
-    first = publish.publish(root, entry.pipeline, proven, store, keys.builder, git)
+    first = publish.publish(
+        root, entry.pipeline, proven=proven, store=store, key=keys.builder, git=git
+    )
     entry.published = "new" if first else "kept"
     talk.say(f"v{short(proven.version)} {'published' if first else 'was published before'}")
     entry.save()

@@ -77,7 +77,7 @@ def run(
             "no precision passes its gates, so nothing is published:\n" + judge.as_table(results)
         )
     models = {name: precisions[name] / graph.MODEL for name in exam.answers}
-    latency = time_models(config, models, exam.rows, reports, clock)["latency"]
+    latency = time_models(config, models, rows=exam.rows, reports=reports, clock=clock)["latency"]
     rounds = {name: entry["rounds_p50_ms"] for name, entry in latency.items()}
     chosen = judge.choose(passing, rounds, config.cheaper_by_min)
     assert chosen is not None, "something passes"
@@ -99,9 +99,9 @@ def prepare_examination(config: "ProveConfig", reference: Path, golden: Path) ->
     return Examination(
         Standard(PROBLEMS[raw.problem], labels, config),
         columns.as_arrays(table),
-        columns.as_arrays(raw.edges()),
-        at_most("parity with torch", max(export["parity"].values()), export["limit"]),
-        {**{i.name: i.datatype for i in raw.inputs}, graph.PROBABILITY: "FP32"},
+        edges=columns.as_arrays(raw.edges()),
+        torch_parity=at_most("parity with torch", max(export["parity"].values()), export["limit"]),
+        datatypes={**{i.name: i.datatype for i in raw.inputs}, graph.PROBABILITY: "FP32"},
     )
 
 

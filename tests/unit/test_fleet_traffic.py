@@ -59,7 +59,7 @@ class OneHost:
 
 def ask(payload, *answers, requests=50):
     questions = make_questions(*payload, requests=requests, rows_per_request=4)
-    (traffic,) = send(OneHost(*answers), [HOST], "flights", [one_side(V)], [questions])
+    (traffic,) = send(OneHost(*answers), [HOST], "flights", [(one_side(V), questions)])
     return traffic
 
 
@@ -124,8 +124,7 @@ def test_every_output_is_measured_from_what_was_proven_as_the_answers_come():
         OneHost(reply(), reply(score=0.5, text="abd"), reply()),
         [HOST],
         "m",
-        [one_side(V)],
-        [unlabelled()],
+        [(one_side(V), unlabelled())],
     )
     assert traffic.proven == {
         TEXT: Apart(values=150, exact=True, differing=1),
@@ -142,7 +141,7 @@ def test_every_output_is_measured_from_what_was_proven_as_the_answers_come():
     ],
 )
 def test_an_answer_that_lacks_an_output_or_has_another_shape_is_an_error(bad, error):
-    (traffic,) = send(OneHost(bad, reply()), [HOST], "m", [one_side(V)], [unlabelled()])
+    (traffic,) = send(OneHost(bad, reply()), [HOST], "m", [(one_side(V), unlabelled())])
     assert traffic.errors == {error: 1}
     assert traffic.rows == 147
 
@@ -155,8 +154,7 @@ def test_two_versions_that_were_asked_the_same_are_compared_answer_by_answer():
         OneHost(*itertools.islice(answers, 100)),
         [HOST],
         "m",
-        sides,
-        [asked, replace(asked, proven=None)],
+        list(zip(sides, [asked, replace(asked, proven=None)], strict=True)),
     )
     assert mine.apart[FLOATS] == Apart(values=300, largest=0.25, total=75.0)
     assert mine.apart[TEXT] == Apart(values=150, exact=True, differing=0)
@@ -170,22 +168,24 @@ def test_answers_to_other_questions_are_not_compared():
         OneHost(*itertools.islice(answers, 100)),
         [HOST],
         "m",
-        [one_side(V), one_side("d" * 64)],
-        [unlabelled(), replace(unlabelled(), bodies=[Body(b"[]")] * 50)],
+        [
+            (one_side(V), unlabelled()),
+            (one_side("d" * 64), replace(unlabelled(), bodies=[Body(b"[]")] * 50)),
+        ],
     )
     assert mine.apart == {}
 
 
 def test_a_stable_version_with_outputs_of_its_own_is_no_error():
     other = Answer(1.0, V, {"else": np.zeros(7)})
-    (traffic,) = send(OneHost(other), [HOST], "m", [one_side(V)], [unlabelled(proven=False)])
+    (traffic,) = send(OneHost(other), [HOST], "m", [(one_side(V), unlabelled(proven=False))])
     assert (traffic.errors, traffic.answered) == ({}, 50)
 
 
 def test_a_host_that_refuses_this_caller_says_nothing_about_the_version():
     refused = Answer(1.0, error="the key is not known there", ours=True)
     with pytest.raises(SlipwayError, match="host a: the key is not known there"):
-        send(OneHost(refused), [HOST], "m", [one_side(V)], [unlabelled()])
+        send(OneHost(refused), [HOST], "m", [(one_side(V), unlabelled())])
 
 
 TIMED_OUT = Answer(INFER_TIMEOUT_S * 1000.0, error="ReadTimeout: timed out")
@@ -212,7 +212,7 @@ class HangingHost:
 def test_a_version_that_hangs_is_asked_no_more_and_fails_all_the_rest(answered):
     client = HangingHost(answered)
     sides, asked = two_sides(V, "d" * 64, 50), unlabelled(proven=False)
-    mine, theirs = send(client, [HOST, HOST], "m", sides, [asked, asked])
+    mine, theirs = send(client, [HOST, HOST], "m", [(side, asked) for side in sides])
     assert client.clock_s == TIMEOUTS_MAX * INFER_TIMEOUT_S
     unsent = 100 - answered - TIMEOUTS_MAX
     assert (mine.requests, mine.answered) == (100, answered)
@@ -223,5 +223,5 @@ def test_a_version_that_hangs_is_asked_no_more_and_fails_all_the_rest(answered):
 def test_an_answer_or_a_quick_error_in_between_is_no_hanging():
     quick = Answer(1.0, error="HTTP 500: the model failed")
     answers = [TIMED_OUT, TIMED_OUT, reply(), TIMED_OUT, TIMED_OUT, quick, reply()]
-    (traffic,) = send(OneHost(*answers), [HOST], "m", [one_side(V)], [unlabelled()])
+    (traffic,) = send(OneHost(*answers), [HOST], "m", [(one_side(V), unlabelled())])
     assert traffic.errors == {TIMED_OUT.error: 4, quick.error: 1}

@@ -5,7 +5,7 @@ import pytest
 from slipway.fleet.client import HostStatus, ModelStatus
 from slipway.fleet.inventory import Fleet, Host
 from slipway.fleet.status import status_document
-from slipway.fleet.watch import Clock, uptake, wait_for
+from slipway.fleet.watch import Awaited, Clock, uptake, wait_for
 from tests.fleet_fakes import FakeTime
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -24,7 +24,7 @@ def host(stable=OLD, candidate=None, serial=3, name="a", **model):
 
 
 def seen(status, role="candidate", version=NEW, serial=3):
-    return uptake({"a": status}, "flights", version, role, serial)
+    return uptake({"a": status}, "flights", Awaited(version, role, serial))
 
 
 def test_a_host_that_loaded_the_candidate_runs_it():
@@ -78,7 +78,7 @@ def test_a_refusal_from_before_this_channel_does_not_count():
 
 
 def test_hosts_of_another_model_do_not_count():
-    assert not uptake({"a": host(stable=NEW)}, "other", NEW, "stable", 3).complete
+    assert not uptake({"a": host(stable=NEW)}, "other", Awaited(NEW, "stable", 3)).complete
 
 
 class Script:
@@ -101,9 +101,8 @@ class Script:
 def wait(client, wait_s=10.0):
     time = FakeTime()
     clock = Clock(time.monotonic, time.sleep, time.time_ns)
-    found = wait_for(
-        FLEET, "flights", NEW, "candidate", 3, client=client, clock=clock, wait_s=wait_s
-    )
+    awaited = Awaited(NEW, "candidate", 3)
+    found = wait_for(FLEET, "flights", awaited, client=client, clock=clock, wait_s=wait_s)
     return found, time.now_s
 
 

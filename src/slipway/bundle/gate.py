@@ -33,13 +33,13 @@ class Gate:
 def at_most(gate: str, measured: float | None, limit: float) -> Gate:
     """Hold a measure to an upper limit; what is no number fails."""
     good = measured is not None and measured <= limit
-    return Gate(gate, _finite(measured), limit, "max", PASS if good else FAIL)
+    return Gate(gate, _finite(measured), limit=limit, bound="max", verdict=PASS if good else FAIL)
 
 
 def at_least(gate: str, measured: float | None, limit: float) -> Gate:
     """Hold a measure to a lower limit; what is no number fails."""
     good = measured is not None and measured >= limit
-    return Gate(gate, _finite(measured), limit, "min", PASS if good else FAIL)
+    return Gate(gate, _finite(measured), limit=limit, bound="min", verdict=PASS if good else FAIL)
 
 
 def verdict(gates: Sequence[Gate]) -> dict[str, Any]:

@@ -129,7 +129,9 @@ class _Second(Document):
         return self
 
     def read(self) -> Manifest:
-        return Manifest(2, self.name, self.version, self.payload, self.evidence)
+        return Manifest(
+            2, self.name, version=self.version, payload=self.payload, evidence=self.evidence
+        )
 
 
 class _First(Document):
@@ -153,7 +155,7 @@ class _First(Document):
             for name, role in ROLES.items()
         }
         evidence = {name: self.files[name] for name in EVIDENCE_FILES}
-        return Manifest(1, self.name, self.version, payload, evidence)
+        return Manifest(1, self.name, version=self.version, payload=payload, evidence=evidence)
 
 
 _RESERVED: Final = frozenset((*EVIDENCE_FILES, MANIFEST, SIGNATURE))

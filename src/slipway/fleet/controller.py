@@ -15,7 +15,7 @@ from slipway.bundle.signing import TrustedKeys
 from slipway.errors import AlreadyExists, ChannelRefused, SlipwayError
 from slipway.fleet.client import HostClient, HttpClient
 from slipway.fleet.inventory import Credentials, Fleet
-from slipway.fleet.watch import Clock, Role, Uptake, wait_for
+from slipway.fleet.watch import Awaited, Clock, Uptake, wait_for
 from slipway.store.channel import (
     Candidate,
     Channel,
@@ -122,6 +122,7 @@ class Controller:
         self,
         decision: str,
         version: str,
+        *,
         previous: str | None,
         serial: int,
         reason: str,
@@ -144,17 +145,10 @@ class Controller:
         """Return every decision so far, oldest first."""
         return read_ledger(self.store, self.fleet.name, self.model)
 
-    def wait(self, version: str, role: Role, serial: int, wait_s: float) -> Uptake:
+    def wait(self, awaited: Awaited, wait_s: float) -> Uptake:
         """Wait until the hosts have taken up a version."""
         return wait_for(
-            self.fleet,
-            self.model,
-            version,
-            role,
-            serial,
-            client=self.client,
-            clock=self.clock,
-            wait_s=wait_s,
+            self.fleet, self.model, awaited, client=self.client, clock=self.clock, wait_s=wait_s
         )
 
     @contextmanager
@@ -206,4 +200,11 @@ class Controller:
         return last.beat if last is not None else 0
 
     def _beat(self, serial: int, number: int) -> None:
-        beat(self.store, self.fleet.name, self.model, serial, number, self.release_key)
+        beat(
+            self.store,
+            self.fleet.name,
+            model=self.model,
+            serial=serial,
+            number=number,
+            private_key=self.release_key,
+        )

@@ -138,11 +138,20 @@ def check_answers(traffic: Traffic, tolerance: Mapping[str, float]) -> Line:
     bundle's own, and 0 for what is no floating-point number.
     """
     if not traffic.answered or not traffic.proven:
-        return Line("answers as proven", None, None, None, "unknown", "no row was answered")
+        return Line(
+            "answers as proven",
+            None,
+            stable=None,
+            limit=None,
+            verdict="unknown",
+            detail="no row was answered",
+        )
     worst = max(traffic.proven, key=lambda name: _strain(traffic.proven[name], tolerance[name]))
     told, limit = traffic.proven[worst], tolerance[worst]
     verdict, detail = _verdict(told.distance <= limit), _which(traffic.proven, worst)
-    return Line("answers as proven", told.distance, None, limit, verdict, detail)
+    return Line(
+        "answers as proven", told.distance, stable=None, limit=limit, verdict=verdict, detail=detail
+    )
 
 
 def _which(proven: Mapping[str, Apart], worst: str) -> str:
@@ -164,7 +173,14 @@ def _strain(apart: Apart, tolerance: float) -> float:
 def error_free(traffic: Traffic) -> Line:
     """Demand an answer to every request: what a first release is held to beside its answers."""
     share = traffic.failed / max(traffic.requests, 1)
-    return Line("error share", share, None, 0.0, _verdict(not traffic.failed), _commonest(traffic))
+    return Line(
+        "error share",
+        share,
+        stable=None,
+        limit=0.0,
+        verdict=_verdict(not traffic.failed),
+        detail=_commonest(traffic),
+    )
 
 
 def _same_questions(candidate: Scored, stable: Scored) -> tuple[Scored, Scored]:
@@ -193,7 +209,14 @@ def _errors(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     mine = candidate.failed / max(candidate.requests, 1)
     theirs = stable.failed / max(stable.requests, 1)
     limit = theirs + limits.error_share_rise_max
-    return Line("error share", mine, theirs, limit, _verdict(mine <= limit), _commonest(candidate))
+    return Line(
+        "error share",
+        mine,
+        stable=theirs,
+        limit=limit,
+        verdict=_verdict(mine <= limit),
+        detail=_commonest(candidate),
+    )
 
 
 def _quality(measure: Measure, candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
@@ -201,29 +224,63 @@ def _quality(measure: Measure, candidate: Scored, stable: Scored, limits: Releas
     theirs = measure(stable.labels, stable.answers)
     if mine is None or theirs is None:
         why = "the rows answered have one class" if stable.labels.size else "no row was answered"
-        return Line(measure.name, mine, theirs, None, "unknown", why)
+        return Line(measure.name, mine, stable=theirs, limit=None, verdict="unknown", detail=why)
     limit = measure.worst_allowed(theirs, limits.quality[measure.key])
-    return Line(measure.name, mine, theirs, limit, _verdict(measure.at_least_as_good(mine, limit)))
+    return Line(
+        measure.name,
+        mine,
+        stable=theirs,
+        limit=limit,
+        verdict=_verdict(measure.at_least_as_good(mine, limit)),
+    )
 
 
 def _p99(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
     if not candidate.latencies_ms.size or not stable.latencies_ms.size:
-        return Line(P99, None, None, None, "unknown", "no request was answered by both")
+        return Line(
+            P99,
+            None,
+            stable=None,
+            limit=None,
+            verdict="unknown",
+            detail="no request was answered by both",
+        )
     mine = float(np.percentile(candidate.latencies_ms, 99))
     theirs = float(np.percentile(stable.latencies_ms, 99))
     limit = max(theirs * limits.p99_ratio_max, theirs + limits.p99_slack_ms)
-    return Line(P99, mine, theirs, limit, _verdict(mine <= limit))
+    return Line(P99, mine, stable=theirs, limit=limit, verdict=_verdict(mine <= limit))
 
 
 def _difference(candidate: Scored, stable: Scored) -> Line:
     """Report how far apart the answers are: a new model is meant to answer differently."""
     if candidate.golden != stable.golden:
-        return Line("largest difference", None, None, None, "reported", "other golden rows")
+        return Line(
+            "largest difference",
+            None,
+            stable=None,
+            limit=None,
+            verdict="reported",
+            detail="other golden rows",
+        )
     if not candidate.answers.size:
-        return Line("largest difference", None, None, None, "reported", "nothing to compare")
+        return Line(
+            "largest difference",
+            None,
+            stable=None,
+            limit=None,
+            verdict="reported",
+            detail="nothing to compare",
+        )
     distance = np.abs(candidate.answers - stable.answers)
     detail = f"mean {float(distance.mean()):.4f} over {distance.size} rows"
-    return Line("largest difference", float(distance.max()), None, None, "reported", detail)
+    return Line(
+        "largest difference",
+        float(distance.max()),
+        stable=None,
+        limit=None,
+        verdict="reported",
+        detail=detail,
+    )
 
 
 def _differences(candidate: Traffic) -> Line:
@@ -234,7 +291,14 @@ def _differences(candidate: Traffic) -> Line:
         told[OUTPUTS_NAMED:] = [f"{len(more)} more"]
     numbers = [each.largest for _, each in apart if each.values and not each.exact]
     detail = "; ".join(told) or "other golden rows, or other outputs"
-    return Line("largest difference", max(numbers, default=None), None, None, "reported", detail)
+    return Line(
+        "largest difference",
+        max(numbers, default=None),
+        stable=None,
+        limit=None,
+        verdict="reported",
+        detail=detail,
+    )
 
 
 def _in_words(apart: Apart) -> str:

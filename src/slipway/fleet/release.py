@@ -85,7 +85,7 @@ def release(
         planned: Decision = "refused" if isinstance(steps[-1], Refuse) else "planned"
         outcome = Outcome(planned, "; then ".join(words))
     else:
-        outcome = _execute(controller, channel, steps, words, config)
+        outcome = _execute(controller, channel, steps=steps, words=words, config=config)
     return Release(
         model=controller.model,
         fleet=controller.fleet.name,
@@ -132,7 +132,13 @@ def _execute(
                 channel = controller.write(channel, stable=channel.stable, reason=told)
             case NoteDown():
                 assert channel is not None
-                controller.record("promoted", step.version, step.previous, channel.serial, told)
+                controller.record(
+                    "promoted",
+                    step.version,
+                    previous=step.previous,
+                    serial=channel.serial,
+                    reason=told,
+                )
             case AlreadyServes():
                 assert channel is not None
                 return already_serves(controller, channel, step, config)

@@ -12,6 +12,7 @@ from slipway.errors import SlipwayError
 from slipway.fleet.client import HostStatus
 from slipway.fleet.controller import Controller
 from slipway.fleet.rollout import GoBack, plan_rollback, previous_stable
+from slipway.fleet.watch import Awaited
 from slipway.store.channel import Channel
 
 WAIT_S = 30.0
@@ -72,7 +73,9 @@ def rollback(
         return done
     channel = controller.write(channel, stable=step.stable, rejected=(step.bad,), reason=reason)
     decision = "rolled back" if step.was_stable else "rejected"
-    controller.record(decision, step.bad, step.stable, channel.serial, reason)
+    controller.record(
+        decision, step.bad, previous=step.stable, serial=channel.serial, reason=reason
+    )
     return _watch(controller, replace(done, serial=channel.serial), channel.serial, wait_s)
 
 
@@ -111,7 +114,7 @@ def _watch(controller: Controller, done: Rollback, serial: int, wait_s: float) -
     if not up:
         return replace(done, hosts=hosts)
     reachable = replace(controller, fleet=replace(controller.fleet, hosts=up))
-    seen = reachable.wait(done.stable, "stable", serial, wait_s)
+    seen = reachable.wait(Awaited(done.stable, "stable", serial), wait_s)
     hosts |= dict.fromkeys(seen.running, "serves it") | {**seen.refused, **seen.missing}
     return replace(done, hosts=hosts, ok=seen.complete)
 

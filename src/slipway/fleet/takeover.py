@@ -24,7 +24,7 @@ from slipway.fleet.numbers import numbers
 from slipway.fleet.questions import Questions, ask_both, how_asked_apart, make_questions
 from slipway.fleet.rollout import AlreadyServes, Canary, FirstRelease
 from slipway.fleet.traffic import one_side, send, two_sides
-from slipway.fleet.watch import Role, Uptake
+from slipway.fleet.watch import Awaited, Uptake
 from slipway.store.bundles import download_bundle
 from slipway.store.channel import Candidate, Channel
 
@@ -52,13 +52,26 @@ class Outcome:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What is asked of a candidate and of stable, and what they are held to."""
+
+    step: Canary
+    bundle: Verified
+    questions: tuple[Questions, Questions]
+    """The candidate's, and stable's."""
+    config: ReleaseConfig
+
+
 def already_serves(
     controller: Controller, channel: Channel, step: AlreadyServes, config: ReleaseConfig
 ) -> Outcome:
     """Make sure of what the channel says; a host that was just started may still be loading."""
-    _all_hosts(controller, step.version, "stable", channel.serial, config.wait_s)
+    _all_hosts(controller, Awaited(step.version, "stable", channel.serial), config.wait_s)
     reason = f"{controller.fleet.name} already serves v{short(step.version)}"
-    controller.record("already serves", step.version, None, channel.serial, reason)
+    controller.record(
+        "already serves", step.version, previous=None, serial=channel.serial, reason=reason
+    )
     return Outcome("already serves", reason, channel.serial)
 
 
@@ -70,28 +83,38 @@ def first_release(
     if step.publish or channel is None:
         channel = controller.write(channel, stable=step.version, reason="first release")
     with _taken_back_on_failure(controller, channel, stable=None):
-        seen = controller.wait(step.version, "stable", channel.serial, config.wait_s)
+        awaited = Awaited(step.version, "stable", channel.serial)
+        seen = controller.wait(awaited, config.wait_s)
         if seen.refused:
             verdict, told = _refusal(seen), numbers()
         else:
-            _all_hosts(controller, step.version, "stable", channel.serial, STILL_WAIT_S)
+            _all_hosts(controller, awaited, STILL_WAIT_S)
             asked = make_questions(
                 bundle.golden, bundle.contract, config.requests, config.rows_per_request
             )
-            side = one_side(step.version)
-            (traffic,) = send(
-                controller.client, controller.fleet.hosts, controller.model, [side], [asked]
-            )
-            _all_hosts(controller, step.version, "stable", channel.serial, STILL_WAIT_S)
+            asking = [(one_side(step.version), asked)]
+            hosts = controller.fleet.hosts
+            (traffic,) = send(controller.client, hosts, controller.model, asking)
+            _all_hosts(controller, awaited, STILL_WAIT_S)
             lines = (error_free(traffic), check_answers(traffic, bundle.golden.tolerance))
             verdict, told = conclude(lines), numbers(lines, candidate=traffic)
         if verdict.decision != "promote":
-            return _reject(controller, channel, step.version, None, verdict.reason, told)
+            why = verdict.reason
+            return _reject(
+                controller, channel, step.version, stable=None, reason=why, measured=told
+            )
     reason = (
         f"there was no stable version of {controller.model} on {controller.fleet.name} to"
         " compare it with; its answers on every host are those that were proven"
     )
-    controller.record("first release", step.version, None, channel.serial, reason, told)
+    controller.record(
+        "first release",
+        step.version,
+        previous=None,
+        serial=channel.serial,
+        reason=reason,
+        numbers=told,
+    )
     return Outcome("first release", reason, channel.serial, told)
 
 
@@ -100,8 +123,8 @@ def canary(
 ) -> Outcome:
     """Let the candidate answer beside stable, judge both, and promote or reject."""
     bundle = _fetch(controller, step.version)
-    questions = _questions(controller, step, bundle, config)
-    _all_hosts(controller, step.stable, "stable", channel.serial, config.wait_s)
+    trial = Trial(step, bundle, _questions(controller, step, bundle, config), config)
+    _all_hosts(controller, Awaited(step.stable, "stable", channel.serial), config.wait_s)
     candidate = Candidate(
         version=step.version, mode="canary", percent=config.percent, lease_s=config.lease_s
     )
@@ -112,14 +135,24 @@ def canary(
         _taken_back_on_failure(controller, channel, stable=step.stable),
         controller.beating(channel.serial, config.lease_s),
     ):
-        controller.record("canary started", step.version, step.stable, channel.serial, reason)
-        seen = controller.wait(step.version, "candidate", channel.serial, config.wait_s)
+        controller.record(
+            "canary started",
+            step.version,
+            previous=step.stable,
+            serial=channel.serial,
+            reason=reason,
+        )
+        awaited = Awaited(step.version, "candidate", channel.serial)
+        seen = controller.wait(awaited, config.wait_s)
         if seen.refused:
             verdict, told = _refusal(seen), numbers()
         else:
-            verdict, told = _compare(controller, channel, step, bundle, questions, config)
+            verdict, told = _compare(controller, awaited, trial)
+        why = verdict.reason
         if verdict.decision == "reject":
-            return _reject(controller, channel, step.version, step.stable, verdict.reason, told)
+            return _reject(
+                controller, channel, step.version, stable=step.stable, reason=why, measured=told
+            )
         if verdict.decision == "wait":
             why = f"{name} was neither promoted nor rejected: {verdict.reason}"
             channel = controller.write(channel, stable=step.stable, reason=why)
@@ -127,9 +160,14 @@ def canary(
         why = f"{name} was promoted: {verdict.reason}"
         channel = controller.write(channel, stable=step.version, reason=why)
         controller.record(
-            "promoted", step.version, step.stable, channel.serial, verdict.reason, told
+            "promoted",
+            step.version,
+            previous=step.stable,
+            serial=channel.serial,
+            reason=verdict.reason,
+            numbers=told,
         )
-    _all_hosts(controller, step.version, "stable", channel.serial, config.wait_s)
+    _all_hosts(controller, Awaited(step.version, "stable", channel.serial), config.wait_s)
     return Outcome("promoted", verdict.reason, channel.serial, told)
 
 
@@ -139,24 +177,17 @@ def _refusal(seen: Uptake) -> Verdict:
 
 
 def _compare(
-    controller: Controller,
-    channel: Channel,
-    step: Canary,
-    bundle: Verified,
-    questions: tuple[Questions, Questions],
-    config: ReleaseConfig,
+    controller: Controller, awaited: Awaited, trial: Trial
 ) -> tuple[Verdict, dict[str, Any]]:
     """Ask both sides the golden rows and judge; ask again where latency alone speaks against it.
 
     A rejected version never comes back, and a p99 of some hundred requests is two slow ones:
     a machine that was busy for a moment must not cost a good model its release.
     """
-    controller.say(
-        f"asking {len(controller.fleet.hosts)} hosts {config.requests} requests of golden rows"
-        " for either version"
-    )
+    hosts, requests = len(controller.fleet.hosts), trial.config.requests
+    controller.say(f"asking {hosts} hosts {requests} requests of golden rows for either version")
     for _ in range(LATENCY_WINDOWS):
-        verdict, told = _one_window(controller, channel, step, bundle, questions, config)
+        verdict, told = _one_window(controller, awaited, trial)
         if [line.measure for line in verdict.lines if line.verdict == "fail"] != [P99]:
             break
         controller.say(f"asking again: {verdict.reason}")
@@ -164,21 +195,16 @@ def _compare(
 
 
 def _one_window(
-    controller: Controller,
-    channel: Channel,
-    step: Canary,
-    bundle: Verified,
-    questions: tuple[Questions, Questions],
-    config: ReleaseConfig,
+    controller: Controller, awaited: Awaited, trial: Trial
 ) -> tuple[Verdict, dict[str, Any]]:
     """Compare both sides once; a host that left in between ends the release."""
-    _all_hosts(controller, step.version, "candidate", channel.serial, STILL_WAIT_S)
-    sides = two_sides(step.version, step.stable, config.percent)
-    hosts = controller.fleet.hosts
-    mine, theirs = send(controller.client, hosts, controller.model, sides, questions)
-    _all_hosts(controller, step.version, "candidate", channel.serial, STILL_WAIT_S)
-    compared = judge(mine, theirs, config.limits)
-    proven = check_answers(mine, bundle.golden.tolerance)
+    _all_hosts(controller, awaited, STILL_WAIT_S)
+    sides = two_sides(trial.step.version, trial.step.stable, trial.config.percent)
+    asking = list(zip(sides, trial.questions, strict=True))
+    mine, theirs = send(controller.client, controller.fleet.hosts, controller.model, asking)
+    _all_hosts(controller, awaited, STILL_WAIT_S)
+    compared = judge(mine, theirs, trial.config.limits)
+    proven = check_answers(mine, trial.bundle.golden.tolerance)
     errors, *others = compared.lines
     verdict = conclude((errors, proven, *others), compared.too_little)
     return verdict, numbers(verdict.lines, candidate=mine, stable=theirs)
@@ -188,15 +214,23 @@ def _reject(
     controller: Controller,
     channel: Channel,
     version: str,
+    *,
     stable: str | None,
     reason: str,
-    told: dict[str, Any],
+    measured: dict[str, Any],
 ) -> Outcome:
     """Take a version back for cause: it does not come back with the next run."""
     why = f"v{short(version)} was rejected: {reason}"
     channel = controller.write(channel, stable=stable, rejected=(version,), reason=why)
-    controller.record("rejected", version, stable, channel.serial, reason, told)
-    return Outcome("rejected", reason, channel.serial, told)
+    controller.record(
+        "rejected",
+        version,
+        previous=stable,
+        serial=channel.serial,
+        reason=reason,
+        numbers=measured,
+    )
+    return Outcome("rejected", reason, channel.serial, measured)
 
 
 @contextmanager
@@ -219,11 +253,9 @@ def _taken_back_on_failure(
         raise
 
 
-def _all_hosts(
-    controller: Controller, version: str, role: Role, serial: int, wait_s: float
-) -> None:
+def _all_hosts(controller: Controller, awaited: Awaited, wait_s: float) -> None:
     """Wait until every host runs the version; raise SlipwayError with what keeps the others."""
-    seen = controller.wait(version, role, serial, wait_s)
+    seen, version, role = controller.wait(awaited, wait_s), awaited.version, awaited.role
     if not seen.complete:
         raise SlipwayError(
             f"v{short(version)} of {controller.model} is {role} on {controller.fleet.name}, but"

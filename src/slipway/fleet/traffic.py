@@ -62,15 +62,15 @@ def send(
     client: HostClient,
     hosts: Sequence[Host],
     model: str,
-    sides: Sequence[Side],
-    questions: Sequence[Questions],
+    asking: Sequence[tuple[Side, Questions]],
 ) -> list[Traffic]:
-    """Ask every host every question, of each side in turn; `questions` stand per side.
+    """Ask every host every question, of each side in turn.
 
     Side by side and taking turns at going first, so that whatever else the machine does
     slows both alike.
     """
-    tallies = [_Tally(side.version, asked) for side, asked in zip(sides, questions, strict=True)]
+    sides, questions = zip(*asking, strict=True)
+    tallies = [_Tally(side.version, asked) for side, asked in asking]
     comparable = len(sides) == 2 and questions[0].bodies is questions[1].bodies
     for host in hosts:
         for i in range(len(questions[0].bodies)):
@@ -80,7 +80,7 @@ def send(
                 answer = (
                     NOT_ASKED
                     if tallies[s].hangs
-                    else _ask(client, host, model, sides[s], questions[s], i)
+                    else _ask(client, host, model=model, side=sides[s], questions=questions[s], i=i)
                 )
                 answers[s] = tallies[s].count(i, answer)
             if comparable and answers[0] and answers[1]:

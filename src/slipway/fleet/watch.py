@@ -51,9 +51,16 @@ class Uptake:
 Role = Literal["stable", "candidate"]
 
 
-def uptake(
-    statuses: Mapping[str, HostStatus | None], model: str, version: str, role: Role, serial: int
-) -> Uptake:
+@dataclass(frozen=True)
+class Awaited:
+    """What hosts are waited for: to run a version in a role, as a channel says."""
+
+    version: str
+    role: Role
+    serial: int
+
+
+def uptake(statuses: Mapping[str, HostStatus | None], model: str, awaited: Awaited) -> Uptake:
     """Read from what the hosts say how far they took up a version.
 
     A refusal counts only from a host that has seen this serial: an older one may be about
@@ -68,24 +75,22 @@ def uptake(
             missing[name] = DOWN
         elif status.problem is not None:
             missing[name] = status.problem
-        elif told is None or told.serial != serial:
+        elif told is None or told.serial != awaited.serial:
             alarm = f" ({told.alarms[-1]})" if told is not None and told.alarms else ""
-            missing[name] = f"has not taken up channel serial {serial}{alarm}"
-        elif version in told.refused:
-            refused[name] = told.refused[version]
-        elif (told.stable if role == "stable" else told.candidate) == version:
+            missing[name] = f"has not taken up channel serial {awaited.serial}{alarm}"
+        elif awaited.version in told.refused:
+            refused[name] = told.refused[awaited.version]
+        elif (told.stable if awaited.role == "stable" else told.candidate) == awaited.version:
             running.append(name)
         else:
-            missing[name] = f"has not loaded it as {role} ({told.reason})"
+            missing[name] = f"has not loaded it as {awaited.role} ({told.reason})"
     return Uptake(tuple(running), refused, missing)
 
 
 def wait_for(
     fleet: Fleet,
     model: str,
-    version: str,
-    role: Role,
-    serial: int,
+    awaited: Awaited,
     *,
     client: HostClient,
     clock: Clock,
@@ -95,7 +100,7 @@ def wait_for(
     deadline = clock.monotonic() + wait_s
     while True:
         statuses = {host.name: client.status(host) for host in fleet.hosts}
-        seen = uptake(statuses, model, version, role, serial)
+        seen = uptake(statuses, model, awaited)
         if seen.complete or seen.refused or clock.monotonic() >= deadline:
             return seen
         clock.sleep(POLL_S)

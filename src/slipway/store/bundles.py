@@ -36,7 +36,7 @@ def upload_bundle(store: Store, folder: Path, model: str) -> bool:
         data = (folder / name).read_bytes()
         if not _belongs(manifest, manifest_bytes, name, data):
             raise BundleRefused(f"{folder}/{name}: is not what {MANIFEST} lists")
-        _put(store, model, version, name, data)
+        _put(store, model, version=version, name=name, data=data)
     try:
         store.create(_path(model, version, MANIFEST), manifest_bytes)
         first = True
@@ -114,7 +114,7 @@ def _put_right(store: Store, folder: Path, model: str, version: str) -> None:
     manifest_bytes, manifest = _read_manifest(store, model, version)
     damaged = []
     for name in before_manifest(manifest):
-        if _is_intact(store, model, manifest, manifest_bytes, name):
+        if _is_intact(store, model, manifest=manifest, manifest_bytes=manifest_bytes, name=name):
             continue
         data = (folder / name).read_bytes()
         if not _belongs(manifest, manifest_bytes, name, data):

@@ -126,7 +126,7 @@ def measure_padding(
     for size in {1, most}:
         for rows in _runs_of(min(golden.rows, MEASURED_ROWS), size):
             bucket = _bucket(max(lengths[i] for i in rows), buckets)
-            answers = _run_padded(run, golden, paddings, rows, bucket)
+            answers = _run_padded(run, golden, paddings=paddings, rows=rows, bucket=bucket)
             for name, expected in golden.expected.items():
                 for k, i in enumerate(rows):
                     answer = answers[name][k, ...] if golden.batchable else answers[name]
@@ -232,7 +232,9 @@ def _find_axes(
     """Find, from one padded row, which dimension of which output grew with the inputs'."""
     buckets = next(iter(paddings.values())).buckets
     i = next(i for i, length in enumerate(lengths) if length not in buckets)
-    answers = _run_padded(run, golden, paddings, [i], _bucket(lengths[i], buckets))
+    answers = _run_padded(
+        run, golden, paddings=paddings, rows=[i], bucket=_bucket(lengths[i], buckets)
+    )
     axes = {}
     for name, values in golden.expected.items():
         before = row_of(values, i).shape

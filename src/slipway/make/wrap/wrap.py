@@ -97,10 +97,12 @@ def wrap_onnx(request: WrapRequest, say: Callable[[str], None] = lambda text: No
     measured, axes = _measure(request, session, _open(request, model), golden)
     tolerance = {n: choose_tolerance(each, request.asked(n)) for n, each in measured.items()}
     golden = replace(golden, tolerance=tolerance)
-    contract = make_contract(request, session, shapes, axes, measured, len(model))
+    contract = make_contract(
+        request, session, shapes=shapes, axes=axes, measured=measured, model_bytes=len(model)
+    )
     gates = make_gates(measured, tolerance)
     version = _write(request, session, Made(model, contract, golden, gates))
-    return Wrapped(request.out, version, contract, golden, gates)
+    return Wrapped(request.out, version, contract=contract, golden=golden, gates=gates)
 
 
 def _read(path: Path) -> bytes:
