@@ -6,6 +6,12 @@ process stands between: it is the reaper of every descendant (also of those that
 or left the session) and stops all of them when it is told to, or when the control pipe from
 the flow's process ends, which it does even after `kill -9`.
 
+    flow - supervisor - guard - COMMAND ...
+
+It can be killed as well, so there are two of it. The guard is a fork in a session of its own,
+and a reaper too: a pipe tells it that the supervisor is gone, and the kernel tells the
+supervisor that the guard is. Whichever is left ends everything, and says why.
+
     python -m flows.dag.supervise [--control-fd N] [--grace SECONDS] -- COMMAND...
 
 Standard library only: it starts in 30 ms and stays small beside a training run.
@@ -19,8 +25,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
 
 GRACE_S = 1.0
@@ -35,24 +42,75 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 Tree = Callable[[], list[int]]
 
 
+class End(Enum):
+    """Why a process is no longer waited for."""
+
+    BY_ITSELF = auto()
+    KILLED = auto()
+    TOLD = auto()
+    """A signal told this process to stop."""
+    ALONE = auto()
+    """The other end of the control pipe is closed."""
+
+
 def main(argv: list[str]) -> int:
     """Run the command; return its exit code, or 128 + the signal that ended it."""
     options = _parse(argv)
+    lifeline, held = os.pipe()
+
+    def fork_guard() -> int:
+        if pid := os.fork():
+            os.close(lifeline)
+            return pid
+        os.close(held)
+        os.setsid()
+        name_process(f"slipway guard of process {os.getppid()}")
+        said = {End.ALONE: f"stopped: its supervisor (process {os.getppid()}) was killed"}
+        os._exit(_supervise(lambda: _start(options.command), lifeline, options.grace, said))
+
+    said = {End.KILLED: "stopped: the guard of its supervisor was killed"}
+    return _supervise(fork_guard, options.control_fd, options.grace, said)
+
+
+def name_process(title: str) -> None:
+    """Give this process another command line.
+
+    It tells the two apart for people, and for whoever kills all that are called like the
+    supervisor (`pkill -f`): that must not meet both.
+    """
+    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(stat[45]), int(stat[46])  # fields 48 and 49 of proc(5): arg_start, arg_end
+    if start:  # 0 where a kernel does not tell
+        room = end - start
+        ctypes.memmove(start, title.encode()[: room - 1].ljust(room, b"\0"), room)
+
+
+def _supervise(
+    start: Callable[[], int], control_fd: int | None, grace_s: float, said: Mapping[End, str]
+) -> int:
+    """Start a process, wait for its end or the word to stop, and leave nothing of it behind."""
     become_reaper()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (*STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
+    end, code = _wait(start(), woken, control_fd)
+    if end in said:
+        _say(said[end])
+    stop_tree(lambda: descendants(os.getpid()), grace_s, reap)
+    return code
+
+
+def _start(command: list[str]) -> int:
+    """Start the command and return its process id; end this process when it cannot be had."""
     try:
-        child = subprocess.Popen(options.command, start_new_session=True, stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
     except OSError as error:
-        print(f"slipway: cannot start {options.command[0]}: {error}", file=sys.stderr)
-        return 127
-    status = _wait(child.pid, woken, options.control_fd)
-    stop_tree(lambda: descendants(os.getpid()), options.grace, reap)
-    child.returncode = status  # reaped here, so Popen must not wait for it again
-    return status
+        _say(f"cannot start {command[0]}: {error}")
+        os._exit(127)
+    child.returncode = 0  # `reap` collects it, so Popen must not wait for it
+    return child.pid
 
 
 def become_reaper() -> None:
@@ -95,29 +153,28 @@ def descendants(ancestor: int) -> list[int]:
 
 
 def reap() -> dict[int, int]:
-    """Collect every child that ended; return exit codes by pid."""
+    """Collect every child that ended; return exit codes by pid, minus the signal if by one."""
     codes = {}
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            code = os.waitstatus_to_exitcode(ended[1])
-            codes[ended[0]] = code if code >= 0 else 128 - code
+            codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
     return codes
 
 
-def _wait(pid: int, woken: int, control_fd: int | None) -> int:
-    """Wait until the command ends, a stop signal comes or the control pipe ends."""
+def _wait(pid: int, woken: int, control_fd: int | None) -> tuple[End, int]:
+    """Wait until the process ends, a stop signal comes or the control pipe ends."""
     watched = [woken] if control_fd is None else [woken, control_fd]
     while True:
         ready, _, _ = select.select(watched, [], [])
         if control_fd in ready and not os.read(control_fd, 1):
-            return 128 + signal.SIGTERM
+            return End.ALONE, 128 + signal.SIGTERM
         if woken in ready:
             numbers = os.read(woken, 4096)
             if (code := reap().get(pid)) is not None:
-                return code
+                return (End.BY_ITSELF, code) if code >= 0 else (End.KILLED, 128 - code)
             for number in numbers:
                 if number in STOP_SIGNALS:
-                    return 128 + number
+                    return End.TOLD, 128 + number
 
 
 def _processes() -> Iterator[tuple[int, int, bool]]:
@@ -128,6 +185,12 @@ def _processes() -> Iterator[tuple[int, int, bool]]:
                 # the name may hold spaces and brackets, so what follows its last bracket counts
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 yield int(entry.name), int(parent), state not in "ZX"
+
+
+def _say(what: str) -> None:
+    """Tell it to whoever reads what the command writes, if anybody still does."""
+    with suppress(OSError):
+        print(f"slipway: {what}", file=sys.stderr, flush=True)
 
 
 def _signal_each(pids: list[int], number: int) -> None:

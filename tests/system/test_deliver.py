@@ -224,15 +224,51 @@ def test_whatever_ends_the_flow_no_child_is_left_and_the_next_run_goes_on(
     assert {e["stage"]: e["state"] for e in before["stages"]}["train@tiny"] == "stopped"
 
 
-def test_kill_9_of_flow_and_supervisors_is_cleared_up_by_the_next_run(project: Project) -> None:
+def kill_at_once(pids: list[int]) -> None:
+    """Kill processes none of which sees another die."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
+
+
+def test_kill_9_of_flow_and_supervisors_leaves_nothing_behind(project: Project) -> None:
+    project.touch("train", "flow and supervisors killed")
+    project.knobs({"train": {"ranks": 2, "sleep": 300}})
+    flow = project.start("--build-only")
+    running_ranks(project)
+    everything = descendants(flow.pid)
+    supervisors = [pid for pid in everything if "supervise.py" in command_of(pid)]
+    assert len(supervisors) == 2  # Prefect's API has one of its own
+    kill_at_once([flow.pid, *supervisors])
+    flow.communicate(timeout=20)
+    assert_gone(everything)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_stage_whose_supervisor_was_killed_fails_at_once_and_says_so(project: Project) -> None:
+    project.touch("train", "supervisor killed")
+    project.knobs({"train": {"ranks": 2, "sleep": 300}})
+    flow = project.start("--build-only", **project.server())
+    ranks = running_ranks(project)
+    [supervisor] = [p for p in descendants(flow.pid) if "supervise.py" in command_of(p)]
+    os.kill(supervisor, signal.SIGKILL)
+    _, err = flow.communicate(timeout=60)
+    assert flow.returncode == 1
+    assert f"slipway: stopped: its supervisor (process {supervisor}) was killed\n" in err
+    assert not any(map(alive, ranks))
+    assert states(project)["train@tiny"] == "failed"
+
+
+def test_kill_9_of_flow_supervisors_and_guards_is_cleared_up_by_the_next_run(
+    project: Project,
+) -> None:
     project.touch("train", "all killed")
     project.knobs({"train": {"ranks": 2, "sleep": 300}})
     flow = project.start("--build-only")
     ranks = running_ranks(project)
     everything = descendants(flow.pid)
-    supervisors = [pid for pid in everything if "supervise.py" in command_of(pid)]
-    for pid in [flow.pid, *supervisors]:
-        os.kill(pid, signal.SIGKILL)
+    watching = re.compile(r"supervise\.py|slipway guard of")
+    kill_at_once([flow.pid, *(p for p in everything if watching.search(command_of(p)))])
     flow.communicate(timeout=limit(20))
     assert all(map(alive, ranks))
     (project.root / ".dvc/tmp/rwlock").write_text('{"write": {"/half')

@@ -121,6 +121,53 @@ def test_kill_9_of_the_process_that_started_it_ends_the_tree(
     assert_gone([*pids, *supervisors])
 
 
+def test_kill_9_of_the_flow_and_its_supervisor_together_ends_the_tree(
+    tmp_path: Path, started: list[int]
+) -> None:
+    flow = subprocess.Popen(
+        python(
+            "import os, sys, time; from pathlib import Path; from flows.dag.tree import Tree\n"
+            f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(60)"
+        ),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[1])},
+    )
+    pids = pids_in(tmp_path, started)
+    everything = descendants(flow.pid)
+    started += everything
+    named = [pid for pid in everything if SUPERVISOR.name in command_of(pid)]
+    assert len(named) == 1
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: neither sees the other die
+        for pid in (flow.pid, *named):
+            os.kill(pid, number)
+    flow.wait()
+    assert_gone([*pids, *everything])
+
+
+@pytest.mark.parametrize(
+    ("which", "said", "code"),
+    [
+        (0, "slipway: stopped: its supervisor (process {supervisor}) was killed", -signal.SIGKILL),
+        (1, "slipway: stopped: the guard of its supervisor was killed", 128 + signal.SIGKILL),
+    ],
+)
+def test_of_supervisor_and_guard_the_one_that_is_left_ends_the_tree_and_says_why(
+    tmp_path: Path, started: list[int], which: int, said: str, code: int
+) -> None:
+    tree = Tree(python(WAITS), tmp_path, os.environ)
+    pids = pids_in(tmp_path, started)
+    guard = descendants(tree.pid)[0]
+    assert command_of(guard).rstrip("\0") == f"slipway guard of process {tree.pid}"
+    os.kill((tree.pid, guard)[which], signal.SIGKILL)
+    assert list(tree.lines()) == [said.format(supervisor=tree.pid)]  # and so the output has ended
+    assert tree.wait(GONE_S) == code
+    assert_gone([*pids, guard])
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
 def test_stop_ends_the_tree_and_wait_returns_when_it_is_gone(
     tmp_path: Path, started: list[int]
 ) -> None:

@@ -147,9 +147,11 @@ def test_what_a_living_supervisor_runs_is_not_left_behind(tmp_path: Path) -> Non
     tree = Tree([sys.executable, "-c", code], tmp_path, of_stage(tmp_path))
     lines = tree.lines()
     assert next(lines) == "up"
-    (child,) = descendants(tree.pid)
+    guard, child = descendants(tree.pid)
     assert workspace.leftovers(tmp_path) == []
-    os.kill(tree.pid, signal.SIGKILL)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: neither sees the other die
+        for pid in (tree.pid, guard):
+            os.kill(pid, number)
     wait_until(lambda: workspace.leftovers(tmp_path) == [child], "it is seen")
     workspace.end_leftovers(tmp_path, lambda _: None)
     assert not alive(child)
