@@ -86,10 +86,11 @@ def make_project(root: Path) -> Path:
 
 def make_site(root: Path) -> Site:
     """Make a project with a fleet on free ports; nothing runs yet."""
-    ports = free_ports(4)
+    ports = iter(free_ports(6))
     hosts = "".join(
-        f"  - {{name: {name}, address: 127.0.0.1, port: {ports[i]}, admin_port: {ports[i + 2]}}}\n"
-        for i, name in enumerate("ab")
+        f"  - {{name: {name}, address: 127.0.0.1, port: {next(ports)}, grpc_port: {next(ports)},"
+        f" admin_port: {next(ports)}}}\n"
+        for name in "ab"
     )
     (make_project(root) / "configs/fleets/local.yaml").write_text(
         "store: .slipway/store\n"

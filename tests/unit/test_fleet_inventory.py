@@ -28,12 +28,22 @@ def write(root, store=".slipway/store", name="b", address="127.0.0.1", port=1808
 
 def test_the_local_fleet_of_this_project_has_two_hosts_inside_the_checkout():
     fleet = load_fleet(PROJECT, "local")
-    assert [(h.name, h.url, h.admin_url) for h in fleet.hosts] == [
-        ("a", "http://127.0.0.1:18081", "http://127.0.0.1:18091"),
-        ("b", "http://127.0.0.1:18082", "http://127.0.0.1:18092"),
+    assert [(h.name, h.url, h.grpc, h.admin_url) for h in fleet.hosts] == [
+        ("a", "http://127.0.0.1:18081", "127.0.0.1:18071", "http://127.0.0.1:18091"),
+        ("b", "http://127.0.0.1:18082", "127.0.0.1:18072", "http://127.0.0.1:18092"),
     ]
     assert fleet.store == str(PROJECT / ".slipway/store")
     assert fleet.state == PROJECT / ".slipway/fleets/local/hosts"
+
+
+def test_a_host_speaks_grpc_where_the_inventory_gives_a_port(tmp_path):
+    text = FLEET.format(store="s", name="b", address='"::1"', port="18082, grpc_port: 18072")
+    fleet = load_fleet(write(tmp_path, text=text), "local")
+    assert [host.grpc for host in fleet.hosts] == [None, "[::1]:18072"]
+    assert [host.listeners for host in fleet.hosts] == [
+        (("127.0.0.1", 18081), ("127.0.0.1", 18091)),
+        (("::1", 18082), ("::1", 18072), ("127.0.0.1", 18092)),
+    ]
 
 
 def test_a_store_elsewhere_stays_a_url(tmp_path):
@@ -50,6 +60,8 @@ def test_an_absolute_path_stays_where_it_is(tmp_path):
         ({"port": 18081}, "port 18081 of 127.0.0.1 is given twice"),
         ({"port": 18091}, "port 18091 of 127.0.0.1 is given twice"),
         ({"port": 18092}, "port 18092 of 127.0.0.1 is given twice"),
+        ({"port": "18082, grpc_port: 18081"}, "port 18081 of 127.0.0.1 is given twice"),
+        ({"port": "18082, grpc_port: 0"}, "hosts.1.grpc_port"),
         ({"name": "a"}, "two hosts are named 'a'"),
         ({"name": "../b"}, "hosts.1.name: not a name"),
         ({"address": "0.0.0.0"}, "a local host listens on a loopback address only: b (0.0.0.0)"),

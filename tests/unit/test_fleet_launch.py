@@ -114,6 +114,15 @@ def test_hosts_are_given_the_names_of_files_and_never_a_secret(tmp_path):
     assert not {str(credentials.key_file), str(credentials.ca)} & set(command)
 
 
+def test_a_host_is_given_its_grpc_port_only_where_it_has_one(tmp_path):
+    fleet = make_site(tmp_path).fleet
+    host = fleet.hosts[0]
+    command = launch._command(fleet, host)
+    assert command[command.index("--grpc-port") + 1] == str(host.grpc_port)
+    without = host.model_copy(update={"grpc_port": None})
+    assert "--grpc-port" not in launch._command(fleet, without)
+
+
 def test_ctrl_c_while_hosts_start_leaves_none_behind(site):
     pids = []
 

@@ -14,7 +14,10 @@ FLEET = Fleet(
     store="store",
     trusted_keys=Path("keys"),
     state=Path("state"),
-    hosts=tuple(Host(name=n, port=p, admin_port=p + 10) for n, p in (("a", 18081), ("b", 18082))),
+    hosts=(
+        Host(name="a", port=18081, grpc_port=18071, admin_port=18091),
+        Host(name="b", port=18082, admin_port=18092),
+    ),
 )
 
 
@@ -144,7 +147,7 @@ def test_status_for_machines_has_the_documented_form():
             {
                 "name": "a",
                 "url": "http://127.0.0.1:18081",
-                "grpc": None,
+                "grpc": "127.0.0.1:18071",
                 "ready": True,
                 "problem": None,
                 "models": {

@@ -34,7 +34,7 @@ File = Annotated[Path, AfterValidator(_is_no_secret)]
 
 
 class HostConfig(Section):
-    """One inference host as people write it: a name and the two addresses it listens on."""
+    """One inference host as people write it: a name and the addresses it listens on."""
 
     name: str
     """Unique in the fleet; becomes a file name, so lower-case letters, digits and dashes."""
@@ -42,6 +42,8 @@ class HostConfig(Section):
     """Where the host listens for requests."""
     port: Port
     """Open Inference Protocol over HTTP."""
+    grpc_port: Port | None = None
+    """The same over gRPC; left out: no gRPC."""
     admin_port: Port
     """The host's own state, for the loopback interface only."""
 
@@ -61,9 +63,10 @@ class HostConfig(Section):
             raise ValueError(f"not an IP address: {address!r}") from None
 
     @property
-    def listeners(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """Address and port of both listeners."""
-        return (self.address, self.port), (ADMIN_ADDRESS, self.admin_port)
+    def listeners(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of every listener."""
+        grpc = [(self.address, self.grpc_port)] if self.grpc_port is not None else []
+        return (self.address, self.port), *grpc, (ADMIN_ADDRESS, self.admin_port)
 
 
 class Host(HostConfig):
@@ -75,13 +78,21 @@ class Host(HostConfig):
     @property
     def url(self) -> str:
         """The address that callers use."""
-        address = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{'https' if self.tls else 'http'}://{address}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self._shown}:{self.port}"
+
+    @property
+    def grpc(self) -> str | None:
+        """What callers give to a gRPC channel, if the host speaks it; TLS as in `url`."""
+        return f"{self._shown}:{self.grpc_port}" if self.grpc_port is not None else None
 
     @property
     def admin_url(self) -> str:
         """The address that says what the host does and why."""
         return f"http://{ADMIN_ADDRESS}:{self.admin_port}"
+
+    @property
+    def _shown(self) -> str:
+        return f"[{self.address}]" if ":" in self.address else self.address
 
 
 class Tls(Section):

@@ -133,6 +133,8 @@ def _command(fleet: Fleet, host: Host) -> list[str]:
         "--trusted-keys": fleet.trusted_keys,
         "--state": fleet.state / host.name,
     }
+    if host.grpc_port is not None:
+        options["--grpc-port"] = host.grpc_port
     if fleet.api_keys is not None:
         options["--api-keys"] = fleet.api_keys
     if fleet.tls is not None:

@@ -21,7 +21,7 @@ def status_document(fleet: Fleet, statuses: Mapping[str, HostStatus | None]) -> 
             {
                 "name": host.name,
                 "url": host.url,
-                "grpc": None,
+                "grpc": host.grpc,
                 "ready": bool(status and status.ready),
                 "problem": status.problem if status else DOWN,
                 "models": {name: _model(m) for name, m in status.models.items()} if status else {},
