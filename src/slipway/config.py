@@ -37,7 +37,7 @@ class Source(Section):
     """One table, named by URL."""
 
     url: str
-    """Any fsspec URL, or `pkg://DISTRIBUTION/PATH` for a file of an installed package.
+    """A file, `pkg://DISTRIBUTION/PATH` for one of an installed package, or what fsspec can read.
     The name's ending says the format: .csv .parquet .jsonl, packed as .zip or .gz."""
     columns: Annotated[dict[Identifier, ColumnType], Field(min_length=1)]
     """The columns to read and their types; a file that lacks one is refused.

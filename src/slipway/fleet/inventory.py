@@ -120,7 +120,7 @@ class FleetConfig(Section):
     """One fleet as people write it; paths are relative to the project's root."""
 
     store: str
-    """Where bundles, channels and the ledger live: a path or any fsspec URL."""
+    """Where bundles, channels and the ledger live: a folder, or a URL as `slipway.store` says."""
     trusted_keys: str
     """Folder of the public keys that the hosts trust: builder/*.pub and release/*.pub."""
     state: str

@@ -92,7 +92,7 @@ class HostOptions:
     fleet: str = ""
     """Whose channels it follows."""
     store: str = ""
-    """A path or any fsspec URL."""
+    """A folder, or a URL as `slipway.store` says."""
     bundles: tuple[Path, ...] = ()
     """Serve exactly these folders, and follow nobody."""
     splits: tuple[tuple[str, int], ...] = ()
