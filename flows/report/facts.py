@@ -20,7 +20,7 @@ from slipway.wording import moment
 Json = dict[str, Any]
 
 SMALL_SLICE_ROWS = 200
-"""Smaller slices are reported, never gated, where the metrics do not say otherwise."""
+"""Smaller slices are shown as noise, where the metrics do not say otherwise."""
 
 STAGE_FILES = {
     "table": ("ingest", "data/{pipeline}/raw/table.json"),

@@ -198,9 +198,9 @@ def _slices(facts: Facts) -> str:
     if small:
         text += (
             f" Grey: {small} {_plural('slice', small)} with fewer than"
-            f" {facts.slice_rows_min} rows or one class, reported, not gated."
+            f" {facts.slice_rows_min} rows or one class, whose AUC is noise."
         )
-    return text.strip()
+    return f"{text} No gate looks at slices.".strip() if known else ""
 
 
 def _precisions(facts: Facts) -> str:

@@ -210,9 +210,9 @@ class EvaluateConfig(Section):
     """How the model is measured on the test days."""
 
     slices: list[str]
-    """Columns by whose values the measures are broken down."""
+    """Columns by whose values the measures are broken down, for people: no gate looks at them."""
     slice_rows_min: Positive
-    """Smaller slices are reported, never gated: their AUC is noise."""
+    """Smaller slices are shown as such: their AUC is noise."""
     calibration_bins: Positive
     """Bins of equal count in the calibration plot."""
     tree: TreeConfig

@@ -14,7 +14,7 @@ import pytest
 from flows.report.charts import Axis, calibration_chart, loss_chart
 from flows.report.facts import Facts
 from flows.report.page import render, write_report
-from flows.report.sentences import verdict
+from flows.report.sentences import sentences, verdict
 from flows.report.slices import slice_plots
 from slipway.problem import BINARY
 from slipway.wording import duration, scrub, sentence, size
@@ -268,7 +268,7 @@ def _one(rows: int, auc: float | None) -> dict[str, Any]:
     return {"rows": rows, "positives": rows // 5, "auc": auc, "base_rate": 0.2, "tree_auc": auc}
 
 
-def test_slices_are_sorted_by_auc_and_small_ones_come_last_and_ungated() -> None:
+def test_slices_are_sorted_by_auc_and_small_ones_come_last() -> None:
     facts = _slices(a=_one(900, 0.6), b=_one(900, 0.7), c=_one(50, 0.9), d=_one(900, None))
 
     [plot] = slice_plots(facts)
@@ -277,6 +277,16 @@ def test_slices_are_sorted_by_auc_and_small_ones_come_last_and_ungated() -> None
         *(("b", True), ("a", True)),
         *(("c", False), ("d", False)),
     ]
+
+
+def test_the_words_about_slices_promise_no_gate() -> None:
+    facts = _slices(a=_one(900, 0.6), b=_one(900, 0.7), c=_one(50, 0.9))
+
+    assert sentences({}, facts)["slices"] == (
+        "AUC runs from 0.600 (by a) to 0.700 (by b). Grey: 1 slice with fewer than 200 rows or one"
+        " class, whose AUC is noise. No gate looks at slices."
+    )
+    assert sentences({}, _slices())["slices"] == ""
 
 
 def test_slices_named_by_numbers_keep_the_order_of_numbers() -> None:
