@@ -63,6 +63,11 @@ def test_every_command_explains_itself_with_an_example(command, monkeypatch, cap
     assert command == ["fleet"] or f"  slipway {' '.join(command)}" in told
 
 
+def test_trace_promises_versions_only(monkeypatch, capsys):
+    assert slipway(monkeypatch, "trace", "--help") == 0
+    assert "trace [OPTIONS] VERSION\n" in capsys.readouterr().out
+
+
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
         *("run", "build", "release", "rollback", "status", "fleet", "host"),

@@ -75,14 +75,15 @@ def verify(path: Path, trusted_keys: Path | None, threads: int, as_json: bool) -
 
 
 @click.command()
-@click.argument("version", metavar="ID|VERSION")
+@click.argument("version")
 @fleet_option
 @json_option
 def trace(version: str, fleet_name: str, as_json: bool) -> None:
     """Lead from a version back to data, config, commit, numbers and release decisions.
 
     Every answer carries its version (model_version, and the Slipway-Version header); 12 hex
-    digits of it are enough.
+    digits of it are enough. The id of a request leads to its version where the host wrote it
+    down: --access-log and --capture of `slipway host` keep both.
 
     \b
       slipway trace 3f9a0c12d4e5
