@@ -48,7 +48,7 @@ class Records:
     access_log: str | None = None
     """File of one JSON line per request, or `-` for stdout."""
     audit_log: Path | None = None
-    """File of admin calls and changes of what serves; None: `audit.jsonl` in the state folder."""
+    """File of starts, stops and admin calls; None: `audit.jsonl` in the state folder."""
     capture: Path | None = None
     """Folder for a sample of requests and answers as Parquet."""
     capture_ratio: float = 0.01
