@@ -180,9 +180,9 @@ def test_a_client_that_cancels_frees_its_place(host: GrpcHost, channel: grpc.Cha
 def test_a_deadline_reaches_the_queue(host: GrpcHost, channel: grpc.Channel) -> None:
     engine = host.engines[A]
     engine.hold = True
-    future = method(channel, "ModelInfer").future(make_request(), timeout=limit(60))
+    future = method(channel, "ModelInfer").future(make_request(), timeout=600)
     wait_until(lambda: engine.jobs, "a job waits")
-    assert 50 < engine.jobs[0].deadline - engine.jobs[0].arrived <= 60
+    assert 500 < engine.jobs[0].deadline - engine.jobs[0].arrived <= 600
     host.call(engine.expire)
     assert future.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     engine.jobs.clear()
