@@ -11,7 +11,7 @@ from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.guard.caller import Caller
 from slipway.host.observe.series import Series
 from slipway.host.request.admission import Prepared
-from slipway.host.request.message import Answer, Array, Message, OutputData
+from slipway.host.request.message import Array, Message
 from slipway.host.request.refusal import RequestRefused
 from tests.support.contracts import name_contract
 
@@ -49,18 +49,19 @@ def make_call(
     return call
 
 
-def answer(call: Call, outputs: Mapping[str, Array] | None = None) -> Outcome:
-    """Make the outcome of an answered call; its datatypes are the contract's."""
-    assert call.loaded is not None
+def answer(
+    call: Call, outputs: Mapping[str, Array] | None = None, job: Job | None = None
+) -> Outcome:
+    """Make the outcome of an answered call."""
     outputs = outputs if outputs is not None else {"y": np.array([3, 4], np.float32)}
-    kinds = {tensor.name: tensor.datatype for tensor in call.loaded.contract.outputs}
-    data = tuple(OutputData(name, kinds[name], values) for name, values in outputs.items())
-    return Outcome(Answer(call.model, VERSION, None, data), VERSION)
+    call.outputs = tuple(outputs)
+    return Outcome(call, outputs, job)
 
 
-def refuse(code: str) -> Outcome:
+def refuse(code: str, call: Call) -> Outcome:
     """Make the outcome of a call that came to no version."""
-    return Outcome(RequestRefused(code, "no"), None)
+    call.loaded = None
+    return Outcome(call, RequestRefused(code, "no"))
 
 
 def make_batch(jobs: Sequence[Job], number: int = 1, run_s: float = 0.004) -> Batch:

@@ -57,7 +57,7 @@ class Parts:
         self.metrics = Metrics()
         self.core = Core(self.metrics)
         self.core.ready = True
-        self.rest = Rest(self.core, self.metrics, guard, limits)
+        self.rest = Rest(self.core, self.metrics.render, guard, limits)
         self.refused: list[str] = []
         self.listener = Listener(
             self.rest.handle, limits or Limits(), self.refused.append, memory=self.memory
@@ -75,11 +75,11 @@ class Parts:
         return loaded
 
     def forget(self) -> None:
-        """Be as a fresh host: no head and no plan is remembered."""
+        """Be as a fresh host: no head and no template is remembered."""
         self.listener.heads.known.clear()
         for serving in self.core.models.values():
             for loaded in serving.versions:
-                loaded.plans.clear()
+                loaded.templates.clear()
 
 
 class PaperTransport(asyncio.Transport):

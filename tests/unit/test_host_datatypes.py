@@ -15,7 +15,7 @@ from slipway.host.request.message import Answer, InputData, Message, OutputData
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc import convert
 from slipway.host.wire.grpc.schema import message_class
-from slipway.host.wire.http.v2 import Form, read_message, render_answer
+from slipway.host.wire.http.v2 import AnswerFormat, read_message, render_answer
 from tests.paper_host import make_contract
 
 TENSORS = 10_000
@@ -147,7 +147,7 @@ def from_rest(answer: Answer) -> Iterator[np.ndarray[Any, Any]]:
     assert (item["datatype"], item["shape"]) == (datatype, list(shape))
     assert not isinstance(item["data"][0], list)
     yield to_tensor(read_json_item(item), datatype)
-    text, header_length = render_answer(answer, Form(binary=True))
+    text, header_length = render_answer(answer, AnswerFormat(binary=True))
     assert header_length is not None
     item = json.loads(text[:header_length])["outputs"][0]
     assert item["parameters"]["binary_data_size"] == len(text) - header_length

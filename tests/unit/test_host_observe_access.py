@@ -26,7 +26,7 @@ def test_a_line_says_who_asked_what_and_where_the_time_went(tmp_path: Path) -> N
     access = AccessLog(str(path))
     call, job = make_call(request_id="r-7", caller="ann"), make_job(2, queue_s=0.001, run_s=0.004)
     make_batch([job, make_job(6)], number=9, run_s=0.004)
-    access.finished(call, answer(call), job)
+    access.finished(answer(call, job=job))
     access.close()
     (line,) = lines(path)
     named = {key: line[key] for key in ("request_id", "caller", "model", "version", "code")}
@@ -44,7 +44,7 @@ def test_a_line_says_who_asked_what_and_where_the_time_went(tmp_path: Path) -> N
 def test_a_refusal_has_its_code_and_no_times(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     access = AccessLog(str(path))
-    access.finished(make_call(), refuse("queue_full"), None)
+    access.finished(refuse("queue_full", make_call()))
     access.close()
     (line,) = lines(path)
     assert line["code"] == "queue_full"
@@ -56,7 +56,7 @@ def test_nothing_that_a_caller_sends_can_forge_a_line(tmp_path: Path) -> None:
     access = AccessLog(str(path))
     evil = 'x"}\r\n{"code":"ok"}\x1b[2J\x9b1m\u2028\ud800'
     call = make_call(request_id=evil, model=evil, caller=evil)
-    access.finished(call, refuse("model_not_found"), None)
+    access.finished(refuse("model_not_found", call))
     access.close()
     data = path.read_bytes()
     assert data.count(b"\n") == 1
@@ -67,11 +67,11 @@ def test_nothing_that_a_caller_sends_can_forge_a_line(tmp_path: Path) -> None:
 def test_after_rotation_lines_go_to_the_new_file(tmp_path: Path) -> None:
     path, old = tmp_path / "access.log", tmp_path / "access.log.1"
     access = AccessLog(str(path))
-    access.finished(make_call(request_id="before"), refuse("draining"), None)
+    access.finished(refuse("draining", make_call(request_id="before")))
     wait_until(lambda: path.stat().st_size, "written")
     path.rename(old)
     access.reopen()
-    access.finished(make_call(request_id="after"), refuse("draining"), None)
+    access.finished(refuse("draining", make_call(request_id="after")))
     access.close()
     assert [line["request_id"] for line in lines(old)] == ["before"]
     assert [line["request_id"] for line in lines(path)] == ["after"]
@@ -81,7 +81,7 @@ def test_a_new_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     for name in ("first", "second"):
         access = AccessLog(str(path))
-        access.finished(make_call(request_id=name), refuse("draining"), None)
+        access.finished(refuse("draining", make_call(request_id=name)))
         access.close()
     assert [line["request_id"] for line in lines(path)] == ["first", "second"]
 
@@ -92,7 +92,7 @@ def test_a_rotation_that_fails_leaves_the_old_file_in_use(tmp_path: Path) -> Non
     access = AccessLog(str(folder / "access.log"))
     folder.rename(tmp_path / "moved")
     access.reopen()
-    access.finished(make_call(), refuse("draining"), None)
+    access.finished(refuse("draining", make_call()))
     access.close()
     assert len(lines(tmp_path / "moved" / "access.log")) == 1
     assert access.dropped == 0
@@ -101,7 +101,7 @@ def test_a_rotation_that_fails_leaves_the_old_file_in_use(tmp_path: Path) -> Non
 def test_a_full_disk_costs_lines_that_are_counted() -> None:
     access = AccessLog("/dev/full")
     for _ in range(5):
-        access.finished(make_call(), refuse("draining"), None)
+        access.finished(refuse("draining", make_call()))
     access.close()
     assert access.dropped == 5
 
@@ -116,10 +116,10 @@ def test_a_reader_that_stops_reading_holds_up_nobody(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     access = AccessLog(str(fifo))
-    call, refusal = make_call(request_id="r" * 200), refuse("draining")
+    refused = refuse("draining", make_call(request_id="r" * 200))
     with within(0.5):
         for _ in range(2000):
-            access.finished(call, refusal, None)
+            access.finished(refused)
     access.close()
     os.close(reader)
 

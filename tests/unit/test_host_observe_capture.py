@@ -37,7 +37,7 @@ def keep(
     **fields: Any,
 ) -> None:
     call = make_call(inputs, contract=contract, **fields)
-    into.finished(call, answer(call, outputs), None)
+    into.finished(answer(call, outputs))
 
 
 def files(folder: Path) -> list[Path]:
@@ -192,8 +192,8 @@ def test_only_answered_requests_that_chance_picks_are_kept(tmp_path: Path) -> No
     kept = Capture(CaptureOptions(tmp_path, ratio=0.1), lambda: next(drawn))
     for name in ("picked", "left"):
         call = make_call(request_id=name)
-        kept.finished(call, answer(call), None)
-    kept.finished(make_call(request_id="refused"), refuse("queue_full"), None)
+        kept.finished(answer(call))
+    kept.finished(refuse("queue_full", make_call(request_id="refused")))
     kept.close()
     assert [one.request_id for one in read_capture(files(tmp_path)[0])] == ["picked"]
 

@@ -10,7 +10,7 @@ from slipway.host.observe.callers import OTHER, Callers
 from slipway.host.observe.metrics import VERSIONS_KEPT, Metrics
 from slipway.host.observe.series import SECONDS, Distribution
 from slipway.host.request.refusal import RequestRefused
-from tests.host_calls import answer, make_batch, make_call, make_job, refuse
+from tests.host_calls import make_batch, make_job
 from tests.support.pace import cpu_s
 
 
@@ -131,12 +131,11 @@ def test_an_answered_request_costs_less_than_half_a_microsecond() -> None:
 def test_a_caller_pays_its_share_of_a_batch_by_rows() -> None:
     metrics, callers = Metrics(), Callers()
     metrics.registry.register(callers)
-    calls = [make_call(caller="ann"), make_call(caller="bob")]
     jobs = [make_job(rows=1), make_job(rows=3)]
     make_batch(jobs, run_s=0.008)
-    for call, job in zip(calls, jobs, strict=True):
-        callers.finished(call, answer(call), job)
-    callers.finished(make_call(caller="bob"), refuse("queue_full"), None)
+    callers.count("ann", jobs[0])
+    callers.count("bob", jobs[1])
+    callers.count("bob", None)
     run = "slipway_caller_run_seconds_total"
     assert value(metrics, run, caller="ann") == pytest.approx(0.002)
     assert value(metrics, run, caller="bob") == pytest.approx(0.006)

@@ -10,7 +10,7 @@ from slipway.host.observe.callers import Callers
 from slipway.host.observe.capture import Capture, CaptureOptions
 from slipway.host.observe.logs import start_logging
 from slipway.host.observe.metrics import Metrics
-from slipway.host.observe.tracing import start_tracer
+from slipway.host.process.recording import start_tracer
 from tests.collector import Collector
 from tests.host_calls import answer, make_batch, make_call, make_job
 
@@ -35,8 +35,9 @@ def test_an_authorization_header_is_in_no_log_trace_metric_or_capture(tmp_path: 
         call = make_call(caller="ann", trace=tracer.begin(headers))
         job = make_job()
         make_batch([job])
-        for observer in (tracer, access, capture, callers):
-            observer.finished(call, answer(call), job)
+        for observer in (tracer, access, capture):
+            observer.finished(answer(call, job=job))
+        callers.count(call.caller.id, job)
         audit.record("load", caller="ann")
         logging.getLogger("slipway.host").error("failed", extra={"caller": "ann"})
         for each in (tracer, access, capture, handler, audit):

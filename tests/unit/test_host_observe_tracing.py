@@ -15,8 +15,8 @@ from slipway.host.observe.tracing import (
     Traced,
     Tracer,
     parse_traceparent,
-    start_tracer,
 )
+from slipway.host.process.recording import start_tracer
 from tests.collector import Collector, attributes
 from tests.host_calls import VERSION, answer, make_batch, make_call, make_job, refuse
 from tests.support.pace import cpu_s, within
@@ -56,7 +56,7 @@ def trace_requests(tracer: Tracer, count: int, number: int = 1) -> None:
     jobs = [make_job() for _ in calls]
     make_batch(jobs, number)
     for call, job in zip(calls, jobs, strict=True):
-        tracer.finished(call, answer(call), job)
+        tracer.finished(answer(call, job=job))
 
 
 def test_a_traced_request_has_a_span_and_one_for_each_step(collector: Collector) -> None:
@@ -105,7 +105,7 @@ def test_a_batch_links_to_its_requests_and_their_runs_link_to_it(collector: Coll
 def test_a_refused_request_is_an_error_with_its_code(collector: Collector) -> None:
     tracer = start_tracer(collector.endpoint, "h", "f")
     call = make_call(trace=tracer.begin(SAMPLED))
-    tracer.finished(call, refuse("queue_full"), None)
+    tracer.finished(refuse("queue_full", call))
     tracer.close()
     (span,) = collector.wait(1)
     assert (span.status.code, span.status.message) == (2, "queue_full")
@@ -117,7 +117,7 @@ def test_a_batch_of_traces_that_come_apart_is_still_one_span(collector: Collecto
     jobs = [make_job() for _ in calls]
     make_batch(jobs)
     for call, job in zip(calls, jobs, strict=True):
-        tracer.finished(call, answer(call), job)
+        tracer.finished(answer(call, job=job))
         time.sleep(0.15)
     tracer.close()
     collector.wait(7)
@@ -212,7 +212,7 @@ def test_steps_are_bounded() -> None:
     for _ in range(10_000):
         trace.step("read", 0.0, 1.0)
     call = make_call(trace=trace)
-    tracer.finished(call, answer(call), None)
+    tracer.finished(answer(call))
     tracer.close()
     assert len(kept.records[0].steps) == 32
 

@@ -79,7 +79,7 @@ class Site:
                     "open": self.open,
                     "start": self.start,
                     "core": self.core,
-                    "metrics": self.metrics,
+                    "counts": self.metrics,
                     **parts,
                 },
             )

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slipway.host.wire.http.infer import Infer
-from slipway.host.wire.http.templates import PLANS_MAX, SKELETON_MAX
+from slipway.host.wire.http.templates import SKELETON_MAX, TEMPLATES_MAX
 from tests.paper_host import PaperHost, make_contract, read_response, request
 
 KINDS = ("FP32", "FP64", "INT64", "UINT64", "INT32", "FP16", "BF16", "BOOL", "BYTES")
@@ -49,10 +49,10 @@ def check(host: PaperHost, model: str, *asked: tuple[bytes, int | None]) -> None
     assert answers == twice + twice
 
 
-def plans(host: PaperHost, model: str) -> int:
+def templates(host: PaperHost, model: str) -> int:
     stable = host.core.models[model].stable
     assert stable
-    return len(stable.plans)
+    return len(stable.templates)
 
 
 def item(data: str = "[1,2]", **changes: Any) -> bytes:
@@ -74,7 +74,7 @@ def test_a_form_is_learnt_once_whatever_its_numbers(host: PaperHost, kind: str) 
         body = item(f"[{n},{n + 1}]", datatype=f'"{kind}"')
         status, _, answer = read_response(ask(host, kind, body))
         assert (status, json.loads(answer)["outputs"][0]["data"]) == (200, [n, n + 1])
-    assert plans(host, kind) == 1
+    assert templates(host, kind) == 1
 
 
 @pytest.mark.parametrize("kind", ["FP32", "FP64", "INT64", "UINT64", "INT32", "FP16", "BF16"])
@@ -88,7 +88,7 @@ def test_a_binary_form_is_learnt_once_whatever_its_numbers(host: PaperHost, kind
         )
         assert status == 200
         assert answer[int(headers["inference-header-content-length"]) :] == bytes([n] * 2 * size)
-    assert plans(host, kind) == 1
+    assert templates(host, kind) == 1
 
 
 DATA_AS_PARAMETER = (
@@ -319,13 +319,13 @@ def test_any_bytes_changed_in_a_learnt_request_get_what_a_fresh_host_gives(
 
 def test_the_memory_of_plans_is_bounded(host: PaperHost) -> None:
     host.forget()
-    for n in range(3 * PLANS_MAX):
+    for n in range(3 * TEMPLATES_MAX):
         body = item("[1,2]").replace(b"{", b'{"id":"%d",' % n, 1)
         assert read_response(ask(host, "FP32", body))[0] == 200
-        assert plans(host, "FP32") <= PLANS_MAX
+        assert templates(host, "FP32") <= TEMPLATES_MAX
     stable = host.core.models["FP32"].stable
     assert stable
-    assert max(map(len, stable.plans)) <= SKELETON_MAX + 16
+    assert max(map(len, stable.templates)) <= SKELETON_MAX + 16
 
 
 def test_a_long_skeleton_is_not_learnt(host: PaperHost) -> None:
@@ -336,7 +336,7 @@ def test_a_long_skeleton_is_not_learnt(host: PaperHost) -> None:
     head = tensor() + space
     for _ in range(2):  # the second time by a remembered head
         assert read_response(ask(host, "FP32", head + bytes(8), len(head)))[0] == 200
-    assert plans(host, "FP32") == 0
+    assert templates(host, "FP32") == 0
 
 
 def test_callers_who_want_other_outputs_get_them_by_the_same_numbers(host: PaperHost) -> None:

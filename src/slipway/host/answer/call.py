@@ -1,18 +1,17 @@
 """One request inside the host, from its face through the core and back."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from slipway.bundle.contract import Contract
-from slipway.host.engine.job import Batch, Job
+from slipway.host.answer.counts import Series
+from slipway.host.engine.job import Job
 from slipway.host.guard.caller import ANYBODY, Caller
 from slipway.host.request.admission import Prepared
-from slipway.host.request.message import Answer, Array, Message
+from slipway.host.request.message import Array, Message
 from slipway.host.request.refusal import RequestRefused
-
-if TYPE_CHECKING:
-    from slipway.host.observe.metrics import Series
 
 
 class Trace(Protocol):
@@ -20,9 +19,6 @@ class Trace(Protocol):
 
     def step(self, name: str, start_s: float, end_s: float) -> None:
         """Note that a step took so long."""
-
-    def finish(self, call: "Call", outcome: "Outcome", batch: Batch | None) -> None:
-        """Hand the whole request over for export."""
 
 
 Begin = Callable[[Mapping[bytes, bytes]], Trace | None]
@@ -50,9 +46,9 @@ class Loaded:
     version: str
     contract: Contract
     engine: Submits
-    series: "Series"
+    series: Series
     """What is counted about it."""
-    plans: dict[bytes, Any] = field(default_factory=dict)
+    templates: dict[bytes, object] = field(default_factory=dict)
     """What a face has learnt about how callers ask this version; bounded by the face."""
 
 
@@ -74,15 +70,11 @@ class Serving:
         return tuple(x for x in (self.stable, self.candidate, *self.others) if x)
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What became of a call, and the version that it was given to, if it came that far."""
+Result = Mapping[str, Array] | RequestRefused
+"""What becomes of a call: the model's outputs by name, or why there are none."""
 
-    result: Answer | RequestRefused
-    version: str | None
-
-
-Reply = Callable[[Outcome], None]
+Reply = Callable[["Call", Result], None]
+"""Writes what became of a call in the form that its face has found its caller to want."""
 
 
 class Call:
@@ -99,14 +91,12 @@ class Call:
     """The outputs to answer with, in this order."""
     loaded: Loaded | None = None
     """The version that answers."""
+    undecided: Serving | None = None
+    """Of what the version is to be chosen, once the message is read."""
     shadow: Loaded | None = None
     """The version that tries the same afterwards."""
-    reply: Callable[["Call", Mapping[str, Array] | RequestRefused], None] | None = None
+    reply: "Reply | None" = None
     """Called exactly once with the outputs or the refusal, unless the call was cancelled."""
-    respond: Any = None
-    """The face's own: where the answer goes."""
-    form: Any = None
-    """The face's own: how it is written."""
 
     def __init__(
         self,
@@ -126,3 +116,71 @@ class Call:
         self.key = key
         """Equal keys get the same version for as long as the candidate is the same."""
         self.caller = caller
+
+    def name(self) -> str:
+        """Return the request's id; made up for one whose caller gave none, when it is needed."""
+        if not self.request_id:
+            self.request_id = secrets.token_hex(8)
+        return self.request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call that is over, for those who write it down after its answer was sent."""
+
+    call: Call
+    result: Result
+    job: Job | None = None
+    """None: it never reached an engine."""
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return self.call.name()
+
+    @property
+    def caller(self) -> str:
+        """Who asked."""
+        return self.call.caller.id
+
+    @property
+    def model(self) -> str:
+        """What was asked."""
+        return self.call.model
+
+    @property
+    def version(self) -> str | None:
+        """The version that it was given to, if it came that far."""
+        return self.call.loaded.version if self.call.loaded else None
+
+    @property
+    def contract(self) -> Contract | None:
+        """That version's."""
+        return self.call.loaded.contract if self.call.loaded else None
+
+    @property
+    def code(self) -> str:
+        """`ok`, or the error's code."""
+        return self.result.code if isinstance(self.result, RequestRefused) else "ok"
+
+    @property
+    def trace(self) -> Trace | None:
+        """What was noted on the way."""
+        return self.call.trace
+
+    @property
+    def inputs(self) -> Mapping[str, Array] | None:
+        """What the session took, if the request was read."""
+        return self.call.prepared.inputs if self.call.prepared else None
+
+    @property
+    def rows(self) -> int:
+        """How many rows were asked about."""
+        return self.call.prepared.rows if self.call.prepared else 0
+
+    @property
+    def outputs(self) -> Mapping[str, Array] | None:
+        """Those that were asked for, if it was answered."""
+        if isinstance(self.result, RequestRefused):
+            return None
+        return {name: self.result[name] for name in self.call.outputs}

@@ -6,24 +6,18 @@ sees half of a change.
 """
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from slipway.host.answer.call import Call, Loaded, Outcome, Reply, Serving
+from slipway.host.answer.call import Call, Loaded, Outcome, Serving
+from slipway.host.answer.counts import CallerCounts, Counts
 from slipway.host.answer.shadow import Shadow
+from slipway.host.answer.split import NO_STABLE, choose, settle
 from slipway.host.engine.job import Job, Result
-from slipway.host.observe.metrics import Metrics
 from slipway.host.request.admission import pick_outputs, prepare
 from slipway.host.request.message import Answer, Array, OutputData
 from slipway.host.request.refusal import RequestRefused, quote
-from slipway.store.split import takes_candidate
-
-if TYPE_CHECKING:
-    from slipway.host.observe.callers import Callers
-
-__all__ = ["Call", "Core", "Loaded", "Outcome", "Reply", "Serving"]
 
 log = logging.getLogger(__name__)
 
@@ -32,34 +26,32 @@ PREFIX_MIN: Final = 12
 
 FAILED: Final = "the model failed on this request"
 
-NO_STABLE: Final = "this model has no stable version here yet"
-
 
 class Observer(Protocol):
     """Hears of every finished request, after its answer was handed over."""
 
-    def finished(self, call: Call, outcome: Outcome, job: Job | None) -> None:
+    def finished(self, outcome: Outcome) -> None:
         """Take note; must not wait and must not raise."""
 
 
 class Core:
     """The models of this host and the requests in flight."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, counts: Counts, clock: Callable[[], float] = time.perf_counter) -> None:
         self.models: dict[str, Serving] = {}
         self.ready = False
         """Whether every model that has a stable version by its channel serves one."""
         self.draining = False
         self.in_flight = 0
         self.observers: tuple[Observer, ...] = ()
-        self.callers: Callers | None = None
+        self.callers: CallerCounts | None = None
         """Counts by caller, where callers are known; no observer, because it needs no outcome."""
-        self._metrics = metrics
+        self._counts = counts
         self._clock = clock
-        self._shadow = Shadow(metrics)
+        self._shadow = Shadow(counts)
         self._done = self._finish  # bound once, not per request
         self._gone = self._abandon
-        metrics.in_flight.set_function(lambda: self.in_flight)
+        counts.watch(lambda: self.in_flight)
 
     def find(self, model: str) -> Serving:
         """Return what a model serves; raise RequestRefused for one that no channel names."""
@@ -85,24 +77,21 @@ class Core:
             raise RequestRefused("not_ready", NO_STABLE)
         return loaded
 
-    def infer(self, call: Call, reply: Reply) -> Job | None:
-        """Answer a call through `reply`, exactly once, with the whole outcome.
+    def submit(self, call: Call) -> Job | None:
+        """Answer a call through its `reply`, exactly once.
 
         Cancel the job if nobody waits any more.
         """
-        call.reply = lambda call, result: reply(make_outcome(call, result))
-        return self.submit(call)
-
-    def submit(self, call: Call) -> Job | None:
-        """Answer a call through its own `reply`."""
         arrived = self._clock()
         try:
             if self.draining:
                 raise RequestRefused("draining", "this host is stopping; ask another")
+            if call.loaded is None:
+                self.route(call)
+            if call.undecided is not None:
+                settle(call)
             loaded = call.loaded
-            if loaded is None:
-                loaded, call.shadow = self.route(call)
-                call.loaded = loaded
+            assert loaded is not None
             message, prepared = call.message, call.prepared
             if prepared is None:
                 call.outputs = pick_outputs(message, loaded.contract)
@@ -126,20 +115,18 @@ class Core:
 
     def count_refusal(self, model: str, refusal: RequestRefused) -> None:
         """Count a request that named a model and could not be read."""
-        self._metrics.series(model if model in self.models else "", "").count(refusal.code)
+        self._counts.series(model if model in self.models else "", "").count(refusal.code)
 
-    def route(self, call: Call) -> tuple[Loaded, Loaded | None]:
-        """Return the version that answers, and the one that shadows it."""
+    def route(self, call: Call) -> None:
+        """Choose the version that answers a call; left undecided if the message must say it."""
         if call.version is not None:
-            return self.find_version(call.model, call.version), None
-        serving = self.find(call.model)
-        candidate = serving.candidate
-        chosen = candidate and takes_candidate(candidate.version, _key(call), serving.percent)
-        if candidate and chosen and serving.mode == "canary":
-            return candidate, None
-        if serving.stable is None:
-            raise RequestRefused("not_ready", NO_STABLE)
-        return serving.stable, candidate if chosen else None
+            call.loaded = self.find_version(call.model, call.version)
+            return
+        serving = self.models.get(call.model) or self.find(call.model)
+        if serving.candidate is None and serving.stable is not None:
+            call.loaded = serving.stable
+        else:
+            choose(call, serving)
 
     def _finish(self, job: Job, result: Result) -> None:
         """Send what the engine made of a call, then let the shadow try the same."""
@@ -161,7 +148,7 @@ class Core:
         if self.callers is not None:
             self.callers.count(call.caller.id, job)
         if self.observers:
-            self._tell(call, result, job)
+            self._tell(Outcome(call, result, job))
 
     def _abandon(self, job: Job) -> None:
         """Count a job whose caller has gone."""
@@ -180,53 +167,33 @@ class Core:
         if self.callers is not None:
             self.callers.count(call.caller.id, None)
         if self.observers:
-            self._tell(call, refusal, None)
+            self._tell(Outcome(call, refusal))
 
     def _judge(self, call: Call, error: Exception) -> RequestRefused:
         """Make a refusal of what the engine gave; no fault of a model gets past here."""
         if isinstance(error, RequestRefused):
             return error
         version = call.loaded.version if call.loaded else None
-        extra = {"request_id": name_request(call), "version": version}
+        extra = {"request_id": call.name(), "version": version}
         log.error("the model failed", exc_info=error, extra=extra)
         return RequestRefused("model_failed", FAILED)
 
-    def _tell(
-        self, call: Call, result: Mapping[str, Array] | RequestRefused, job: Job | None
-    ) -> None:
-        outcome = make_outcome(call, result)
+    def _tell(self, outcome: Outcome) -> None:
         for observer in self.observers:
-            observer.finished(call, outcome, job)
+            observer.finished(outcome)
 
     def _count(self, call: Call, code: str) -> None:
         """Count a request; a name that is no model of ours must not become a label."""
         if call.loaded is not None:
             call.loaded.series.count(code)
         else:
-            self._metrics.series(call.model if call.model in self.models else "", "").count(code)
+            self._counts.series(call.model if call.model in self.models else "", "").count(code)
 
 
-def make_outcome(call: Call, result: Mapping[str, Array] | RequestRefused) -> Outcome:
-    """Return the whole story of a call."""
+def make_answer(call: Call, outputs: Mapping[str, Array]) -> Answer:
+    """Return the answer to a call: of a model's outputs those that were asked for, in order."""
     loaded = call.loaded
-    version = loaded.version if loaded else None
-    if isinstance(result, RequestRefused):
-        return Outcome(result, version)
     assert loaded is not None
     datatypes = {tensor.name: tensor.datatype for tensor in loaded.contract.outputs}
-    outputs = tuple(OutputData(name, datatypes[name], result[name]) for name in call.outputs)
-    return Outcome(Answer(call.model, loaded.version, call.message.id, outputs), version)
-
-
-def _key(call: Call) -> str:
-    """Return what splits callers: the key that one gave, even an empty one, or else its name."""
-    if call.key is not None:
-        return call.key
-    return call.caller.id or name_request(call)
-
-
-def name_request(call: Call) -> str:
-    """Return the request's id; made up for one whose caller gave none, when it is needed."""
-    if not call.request_id:
-        call.request_id = secrets.token_hex(8)
-    return call.request_id
+    answered = tuple(OutputData(name, datatypes[name], outputs[name]) for name in call.outputs)
+    return Answer(call.model, loaded.version, call.message.id, answered)

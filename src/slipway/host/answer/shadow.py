@@ -14,8 +14,8 @@ import numpy as np
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import as_numbers
 from slipway.host.answer.call import Call
+from slipway.host.answer.counts import Counts
 from slipway.host.engine.job import Job, Result
-from slipway.host.observe.metrics import Metrics
 from slipway.host.request.admission import prepare
 from slipway.host.request.message import Array
 from slipway.host.request.refusal import RequestRefused
@@ -29,8 +29,8 @@ AT_ONCE: Final = 2
 class Shadow:
     """The budget of shadow runs and their comparison."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
         self._running = 0
         self._largest: dict[tuple[str, str], float] = {}
 
@@ -66,11 +66,11 @@ class Shadow:
         apart = largest_difference(outputs, result, call.shadow.contract)
         series = (call.model, call.shadow.version)
         self._largest[series] = max(self._largest.get(series, 0.0), apart)
-        self._metrics.shadow_difference.labels(*series).set(self._largest[series])
+        self._counts.shadow_apart(*series, self._largest[series])
 
     def _count(self, call: Call, outcome: str) -> None:
         version = call.shadow.version if call.shadow else ""
-        self._metrics.shadows.labels(call.model, version, outcome).inc()
+        self._counts.shadowed(call.model, version, outcome)
 
 
 def largest_difference(

@@ -48,7 +48,7 @@ class Submits(Protocol):
         """Take no more jobs."""
 
 
-class Counts(Protocol):
+class CacheCounts(Protocol):
     """What became of requests, per version."""
 
     cache_hits: int
@@ -110,7 +110,7 @@ class _Flight:
 class CachedEngine:
     """An engine whose answers are kept."""
 
-    def __init__(self, engine: Submits, cache: Cache, version: str, counts: Counts) -> None:
+    def __init__(self, engine: Submits, cache: Cache, version: str, counts: CacheCounts) -> None:
         self._counts = counts
         self._engine = engine
         self._cache = cache

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from slipway.host.answer.core import Loaded, Serving
+from slipway.host.answer.call import Loaded, Serving
 from slipway.host.follow.lease import Lease
 from slipway.host.follow.memory import Remembered
 from slipway.host.follow.plan import Held, Roles, explain

@@ -21,9 +21,9 @@ from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.answer.call import Loaded, Serving
 from slipway.host.answer.core import Core
 from slipway.host.follow.background import in_background
+from slipway.host.follow.counts import FollowCounts
 from slipway.host.follow.loading import Opened
 from slipway.host.follow.memory import MODEL
-from slipway.host.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class PinnedParts:
     open: Open
     start: Start
     core: Core
-    metrics: Metrics
+    counts: FollowCounts
     splits: Mapping[str, int] = field(default_factory=dict)
     """By model: how many percent of the callers its second bundle answers."""
 
@@ -136,7 +136,7 @@ class Pinned:
         pins = []
         for pin, each in zip(before, found, strict=True):
             if isinstance(each, str):
-                self._parts.metrics.refused.labels(pin.model or pin.folder.name).inc()
+                self._parts.counts.bundle_refused(pin.model or pin.folder.name)
                 log.error("bundle refused", extra={"folder": pin.folder.name, "reason": each})
                 pins.append(replace(pin, refused=each[:TEXT_MAX]))
                 continue
@@ -159,7 +159,7 @@ class Pinned:
 
     def _publish(self) -> None:
         """Hand the core what serves now."""
-        core, metrics = self._parts.core, self._parts.metrics
+        core = self._parts.core
         models: dict[str, list[Loaded]] = {}
         for pin in self._pins:
             of_model = models.setdefault(pin.model, []) if pin.model else []
@@ -167,18 +167,23 @@ class Pinned:
                 of_model.append(pin.loaded)
         core.models = {model: self._serving(model, loaded) for model, loaded in models.items()}
         core.ready = all(pin.loaded for pin in self._pins)
-        metrics.loaded.clear()
-        for model, serving in core.models.items():
-            for loaded in serving.versions:
-                role = "stable" if loaded is serving.stable else "idle"
-                role = "candidate" if loaded is serving.candidate else role
-                metrics.loaded.labels(model, loaded.version, role).set(1)
+        self._parts.counts.serving(
+            (model, loaded.version, _role(loaded, serving))
+            for model, serving in core.models.items()
+            for loaded in serving.versions
+        )
 
     def _serving(self, model: str, loaded: list[Loaded]) -> Serving:
         percent = self._parts.splits.get(model, 0)
         if percent and loaded[1:]:
             return Serving(loaded[0], loaded[1], "canary", percent, tuple(loaded[2:]))
         return Serving(loaded[0], others=tuple(loaded[1:]))
+
+
+def _role(loaded: Loaded, serving: Serving) -> str:
+    if loaded is serving.stable:
+        return "stable"
+    return "candidate" if loaded is serving.candidate else "idle"
 
 
 def _look(folder: Path, known: set[_Pair], open_bundle: Open) -> "_Found | str":

@@ -20,6 +20,12 @@ class Roles:
     mode: Literal["shadow", "canary"] = "canary"
     percent: int = 0
 
+    def of(self, version: str) -> str:
+        """Name the role of a loaded version."""
+        if version == self.candidate:
+            return "candidate"
+        return "stable" if version == self.stable else "idle"
+
 
 @dataclass(frozen=True)
 class Held:

@@ -19,6 +19,7 @@ from slipway.bundle.signing import TrustedKeys
 from slipway.errors import ChannelRefused, SlipwayError
 from slipway.host.answer.core import Core
 from slipway.host.follow.background import in_background
+from slipway.host.follow.counts import FollowCounts
 from slipway.host.follow.followed import Followed
 from slipway.host.follow.loading import Loader, Opened
 from slipway.host.follow.memory import Memory, Remembered
@@ -34,7 +35,6 @@ from slipway.host.follow.plan import (
 )
 from slipway.host.follow.starting import Running, make_loaded
 from slipway.host.follow.watch import Sight, look
-from slipway.host.observe.metrics import Metrics
 from slipway.store.channel import SignedChannel, open_channel
 from slipway.store.objects import Store
 
@@ -51,7 +51,7 @@ class Parts:
     memory: Memory
     loader: Loader
     core: Core
-    metrics: Metrics
+    counts: FollowCounts
     running: Running
     """What versions are run with."""
     poll_s: float
@@ -80,7 +80,7 @@ class Reconciler:
                 followed.channel = signed.channel
             except ChannelRefused as refusal:
                 self._alarm(model, followed, f"remembered channel refused: {refusal}")
-            parts.metrics.serial.labels(model).set(remembered.serial)
+            parts.counts.applied(model, remembered.serial)
             self._models[model] = followed
 
     async def run(self) -> None:
@@ -142,7 +142,7 @@ class Reconciler:
         return {m: sight for m, sight in seen.items() if not (sight.unreadable and sight.empty)}
 
     def _reached(self, reachable: bool, why: str) -> None:
-        self._parts.metrics.store_reachable.set(reachable)
+        self._parts.counts.store_seen(reachable)
         if reachable != self._reachable and not reachable:
             log.warning("the store cannot be read; going on as before", extra={"reason": why})
         elif self._reachable is False and reachable:
@@ -182,7 +182,7 @@ class Reconciler:
         await self._remember(model, followed, remembered)
         if self._looked:
             followed.lease.grant(signed.channel.serial, now_s)
-        self._parts.metrics.serial.labels(model).set(signed.channel.serial)
+        self._parts.counts.applied(model, signed.channel.serial)
         log.info(
             "channel applied",
             extra={"model": model, "serial": remembered.serial, "reason": signed.channel.reason},
@@ -198,7 +198,7 @@ class Reconciler:
                 case Load(version):
                     self._start_loading(model, followed, version)
                 case DropCandidate(version):
-                    self._parts.metrics.lease_drops.labels(model).inc()
+                    self._parts.counts.lease_dropped(model)
                     log.warning("candidate dropped: no beat came", extra=_about(model, version))
                 case Serve(roles):
                     self._serve(model, followed, roles)
@@ -228,7 +228,7 @@ class Reconciler:
             reason = str(error) if isinstance(error, SlipwayError) else f"cannot load: {error!r}"
             followed.refuse(version, reason, self._parts.clock())
             followed.cached.discard(version)
-            self._parts.metrics.refused.labels(model).inc()
+            self._parts.counts.bundle_refused(model)
             log.error("version refused", extra={**_about(model, version), "reason": reason})
         else:
             followed.refused.pop(version, None)
@@ -257,21 +257,20 @@ class Reconciler:
 
     def _publish(self) -> None:
         """Hand the core what serves now."""
-        core, metrics = self._parts.core, self._parts.metrics
+        core = self._parts.core
         applied = {model: f for model, f in self._models.items() if f.memory is not None}
         core.models = {model: followed.serving() for model, followed in applied.items()}
         named = [f for f in applied.values() if f.channel is None or f.channel.stable]
         core.ready = bool(named) and all(followed.roles.stable for followed in named)
-        metrics.loaded.clear()
-        for model, followed in self._models.items():
-            for version in followed.loaded:
-                role = "stable" if version == followed.roles.stable else "idle"
-                role = "candidate" if version == followed.roles.candidate else role
-                metrics.loaded.labels(model, version, role).set(1)
+        self._parts.counts.serving(
+            (model, version, followed.roles.of(version))
+            for model, followed in self._models.items()
+            for version in followed.loaded
+        )
 
     def _alarm(self, model: str, followed: Followed, text: str) -> None:
         if followed.alarm(text):
-            self._parts.metrics.alarms.labels(model).inc()
+            self._parts.counts.alarm(model)
             log.error("ALARM", extra={"model": model, "reason": text})
 
 

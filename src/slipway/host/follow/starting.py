@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slipway.host.answer.call import Loaded
+from slipway.host.answer.counts import Counts
 from slipway.host.engine.batch import Shapes
 from slipway.host.engine.cache import Cache, CachedEngine
 from slipway.host.engine.checks import Checked, make_admission
@@ -12,7 +13,6 @@ from slipway.host.engine.measure import Measured
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Settings, Tuner
 from slipway.host.follow.loading import Opened
-from slipway.host.observe.metrics import Metrics
 
 QUEUE_S: Final = 0.5
 """What waits longer than this helps nobody, and after an overload it is what everyone waits for."""
@@ -35,7 +35,7 @@ class Running:
     """What every version of this host is run with."""
 
     workers: Workers
-    metrics: Metrics
+    counts: Counts
     cache: Cache | None = None
     max_rows: int | None = None
     """The largest batch; None: what was measured when the version was opened."""
@@ -51,7 +51,7 @@ class Running:
 def make_loaded(model: str, version: str, opened: Opened, running: Running) -> Loaded:
     """Start the engine of an opened version. On the event loop."""
     contract = opened.contract
-    series = running.metrics.series(model, version)
+    series = running.counts.series(model, version)
     measured = opened.measured
     batching = Batching(
         max_rows=running.max_rows or measured.best_rows,

@@ -14,11 +14,8 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Final, NamedTuple
 
 from slipway.errors import SlipwayError
-from slipway.host.answer.call import Call, Outcome
-from slipway.host.answer.core import name_request
-from slipway.host.engine.job import Job
+from slipway.host.observe.finished import Finished
 from slipway.host.observe.sink import Sink
-from slipway.host.request.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +55,9 @@ class AccessLog:
         """How many lines were lost."""
         return self._sink.dropped
 
-    def finished(self, call: Call, outcome: Outcome, job: Job | None) -> None:
+    def finished(self, request: Finished) -> None:
         """Note one request."""
-        self._sink.put(_note(call, outcome, job))
+        self._sink.put(_note(request))
 
     def reopen(self) -> None:
         """Open the file anew before the next line, after somebody has moved it away."""
@@ -130,10 +127,8 @@ def render(record: Access) -> str:
     )
 
 
-def _note(call: Call, outcome: Outcome, job: Job | None) -> Access:
-    result = outcome.result
-    code = result.code if isinstance(result, RequestRefused) else "ok"
-    request_id = call.request_id or name_request(call)
+def _note(request: Finished) -> Access:
+    job = request.job
     rows = queue_s = run_s = total_s = number = batch_rows = None
     if job is not None:
         rows = job.rows
@@ -145,7 +140,8 @@ def _note(call: Call, outcome: Outcome, job: Job | None) -> Access:
             number = batch.number
             batch_rows = batch.rows
     return Access(
-        time.time(), request_id, call.caller.id, call.model, outcome.version, code,
+        time.time(), request.request_id, request.caller, request.model, request.version,
+        request.code,
         rows, queue_s, run_s, total_s, number, batch_rows,
     )  # fmt: skip
 

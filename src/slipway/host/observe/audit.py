@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipway.errors import SlipwayError
-from slipway.host.request.refusal import RequestRefused
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Audit:
             raise SlipwayError(f"{path}: the audit log: {error.strerror}") from None
 
     def record(self, event: str, **fields: Any) -> None:
-        """Write a line and wait for the disk; raise RequestRefused (audit_failed) if it is full."""
+        """Write a line and wait for the disk; raise SlipwayError if it is full."""
         with self._lock:
             if self._torn_bytes:
                 # Nothing is taken away, not even half a line: it ends here, and the next says so.
@@ -66,9 +65,7 @@ class Audit:
                 os.ftruncate(self._file, size)
             with contextlib.suppress(OSError):  # that may have failed too: look what is there
                 self.head, self._torn_bytes = _last_line(self._path)
-            raise RequestRefused(
-                "audit_failed", "the audit log cannot be written; see this host's log"
-            ) from None
+            raise SlipwayError("the audit log cannot be written; see this host's log") from None
         self.head = _digest(line)
 
     def close(self) -> None:

@@ -9,8 +9,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from slipway.host.answer.call import Call, Outcome
-from slipway.host.engine.job import Job
+from slipway.host.observe.finished import Job
 
 CALLERS_MAX: Final = 1000
 OTHER: Final = "other"
@@ -29,15 +28,11 @@ class Usage:
 
 
 class Callers(Collector):
-    """An observer of finished requests; register it with the metrics' registry."""
+    """Counts by caller; register it with the metrics' registry."""
 
     def __init__(self, callers_max: int = CALLERS_MAX) -> None:
         self._usage: dict[str, Usage] = {}
         self._callers_max = callers_max
-
-    def finished(self, call: Call, outcome: Outcome, job: Job | None) -> None:
-        """Count one request."""
-        self.count(call.caller.id, job)
 
     def count(self, caller: str, job: Job | None) -> None:
         """Count one request of a caller; the job is what ran for it, if anything did."""

@@ -17,12 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from slipway.host.answer.call import Call, Outcome
-from slipway.host.answer.core import name_request
-from slipway.host.engine.job import Job
+from slipway.host.observe.finished import Array, Finished
 from slipway.host.observe.rows import Captured, write_rows
 from slipway.host.observe.sink import Sink
-from slipway.host.request.message import Answer, Array
 
 log = logging.getLogger(__name__)
 
@@ -80,30 +77,28 @@ class Capture:
         """How many requests were chosen and not kept."""
         return self._sink.dropped + self._skipped + self._lost
 
-    def finished(self, call: Call, outcome: Outcome, job: Job | None) -> None:
+    def finished(self, request: Finished) -> None:
         """Take a copy of a request, if chance and room allow."""
-        if self._draw() >= self._options.ratio or not isinstance(outcome.result, Answer):
+        if self._draw() >= self._options.ratio or request.code != "ok":
             return
-        if call.prepared is None or call.loaded is None:
+        inputs, outputs, contract = request.inputs, request.outputs, request.contract
+        if inputs is None or outputs is None or contract is None:
             return
-        inputs = call.prepared.inputs
-        outputs = {output.name: output.values for output in outcome.result.outputs}
         size = _bytes_of(inputs) + _bytes_of(outputs)
         waiting = self._taken_bytes - self._done_bytes
         if size > self._options.request_bytes or waiting + size > WAITING_BYTES:
             self._skipped += 1
             return
-        contract = call.loaded.contract
         datatypes = {tensor.name: tensor.datatype for tensor in contract.inputs}
         datatypes |= {tensor.name: tensor.datatype for tensor in contract.outputs}
         taken = self._sink.put(
             Captured(
                 time_s=time.time(),
-                request_id=name_request(call),
-                model=call.model,
-                version=call.loaded.version,
-                caller=call.caller.id,
-                rows=call.prepared.rows,
+                request_id=request.request_id,
+                model=request.model,
+                version=request.version or "",
+                caller=request.caller,
+                rows=request.rows,
                 batchable=contract.batchable,
                 inputs=self._copy(inputs),
                 outputs=self._copy(outputs),

@@ -1,7 +1,7 @@
 """What the host counts, in its own Prometheus registry: nothing global, nothing on import."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -11,9 +11,7 @@ from prometheus_client.registry import Collector
 
 from slipway.host.observe.series import SECONDS, Series, render
 
-__all__ = ["CONTENT_TYPE", "SECONDS", "Metrics", "Series"]
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["SECONDS", "Metrics", "Series"]
 
 VERSIONS_KEPT: Final = 16
 """Per model, loaded or not. The text of one takes 0.6 ms of the event loop at each scrape, so a
@@ -33,30 +31,30 @@ class Metrics:
         self.errors = self._counter(
             "errors", "Refused requests of every kind, those that name no model too.", "code"
         )
-        self.in_flight = self._gauge("requests_in_flight", "Requests being answered.")
-        self.loaded = self._gauge(
+        self._in_flight = self._gauge("requests_in_flight", "Requests being answered.")
+        self._loaded = self._gauge(
             "loaded", "1 for each loaded version; role is stable, candidate or idle.",
             "model", "version", "role",
         )  # fmt: skip
-        self.serial = self._gauge("channel_serial", "Serial of the channel applied last.", "model")
-        self.refused = self._counter("bundles_refused", "Bundles not loaded.", "model")
-        self.alarms = self._counter(
+        self._serial = self._gauge("channel_serial", "Serial of the channel applied last.", "model")
+        self._refused = self._counter("bundles_refused", "Bundles not loaded.", "model")
+        self._alarms = self._counter(
             "alarms", "Channels and beats that someone may have tampered with.", "model"
         )
-        self.lease_drops = self._counter(
+        self._lease_drops = self._counter(
             "lease_drops", "Candidates dropped because no beat came.", "model"
         )
-        self.shadows = self._counter(
+        self._shadows = self._counter(
             "shadow_requests",
             "Requests repeated on a shadow candidate; outcome is compared, failed or skipped.",
             "model", "version", "outcome",
         )  # fmt: skip
-        self.shadow_difference = self._gauge(
+        self._shadow_difference = self._gauge(
             "shadow_difference_max",
             "Largest absolute difference of any output from the stable version's.",
             "model", "version",
         )  # fmt: skip
-        self.store_reachable = self._gauge(
+        self._store_reachable = self._gauge(
             "store_reachable", "1 if the last look at the store succeeded."
         )
         self.connections = self._gauge("connections", "Open connections.", "listener")
@@ -81,6 +79,50 @@ class Metrics:
             series = self._series[model, version] = Series(model, version)
             self._kept.setdefault(model, deque(maxlen=VERSIONS_KEPT)).append(series)
         return series
+
+    # --- what the core tells
+
+    def watch(self, in_flight: Callable[[], int]) -> None:
+        """Ask this at each scrape how many requests are being answered."""
+        self._in_flight.set_function(in_flight)
+
+    def shadowed(self, model: str, version: str, outcome: str) -> None:
+        """Count a request that was repeated on a shadow."""
+        self._shadows.labels(model, version, outcome).inc()
+
+    def shadow_apart(self, model: str, version: str, largest: float) -> None:
+        """Note the largest difference of a shadow's answers."""
+        self._shadow_difference.labels(model, version).set(largest)
+
+    # --- what is told of following
+
+    def applied(self, model: str, serial: int) -> None:
+        """Note the channel that was applied last."""
+        self._serial.labels(model).set(serial)
+
+    def bundle_refused(self, model: str) -> None:
+        """Count a bundle that is not loaded."""
+        self._refused.labels(model).inc()
+
+    def alarm(self, model: str) -> None:
+        """Count what someone may have tampered with."""
+        self._alarms.labels(model).inc()
+
+    def lease_dropped(self, model: str) -> None:
+        """Count a candidate whose beat did not come."""
+        self._lease_drops.labels(model).inc()
+
+    def store_seen(self, reachable: bool) -> None:
+        """Note whether the store could be read."""
+        self._store_reachable.set(reachable)
+
+    def serving(self, roles: Iterable[tuple[str, str, str]]) -> None:
+        """Note every loaded version: model, version and role."""
+        self._loaded.clear()
+        for labels in roles:
+            self._loaded.labels(*labels).set(1)
+
+    # --- what is read
 
     def all_series(self) -> list[Series]:
         """Return every series that is still kept or held."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slipway.bundle.datatypes import DTYPES, Datatype
-from slipway.host.request.message import Array
+from slipway.host.observe.finished import Array
 
 HEAD: Final = ("time", "request_id", "model", "version", "caller", "row")
 

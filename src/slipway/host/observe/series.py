@@ -6,12 +6,11 @@ so the hot path adds to lists and the text is made at the scrape.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from slipway.host.engine.job import Batch, Job
-from slipway.host.request.refusal import RequestRefused
+from slipway.host.observe.finished import Job, Run
 
 SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30,
@@ -50,6 +49,19 @@ class Distribution:
         return buckets
 
 
+class Totals(NamedTuple):
+    """What one version did so far; times are in seconds, added up."""
+
+    answered: int
+    refused: int
+    runs: int
+    rows: int
+    request_s: float
+    queue_s: float
+    run_s: float
+    copy_s: float
+
+
 class Series:
     """What one version of a model did. For the event loop only; keep the object, it is the key."""
 
@@ -75,6 +87,19 @@ class Series:
         self.cache_coalesced = 0
         """Requests that waited for an equal one in flight."""
 
+    def totals(self) -> "Totals":
+        """Return what was counted so far."""
+        return Totals(
+            answered=sum(self.seconds.counts),
+            refused=sum(self.codes.values()),
+            runs=sum(self.batch_rows.counts),
+            rows=int(self.batch_rows.sum),
+            request_s=self.seconds.sum,
+            queue_s=self.queue_seconds.sum,
+            run_s=self.run_seconds.sum,
+            copy_s=self.copy_seconds,
+        )
+
     def count(self, code: str) -> None:
         """Count a request that was not answered, by its error's code."""
         codes = self.codes
@@ -87,7 +112,7 @@ class Series:
         seconds.counts[bisect_left(SECONDS, total_s)] += 1
         seconds.sum += total_s
 
-    def batch(self, batch: Batch, jobs: Sequence[Job], error: Exception | None = None) -> None:
+    def batch(self, batch: Run, jobs: Sequence[Job], error: Exception | None = None) -> None:
         """Count one run of the model and the wait of each of its requests: a BatchObserver."""
         started = batch.started
         queued = self.queue_seconds
@@ -103,7 +128,7 @@ class Series:
         self.batch_jobs.add(len(jobs))
         self.copy_seconds += batch.copy_s
         if error is not None:
-            kind = error.code if isinstance(error, RequestRefused) else type(error).__name__
+            kind: str = getattr(error, "code", type(error).__name__)  # of a refusal
             self.failed[kind] = self.failed.get(kind, 0) + 1
 
 

@@ -12,12 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from slipway.errors import SlipwayError
-from slipway.host.answer.call import Call, Outcome
-from slipway.host.answer.core import name_request
-from slipway.host.engine.job import Batch, Job
+from slipway.host.observe.finished import Finished, Run
 from slipway.host.observe.sink import Sink
-from slipway.host.request.refusal import RequestRefused
 
 PER_SECOND: Final = 100
 """A traced request costs about 0.15 ms of a thread, for which the event loop waits in part."""
@@ -49,7 +45,7 @@ class Traced(NamedTuple):
     steps: list[tuple[str, float, float]]
     attributes: dict[str, str | int]
     code: str
-    batch: Batch | None
+    batch: Run | None
 
 
 class Exporter(Protocol):
@@ -78,20 +74,23 @@ class Trace:
         if len(self._steps) < STEPS_MAX:
             self._steps.append((name, start_s, end_s))
 
-    def finish(self, call: Call, outcome: Outcome, batch: Batch | None) -> None:
+    def finish(self, request: Finished) -> None:
         """Hand over what is known, once; nothing of the request's tensors is kept."""
-        result = outcome.result
-        code = result.code if isinstance(result, RequestRefused) else "ok"
+        job, code = request.job, request.code
+        run = job.batch if job is not None else None
+        if job is not None and run is not None:
+            self.step("queue", job.arrived, run.started)
+            self.step("run", run.started, run.ended)
         attributes: dict[str, str | int] = {
-            "slipway.request_id": name_request(call),
-            "slipway.model": call.model,
-            "slipway.version": outcome.version or "",
-            "slipway.caller": call.caller.id,
+            "slipway.request_id": request.request_id,
+            "slipway.model": request.model,
+            "slipway.version": request.version or "",
+            "slipway.caller": request.caller,
             "slipway.code": code,
         }
         started = min([self._started, *(start for _, start, _ in self._steps)])
         ended = time.perf_counter()
-        self._sink.put(Traced(self._parent, started, ended, self._steps, attributes, code, batch))
+        self._sink.put(Traced(self._parent, started, ended, self._steps, attributes, code, run))
 
 
 class Tracer:
@@ -128,16 +127,10 @@ class Tracer:
             return None
         return Trace(self._sink, parent) if self._within_rate() else None
 
-    def finished(self, call: Call, outcome: Outcome, job: Job | None) -> None:
-        """Note what the engine did, and hand the trace over."""
-        trace = call.trace
-        if trace is None:
-            return
-        batch = job.batch if job is not None else None
-        if job is not None and batch is not None:
-            trace.step("queue", job.arrived, batch.started)
-            trace.step("run", batch.started, batch.ended)
-        trace.finish(call, outcome, batch)
+    def finished(self, request: Finished) -> None:
+        """Hand over the trace of a request that has one."""
+        if isinstance(request.trace, Trace):
+            request.trace.finish(request)
 
     def close(self) -> None:
         """Make spans of what waits and send them, for a moment at most."""
@@ -153,18 +146,6 @@ class Tracer:
             return True
         self._refused += 1
         return False
-
-
-def start_tracer(endpoint: str, host: str, fleet: str, ratio: float = 0.0) -> Tracer:
-    """Trace to an OTLP/HTTP endpoint (its whole URL: http://collector:4318/v1/traces)."""
-    try:
-        # Imported late: it is optional, and takes 0.3 s.
-        from slipway.host.observe.spans import Spans
-    except ImportError:
-        raise SlipwayError(
-            "--traces needs OpenTelemetry: pip install 'slipway-ml[host,otel]'"
-        ) from None
-    return Tracer(Spans(endpoint, host, fleet), ratio)
 
 
 def parse_traceparent(header: bytes) -> Parent | None:

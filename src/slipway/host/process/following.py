@@ -6,6 +6,7 @@ from functools import partial
 from slipway.bundle.signing import TrustedKeys
 from slipway.host.answer.core import Core
 from slipway.host.engine.cores import count_cores
+from slipway.host.follow.counts import FollowCounts
 from slipway.host.follow.loading import Loader
 from slipway.host.follow.memory import Memory
 from slipway.host.follow.pinned import Pinned, PinnedParts
@@ -17,7 +18,9 @@ from slipway.store.objects import Store
 log = logging.getLogger(__name__)
 
 
-def make_follower(options: HostOptions, core: Core, running: Running) -> Reconciler | Pinned:
+def make_follower(
+    options: HostOptions, core: Core, running: Running, counts: FollowCounts
+) -> Reconciler | Pinned:
     """Put the follower together; raise SlipwayError for keys or a memory that cannot be read."""
     trusted = TrustedKeys.load(options.trusted_keys)
     work = options.work
@@ -39,7 +42,7 @@ def make_follower(options: HostOptions, core: Core, running: Running) -> Reconci
                 open=loader.open,
                 start=partial(make_loaded, running=running),
                 core=core,
-                metrics=running.metrics,
+                counts=counts,
                 splits=dict(options.splits),
             )
         )
@@ -52,7 +55,7 @@ def make_follower(options: HostOptions, core: Core, running: Running) -> Reconci
             memory=Memory(options.state),
             loader=loader,
             core=core,
-            metrics=running.metrics,
+            counts=counts,
             running=running,
             poll_s=options.poll_s,
         )

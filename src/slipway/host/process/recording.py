@@ -16,7 +16,7 @@ from slipway.host.observe.audit import Audit
 from slipway.host.observe.callers import Callers
 from slipway.host.observe.gpu import Gpus
 from slipway.host.observe.metrics import Metrics
-from slipway.host.observe.tracing import Tracer, start_tracer
+from slipway.host.observe.tracing import Tracer
 from slipway.host.process.options import HostOptions
 
 log = logging.getLogger(__name__)
@@ -102,3 +102,15 @@ class Recording:
         for each in (self._access, self._capture, self._tracer, self._gpus, self._audit):
             if each is not None:
                 each.close()
+
+
+def start_tracer(endpoint: str, host: str, fleet: str, ratio: float = 0.0) -> Tracer:
+    """Trace to an OTLP/HTTP endpoint (its whole URL: http://collector:4318/v1/traces)."""
+    try:
+        # Imported late: it is optional, and takes 0.3 s.
+        from slipway.host.observe.spans import Spans
+    except ImportError:
+        raise SlipwayError(
+            "--traces needs OpenTelemetry: pip install 'slipway-ml[host,otel]'"
+        ) from None
+    return Tracer(Spans(endpoint, host, fleet), ratio)

@@ -148,7 +148,7 @@ class _Host:
             Spin(work.spin_us / 1e6) if self._workers.threads > 1 else None,
         )
         self._bodies = BodyMemory(work.body_memory_mib * MIB)
-        self._follower: Follower = make_follower(options, self._core, running)
+        self._follower: Follower = make_follower(options, self._core, running, self._metrics)
         self._listeners: dict[str, Listener] = {}
         self._servers: list[asyncio.Server] = []
         self._joined = False
@@ -227,7 +227,7 @@ class _Host:
         if self._part is not None:
             supervisor = admin_socket(options.state.parent, None)
             whole = partial(ask, supervisor, "/metrics", timeout_s=WHOLE_S)
-        rest = Rest(self._core, self._metrics, self._guard, options.limits, begin, whole)
+        rest = Rest(self._core, self._metrics.render, self._guard, options.limits, begin, whole)
         connect = self._listener("http", rest.handle, options.limits)
         self._listeners["http"].greet = rest.greet
         place = (address, options.port)

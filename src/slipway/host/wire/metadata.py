@@ -23,9 +23,8 @@ def describe_tensors(tensors: Sequence[InputTensor | OutputTensor]) -> list[dict
 
 def statistics(model: str, loaded: Loaded) -> dict[str, Any]:
     """Return what was counted about a version, in the form of Triton's statistics extension."""
-    series = loaded.series
-    answered = sum(series.seconds.counts)
-    failed = sum(series.codes.values())
+    totals = loaded.series.totals()
+    answered = totals.answered
 
     def spent(count: int, seconds: float) -> dict[str, int]:
         return {"count": count, "ns": int(seconds * 1e9)}
@@ -33,14 +32,14 @@ def statistics(model: str, loaded: Loaded) -> dict[str, Any]:
     return {
         "name": model,
         "version": loaded.version,
-        "inference_count": int(series.batch_rows.sum),
-        "execution_count": sum(series.batch_rows.counts),
+        "inference_count": totals.rows,
+        "execution_count": totals.runs,
         "inference_stats": {
-            "success": spent(answered, series.seconds.sum),
-            "fail": spent(failed, 0.0),
-            "queue": spent(answered, series.queue_seconds.sum),
-            "compute_input": spent(answered, series.copy_seconds),
-            "compute_infer": spent(answered, series.run_seconds.sum - series.copy_seconds),
+            "success": spent(answered, totals.request_s),
+            "fail": spent(totals.refused, 0.0),
+            "queue": spent(answered, totals.queue_s),
+            "compute_input": spent(answered, totals.copy_s),
+            "compute_infer": spent(answered, totals.run_s - totals.copy_s),
             "compute_output": spent(answered, 0.0),
         },
         "batch_stats": [],

@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from slipway import __version__
-from slipway.host.answer.core import Core, Loaded
+from slipway.host.answer.call import Loaded
+from slipway.host.answer.core import Core
 from slipway.host.wire.grpc.schema import message_class, parse
 from slipway.host.wire.grpc.stream import Stream
 from slipway.host.wire.metadata import (

@@ -4,8 +4,8 @@ import logging
 from functools import partial
 from typing import Any, Final
 
-from slipway.host.answer.call import Begin, Call, Outcome
-from slipway.host.answer.core import Core
+from slipway.host.answer.call import Begin, Call, Result
+from slipway.host.answer.core import Core, make_answer
 from slipway.host.request.refusal import FAILED, RequestRefused
 from slipway.host.wire.grpc.convert import read_message, render_answer
 from slipway.host.wire.grpc.schema import message_class, parse
@@ -29,7 +29,8 @@ class Inference:
         stream.head.permit("infer", request.model_name)
         call = self._read(stream, request)
         raw = bool(request.raw_input_contents)
-        stream.work = self._core.infer(call, partial(_reply, stream, raw))
+        call.reply = partial(_reply, stream, raw)
+        stream.work = self._core.submit(call)
 
     def _read(self, stream: Stream, request: Any) -> Call:
         """Make a call of a request; one that names a model and is malformed is counted there."""
@@ -55,16 +56,17 @@ class Inference:
         return call
 
 
-def _reply(stream: Stream, raw: bool, outcome: Outcome) -> None:
-    """Write an outcome; a value that cannot be written is the model's fault."""
-    result, stream.work = outcome.result, None
+def _reply(stream: Stream, raw: bool, call: Call, result: Result) -> None:
+    """Send what became of a call; a value that cannot be written is the model's fault."""
+    stream.work = None
+    version = call.loaded.version if call.loaded else ""
     if isinstance(result, RequestRefused):
-        stream.refuse(result, outcome.version)
+        stream.refuse(result, version)
         return
     try:
-        answer = render_answer(result, raw)
+        answer = render_answer(make_answer(call, result), raw)
     except Exception:
-        log.exception("an answer could not be written", extra={"request_id": result.id})
-        stream.refuse(RequestRefused("model_failed", FAILED), result.version)
+        log.exception("an answer could not be written", extra={"request_id": call.message.id})
+        stream.refuse(RequestRefused("model_failed", FAILED), version)
         return
-    stream.answer(answer, (("slipway-version", result.version),))
+    stream.answer(answer, (("slipway-version", version),))

@@ -1,7 +1,7 @@
 """The V2 protocol's REST face: exact routes, who may ask, and what the host says of itself."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -10,7 +10,6 @@ from slipway.host.answer.call import Begin, Loaded
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
 from slipway.host.guard.policy import enter, permit
-from slipway.host.observe.metrics import CONTENT_TYPE, Metrics
 from slipway.host.request.refusal import STATUS, RequestRefused
 from slipway.host.request.routes import DATA_ROUTES, Route, find_route
 from slipway.host.wire.http.exchange import (
@@ -23,9 +22,10 @@ from slipway.host.wire.http.exchange import (
     new_request_id,
     refuse,
 )
-from slipway.host.wire.http.infer import VERSION_HEADER, Asked, Infer
+from slipway.host.wire.http.infer import Asked, Infer
 from slipway.host.wire.http.later import answer
 from slipway.host.wire.http.openapi import OPENAPI
+from slipway.host.wire.http.reply import VERSION_HEADER
 from slipway.host.wire.metadata import (
     EXTENSIONS,
     PLATFORM,
@@ -33,6 +33,9 @@ from slipway.host.wire.metadata import (
     make_config,
     statistics,
 )
+
+METRICS_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format."""
 
 
 class Judged:
@@ -54,7 +57,7 @@ class Rest:
     def __init__(
         self,
         core: Core,
-        metrics: Metrics,
+        metrics: Callable[[], bytes],
         guard: Guard | None = None,
         limits: Limits | None = None,
         begin: Begin | None = None,
@@ -158,7 +161,7 @@ class Rest:
         return Response(200, OPENAPI)
 
     def _render_metrics(self, names: Mapping[str, str]) -> Response:
-        return show_metrics(self._metrics.render())
+        return show_metrics(self._metrics())
 
     def _loaded(self, names: Mapping[str, str]) -> Loaded:
         return self._core.get(names["model"], names.get("version"))
@@ -166,7 +169,7 @@ class Rest:
 
 def show_metrics(text: bytes) -> Response:
     """Make the response to a scrape."""
-    return Response(200, text, CONTENT_TYPE.encode())
+    return Response(200, text, METRICS_TYPE)
 
 
 def refuse_method(allowed: bytes) -> Response:

@@ -2,13 +2,13 @@
 
 Most requests to one version differ in their numbers only. What is left of a body when the
 numbers of its one input are cut out, its skeleton, is checked once by `v2` and `tensors`; after
-that, equal skeletons lead to the plan that was made then, and only the numbers are new. JSON's
+that, equal skeletons lead to the template that was made then, and only the numbers are new. JSON's
 grammar makes that sound: an array in the place of another array leaves the rest as it was.
 """
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final
 
@@ -17,14 +17,14 @@ import orjson
 import simdjson
 
 from slipway.bundle.datatypes import DTYPES
-from slipway.host.answer.call import Loaded
+from slipway.host.answer.call import Call
 from slipway.host.request.admission import Prepared
-from slipway.host.request.message import Array, InputData, Message
+from slipway.host.request.message import Array, Message
 from slipway.host.wire.http.exchange import Body
-from slipway.host.wire.http.v2 import Form
+from slipway.host.wire.http.v2 import AnswerFormat
 
-PLANS_MAX: Final = 256
-"""Most plans of one version; all are forgotten when there are more."""
+TEMPLATES_MAX: Final = 256
+"""Most forms of one version; all are forgotten when there are more."""
 
 SKELETON_MAX: Final = 4096
 """Longest skeleton in bytes."""
@@ -44,13 +44,13 @@ SPACE: Final = ord(" ")
 BRACKET: Final = ord("[")
 
 
-class Template:
-    """What never changes in the answers to one plan."""
+class AnswerTemplate:
+    """What never changes in the answers to one form of request."""
 
     __slots__ = ("after", "before", "prefix", "shape", "start")
 
     def __init__(
-        self, start: bytes, before: bytes, after: bytes, shape: tuple[int, ...], prefix: bytes
+        self, start: bytes, before: bytes, after: bytes, shape: tuple[int, ...], *, prefix: bytes
     ) -> None:
         self.start = start
         self.before = before
@@ -61,26 +61,25 @@ class Template:
 
 
 @dataclass(slots=True)
-class Plan:
+class RequestTemplate:
     """A form of request that was found good."""
 
     message: Message
     """All but the numbers."""
-    form: Form
+    format: AnswerFormat
     outputs: tuple[str, ...]
     name: str
     datatype: str
     shape: tuple[int, ...]
     rows: int
     group: tuple[int, ...]
-    count: int
     binary: bool
     dtype: np.dtype[Any]
     size: int
     """Of the numbers in their binary form, in bytes."""
-    template: Template | None = None
+    answer: AnswerTemplate | None = None
     binary_answer: bool = False
-    """Whether the template is of a binary answer."""
+    """Whether that is of a binary answer."""
 
     def prepare(self, body: Body, start: int, end: int) -> Prepared | None:
         """Return the tensors of a body, or None if its numbers need a closer look."""
@@ -108,23 +107,30 @@ class Plan:
             return None
 
 
-def skeleton(body: Body, header_length: int | None) -> tuple[bytes, int, int]:
-    """Return a body without its numbers, and where these begin and end; b"" if it has no such.
+Cut = tuple[bytes, int, int]
+"""A body without its numbers, and where these begin and end; b"" if it has no such."""
+
+
+NO_CUT: Final[Cut] = (b"", 0, 0)
+
+
+def skeleton(body: Body, header_length: int | None) -> Cut:
+    """Cut the numbers out of a body.
 
     The first `]` ends the array: a nested one or one with text in it is then no JSON array of
     numbers, and goes the long way.
     """
     if header_length is not None:
         if header_length > SKELETON_MAX or type(body) is not bytes:
-            return b"", 0, 0
+            return NO_CUT
         return body[:header_length], header_length, len(body)
     start = body.find(DATA, 0, SKELETON_MAX) + len(DATA)
     if start < len(DATA) or len(body) < start + 2:
-        return b"", 0, 0
+        return NO_CUT
     start += body[start] == SPACE
     end = body.find(b"]", start) + 1
     if body[start] != BRACKET or not end or start + len(body) - end > SKELETON_MAX:
-        return b"", 0, 0
+        return NO_CUT
     return bytes(body[:start] + body[end:]), start, end
 
 
@@ -136,36 +142,41 @@ def refuse_overflow() -> None:
     warnings.filterwarnings("error", "overflow", RuntimeWarning, re.escape(__name__))
 
 
-def learn(
-    loaded: Loaded, key: bytes, message: Message, form: Form, prepared: Prepared,
-    outputs: tuple[str, ...], body: Body, start: int, end: int,
-) -> Plan | None:  # fmt: skip
-    """Make a plan of a request that was found good, if its form allows one.
+def learn(call: Call, form: AnswerFormat, body: Body, cut: Cut) -> None:
+    """Make a template of a request that was found good, if its form allows one.
 
-    Kept only if it reads the very same numbers from the request that it was made of: so no plan
-    is made where the numbers that were cut out are not the whole of the input, as with nested
-    data or with JSON whose length a header gives.
+    Kept only if it reads the very same numbers from the request that it was made of: so none is
+    made where the numbers that were cut out are not the whole of the input, as with nested data
+    or with JSON whose length a header gives.
     """
-    if not key or len(message.inputs) != 1:
-        return None
+    key, start, end = cut
+    message, prepared, loaded = call.message, call.prepared, call.loaded
+    if not key or len(message.inputs) != 1 or prepared is None or loaded is None:
+        return
     item = message.inputs[0]
     binary = not isinstance(item.data, list)
     if item.datatype in ("BYTES", "BOOL") or not (binary or item.datatype in NUMBERS):
-        return None
-    empty = InputData(item.name, item.datatype, item.shape, b"")
-    bare = Message(message.id, (empty,), message.outputs, message.timeout_us, message.priority)
+        return
     dtype, count = DTYPES[item.datatype], prod(item.shape)  # type: ignore[index]  # checked
-    plan = Plan(
-        bare, form, outputs, item.name, item.datatype, item.shape, prepared.rows,
-        prepared.group, count, binary, dtype, count * dtype.itemsize,
-    )  # fmt: skip
-    again = plan.prepare(body, start, end)
+    template = RequestTemplate(
+        message=replace(message, inputs=(replace(item, data=b""),)),
+        format=form,
+        outputs=call.outputs,
+        name=item.name,
+        datatype=item.datatype,
+        shape=item.shape,
+        rows=prepared.rows,
+        group=prepared.group,
+        binary=binary,
+        dtype=dtype,
+        size=count * dtype.itemsize,
+    )
+    again = template.prepare(body, start, end)
     if again is None or not _equal(again, prepared):
-        return None
-    if len(loaded.plans) >= PLANS_MAX:
-        loaded.plans.clear()
-    loaded.plans[key] = plan
-    return plan
+        return
+    if len(loaded.templates) >= TEMPLATES_MAX:
+        loaded.templates.clear()
+    loaded.templates[key] = template
 
 
 def _equal(one: Prepared, other: Prepared) -> bool:

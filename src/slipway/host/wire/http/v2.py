@@ -44,7 +44,7 @@ UINT64_MAX: Final = 2**64 - 1
 
 
 @dataclass(slots=True)
-class Form:
+class AnswerFormat:
     """Which outputs a caller wants as binary tensors."""
 
     binary: bool = False
@@ -58,7 +58,7 @@ class Form:
 
 def read_message(
     body: bytes | bytearray, header_length: int | None = None, model: str | None = None
-) -> tuple[Message, Form]:
+) -> tuple[Message, AnswerFormat]:
     """Read a request body; raise RequestRefused, and nothing else, on anything malformed.
 
     `header_length` is the length of the JSON; binary tensors follow it, in its order. KServe's
@@ -73,7 +73,7 @@ def read_message(
     if "model_name" in fields and _text(fields, "model_name", "the request") != model:
         raise bad_request("'model_name' is not the model of the path")
     parameters = _parameters(fields, "the request")
-    form = Form(_flag(parameters, "binary_data_output", "the request"))
+    form = AnswerFormat(_flag(parameters, "binary_data_output", "the request"))
     tensors = _Tensors(memoryview(body)[length:], header_length is not None)
     inputs = [_input(item, tensors) for item in _list(fields.get("inputs"), "'inputs'")]
     tensors.check_end()
@@ -111,12 +111,12 @@ def read_json(text: bytes | bytearray) -> Any:
     return document
 
 
-def render_answer(answer: Answer, form: Form | None = None) -> tuple[bytes, int | None]:
+def render_answer(answer: Answer, form: AnswerFormat | None = None) -> tuple[bytes, int | None]:
     """Write an answer; return it and, if it holds binary tensors, the length of its JSON.
 
     orjson gives each FP32 its shortest exact form.
     """
-    form = form or Form()
+    form = form or AnswerFormat()
     document: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version}
     if answer.id is not None:
         document["id"] = answer.id
@@ -228,7 +228,7 @@ def _input(item: Any, tensors: _Tensors) -> InputData:
     return InputData(name, datatype, shape, tensors.take(parameters["binary_data_size"], where))
 
 
-def _output(item: Any, form: Form) -> str:
+def _output(item: Any, form: AnswerFormat) -> str:
     fields = _mapping(item, "an output", ("name", "parameters"))
     name = _text(fields, "name", "an output")
     where = f"output {quote(name)}"

@@ -1,0 +1,102 @@
+"""A request that is over, in this room's own words: it knows neither who answers nor who asks."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from slipway.bundle.contract import Contract
+
+Array = NDArray[Any]
+
+
+class Run(Protocol):
+    """One run of a model on a batch; times are of `time.perf_counter`."""
+
+    @property
+    def number(self) -> int:
+        """Counts the runs of one version."""
+
+    @property
+    def rows(self) -> int:
+        """Of all its requests."""
+
+    @property
+    def jobs(self) -> int:
+        """Its requests."""
+
+    @property
+    def started(self) -> float:
+        """When it began."""
+
+    @property
+    def ended(self) -> float:
+        """When its outputs were there."""
+
+    @property
+    def copy_s(self) -> float:
+        """Seconds of it that went into copying."""
+
+
+class Job(Protocol):
+    """What an engine did for one request."""
+
+    @property
+    def rows(self) -> int:
+        """Its own."""
+
+    @property
+    def arrived(self) -> float:
+        """When it was checked and began to wait."""
+
+    @property
+    def batch(self) -> Run | None:
+        """The run that carried it; None: it was never run."""
+
+
+class Finished(Protocol):
+    """One request and what became of it."""
+
+    @property
+    def request_id(self) -> str:
+        """The caller's, or one that is made up now."""
+
+    @property
+    def caller(self) -> str:
+        """The id of a key or a token's subject; "" where nobody is known."""
+
+    @property
+    def model(self) -> str:
+        """The model that was asked for; a caller's text, if it is none of ours."""
+
+    @property
+    def version(self) -> str | None:
+        """The version that it was given to, if it came that far."""
+
+    @property
+    def contract(self) -> Contract | None:
+        """That version's."""
+
+    @property
+    def code(self) -> str:
+        """`ok`, or the error's code."""
+
+    @property
+    def job(self) -> Job | None:
+        """None: it never reached an engine."""
+
+    @property
+    def trace(self) -> object:
+        """What this room's tracer began for it, or None."""
+
+    @property
+    def inputs(self) -> Mapping[str, Array] | None:
+        """As the session took them; None if the request was not read."""
+
+    @property
+    def outputs(self) -> Mapping[str, Array] | None:
+        """Those that were asked for; None if it was refused."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows were asked about; 0 if the request was not read."""

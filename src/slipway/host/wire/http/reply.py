@@ -1,0 +1,107 @@
+"""The way out: from what became of a call to a response, in the form that its caller wants."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from slipway.host.answer.call import Call, Result
+from slipway.host.answer.core import make_answer
+from slipway.host.request.message import Answer, Array
+from slipway.host.request.refusal import FAILED, RequestRefused
+from slipway.host.wire.http.exchange import Respond, Response, Written, refuse
+from slipway.host.wire.http.templates import AnswerTemplate, RequestTemplate, write_values
+from slipway.host.wire.http.v2 import AnswerFormat, render_answer
+
+log = logging.getLogger(__name__)
+
+VERSION_HEADER: Final = b"Slipway-Version"
+JSON: Final = b"application/json"
+BINARY: Final = b"application/octet-stream"
+
+AFTER: Final = b"}]}"
+"""What follows the numbers of the last output."""
+
+
+class HttpReply:
+    """Where the answer to one call goes, and how it is written."""
+
+    __slots__ = ("format", "respond", "template")
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+        self.format: AnswerFormat | None = None
+        """Known when the body is read."""
+        self.template: RequestTemplate | None = None
+        """What the body was read by, if its form was known."""
+
+    def __call__(self, call: Call, result: Result) -> None:
+        """Send what became of a call; a value that cannot be written is the model's fault."""
+        if isinstance(result, RequestRefused):
+            version = call.loaded.version if call.loaded else None
+            headers = ((VERSION_HEADER, version.encode()),) if version else ()
+            self.respond(refuse(result, call.name(), headers))
+            return
+        response: Response | Written
+        try:
+            if self.template is not None:
+                response = _fill_in(call, self.template, result)
+            else:
+                response = _respond(make_answer(call, result), self.format)
+        except Exception:
+            log.exception("an answer could not be written", extra={"request_id": call.name()})
+            response = refuse(RequestRefused("model_failed", FAILED), call.name())
+        self.respond(response)
+
+
+def _fill_in(
+    call: Call, known: RequestTemplate, outputs: Mapping[str, Array]
+) -> Response | Written:
+    """Write an answer into the template of its request's form; make that of the first answer."""
+    template = known.answer
+    if template is not None:
+        values = outputs[known.outputs[0]]
+        if values.shape == template.shape:
+            if known.binary_answer:  # of equal length each time
+                return template.prefix + values.tobytes()
+            data = write_values(values, False)
+            before, after = template.before, template.after
+            length = len(before) + len(data) + len(after)
+            return b"%b%d\r\n\r\n%b%b%b" % (template.start, length, before, data, after)
+    answer = make_answer(call, outputs)
+    response = _respond(answer, known.format)
+    known.answer = _make_template(answer, known.format, response)
+    known.binary_answer = known.answer is not None and not known.answer.after
+    return response
+
+
+def _respond(answer: Answer, form: AnswerFormat | None) -> Response:
+    body, header_length = render_answer(answer, form)
+    start = _start(answer.version.encode(), header_length)
+    return Response(200, body, start=start)
+
+
+def _start(version: bytes, header_length: int | None) -> bytes:
+    """Write the head of an answer up to its length, which comes last."""
+    lines = [
+        b"HTTP/1.1 200 OK",
+        b"Content-Type: " + (JSON if header_length is None else BINARY),
+        b"%b: %b" % (VERSION_HEADER, version),
+    ]
+    if header_length is not None:
+        lines.append(b"Inference-Header-Content-Length: %d" % header_length)
+    return b"\r\n".join((*lines, b"Content-Length: "))
+
+
+def _make_template(answer: Answer, form: AnswerFormat, response: Response) -> AnswerTemplate | None:
+    """Find the numbers of the one output in its answer; what stands around them is the template."""
+    if len(answer.outputs) != 1 or answer.outputs[0].datatype in ("BYTES", "FP16", "BF16"):
+        return None
+    output = answer.outputs[0]
+    binary = form.wants(output.name)
+    data = write_values(output.values, binary)
+    after = b"" if binary else AFTER
+    before = response.body[: len(response.body) - len(after) - len(data)]
+    if before + data + after != response.body:
+        return None
+    prefix = b"%b%d\r\n\r\n%b" % (response.start, len(response.body), before)
+    return AnswerTemplate(response.start, before, after, output.values.shape, prefix=prefix)
