@@ -591,7 +591,7 @@ def admin(headers: dict[bytes, bytes], path: bytes = b"/status", method: bytes =
             guard=OpenGuard(),
             status=lambda: {"name": "a"},
             reload=lambda: None,
-            record=lambda event, caller: None,
+            record=lambda event, caller: asyncio.Future(),
             port=9000,
         )
     )

@@ -1,12 +1,15 @@
 """What one host writes down: the audit log always, the others when they are asked for."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from slipway.errors import SlipwayError
 from slipway.host.answer.call import Begin
 from slipway.host.answer.core import Core, Observer
+from slipway.host.follow.background import in_background
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.gate import Gate
 from slipway.host.guard.rate import Used
@@ -78,6 +81,10 @@ class Recording:
     def record(self, event: str, caller: str) -> None:
         """Write to the audit log; raise OSError if it is not on the disk."""
         self._audit.record(event, caller=caller)
+
+    def record_later(self, event: str, caller: str) -> asyncio.Future[None]:
+        """Do the same beside the event loop."""
+        return in_background(partial(self.record, event, caller), "audit")
 
     def reload(self) -> None:
         """Read keys again, and open the access log anew."""

@@ -199,12 +199,12 @@ class _Host:
             await self._join()
         admin = Admin(
             AdminParts(
-                self._guard,
-                self._status,
-                self._reload,
-                self._recording.record,
-                None if access.admin_socket else options.admin_port,
-                self._metrics.render,
+                guard=self._guard,
+                status=self._status,
+                reload=self._reload,
+                record=self._recording.record_later,
+                port=None if access.admin_socket else options.admin_port,
+                metrics=self._metrics.render,
             )
         )
         connect = self._listener("admin", admin.handle, ADMIN_LIMITS)

@@ -11,11 +11,13 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
+from slipway.host.follow.background import in_background
 from slipway.host.guard.access import open_admin_socket, open_guard
 from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.guard.gate import Gate
@@ -174,12 +176,12 @@ class _Supervisor:
         """Return what makes the connections of an admin listener."""
         admin = Admin(
             AdminParts(
-                guard,
-                self._status,
-                self._reload,
-                lambda event, caller: self._audit.record(event, caller=caller),
-                port,
-                self._totals.collect,
+                guard=guard,
+                status=self._status,
+                reload=self._reload,
+                record=self._record,
+                port=port,
+                metrics=self._totals.collect,
             )
         )
         listener = Listener(admin.handle, ADMIN_LIMITS, self._totals.refuse)
@@ -188,19 +190,22 @@ class _Supervisor:
 
     async def _status(self) -> Mapping[str, Any]:
         """Ask all processes."""
-        told = await asyncio.gather(*(child.look() for child in self._children))
+        statuses = await asyncio.gather(*(child.look() for child in self._children))
         restarts = self._totals.restarts
         return {
-            **merge_status(self._options.name, self._options.fleet, told),
+            **merge_status(self._options.name, self._options.fleet, statuses),
             "processes": [
                 {
                     "pid": child.pid,
                     "ready": bool(status and status["ready"]),
                     "restarts": restarts[child.number],
                 }
-                for child, status in zip(self._children, told, strict=True)
+                for child, status in zip(self._children, statuses, strict=True)
             ],
         }
+
+    def _record(self, event: str, caller: str) -> asyncio.Future[None]:
+        return in_background(partial(self._audit.record, event, caller=caller), "audit")
 
     async def _reload(self) -> None:
         """Let all processes read their files again; done when all have answered."""

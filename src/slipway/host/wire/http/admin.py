@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 
-from slipway.host.follow.background import in_background
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.policy import enter_admin, permit
 from slipway.host.request.refusal import RequestRefused
@@ -44,8 +43,8 @@ class AdminParts:
     guard: Guard
     status: Callable[[], Status | Awaitable[Status]]
     reload: Callable[[], Awaitable[None] | None]
-    record: Callable[[str, str], None]
-    """Writes an event and its caller's id to the audit log; on the disk when it returns."""
+    record: Callable[[str, str], asyncio.Future[None]]
+    """Writes an event and its caller's id to the audit log; on the disk when it is done."""
     port: int | None
     """None: a unix socket, where any Host header will do."""
     metrics: Callable[[], bytes | Awaitable[bytes]] = bytes
@@ -76,7 +75,7 @@ class Admin:
             return answer(parts.status(), _show, respond)
         if route.action == "admin_metrics":
             return answer(parts.metrics(), show_metrics, respond)
-        recording = in_background(partial(parts.record, route.action, caller.id), "audit")
+        recording = parts.record(route.action, caller.id)
         recording.add_done_callback(partial(self._reload, respond))
         return None
 
