@@ -14,7 +14,7 @@ from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.observe.metrics import Metrics
 from slipway.host.request.body_memory import BodyMemory
-from slipway.host.wire.grpc.connection import Connection
+from slipway.host.wire.grpc.connection import GrpcConnection
 from slipway.host.wire.grpc.health import Health
 from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.schema import SERVICE
@@ -67,9 +67,9 @@ class Client:
         self.limits = GrpcLimits(**limits)
         self.service = Service(self.core, guard or OpenGuard(), Health(self.core))
         self.memory = memory or BodyMemory()
-        self.members: set[Connection] = set()
+        self.members: set[GrpcConnection] = set()
         self.wire = Wire()
-        self.side = Connection(self.service, self.limits, self.members, self.memory)
+        self.side = GrpcConnection(self.service, self.limits, self.members, self.memory)
         self.side.connection_made(self.wire)
         config = h2.config.H2Configuration(
             header_encoding=False, validate_outbound_headers=False, normalize_outbound_headers=False

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from slipway.bundle.contract import Contract
-from slipway.host.answer.call import Call, Loaded, Outcome, Trace
+from slipway.host.answer.call import Call, Loaded, Outcome, TraceSteps
 from slipway.host.engine.job import Batch, Job, Result
 from slipway.host.guard.caller import Caller
 from slipway.host.observe.series import Series
@@ -37,7 +37,7 @@ def make_call(
     request_id: str = "r-1",
     model: str = "m",
     caller: str = "",
-    trace: Trace | None = None,
+    trace: TraceSteps | None = None,
     contract: Contract = CONTRACT,
 ) -> Call:
     """Make a call that was checked and given to a version."""

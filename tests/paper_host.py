@@ -76,7 +76,7 @@ class Parts:
 
     def forget(self) -> None:
         """Be as a fresh host: no head and no template is remembered."""
-        self.listener.heads.known.clear()
+        self.listener.head_cache.known.clear()
         for serving in self.core.models.values():
             for loaded in serving.versions:
                 loaded.templates.clear()

@@ -10,7 +10,7 @@ from slipway.bundle.request import needs_binary, write_request
 from slipway.fleet.client import read_answer
 from slipway.fleet.protocol import read_response
 from slipway.host.request.message import Answer, OutputData
-from slipway.host.wire.http.v2 import Form, read_message, render_answer
+from slipway.host.wire.http.v2 import AnswerFormat, read_message, render_answer
 from tests.support.contracts import make_contract, make_input, make_output
 from tests.tensors import random_tensor
 
@@ -51,7 +51,7 @@ def test_a_host_reads_every_datatype_as_it_was_in_the_golden_set(datatype, binar
 def test_an_answer_of_every_datatype_is_read_to_the_bit(datatype, binary):
     values = values_of(datatype)
     answer = Answer("m", V, None, (OutputData("y", datatype, values),))
-    content, length = render_answer(answer, Form(binary))
+    content, length = render_answer(answer, AnswerFormat(binary))
     version, outputs = read_response(content, length)
     assert version == V
     expected = bf16_to_float(values) if datatype == "BF16" else values
@@ -61,7 +61,7 @@ def test_an_answer_of_every_datatype_is_read_to_the_bit(datatype, binary):
 
 def test_several_outputs_lie_one_after_the_other_text_and_numbers():
     outputs = [OutputData(d, d, values_of(d, 3)) for d in ("BYTES", "FP16", "INT8")]
-    content, length = render_answer(Answer("m", V, None, tuple(outputs)), Form(True))
+    content, length = render_answer(Answer("m", V, None, tuple(outputs)), AnswerFormat(True))
     _, read = read_response(content, length)
     for each in outputs:
         np.testing.assert_array_equal(read[each.name], each.values)

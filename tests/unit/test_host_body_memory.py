@@ -18,15 +18,15 @@ import httptools
 import numpy as np
 import pytest
 
-from slipway.host.answer.call import Call
+from slipway.host.answer.call import Call, Cancellable
 from slipway.host.engine.job import Job
 from slipway.host.request.body_memory import BodyAccount, BodyMemory
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.grpc import connection as grpc_connection
+from slipway.host.wire.grpc.connection import GrpcConnection
 from slipway.host.wire.grpc.schema import SERVICE
 from slipway.host.wire.grpc.stream import Stream
-from slipway.host.wire.http.connection import Connection, Listener, Slot
-from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response, Work
+from slipway.host.wire.http.connection import Connection, Listener, ResponseSlot
+from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response
 from tests.grpc_host import KeyGuard, make_request
 from tests.paper_host import PaperTransport, SocketHost, make_contract
 
@@ -39,8 +39,9 @@ JSON: Final = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[%d,2],"data":[
 SMALL: Final = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}]}'
 
 PARTS: Final = (
-    Connection, Slot, grpc_connection.Connection, Stream, httptools.HttpRequestParser, Call, Job,
-)  # fmt: skip
+    *(Connection, ResponseSlot, httptools.HttpRequestParser),
+    *(GrpcConnection, Stream, Call, Job),
+)
 """What a connection and its requests are made of."""
 
 CUTS: Final = 30
@@ -242,7 +243,7 @@ def test_a_body_counts_until_its_request_is_answered() -> None:
     async def conversation() -> tuple[int, int]:
         waiting: list[Respond] = []
 
-        def handle(head: Head, body: Body, respond: Respond) -> Work | None:
+        def handle(head: Head, body: Body, respond: Respond) -> Cancellable | None:
             waiting.append(respond)
             return None
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from slipway.bundle.session import open_session
 from slipway.errors import BundleRefused
 from slipway.host.engine.confine import MACHINES
-from slipway.host.engine.probe import Limits, Probed, probe
+from slipway.host.engine.probe import Probed, ProbeLimits, probe
 from tests.bundles import CPU
 from tests.served_models import (
     dense_rows,
@@ -104,13 +104,13 @@ def test_a_child_that_says_nothing_sensible_is_a_refusal(said):
 
 def test_a_graph_without_end_is_refused_when_its_time_is_up():
     with within(4), pytest.raises(BundleRefused, match=r"was not done after 1\.5 s in the probe"):
-        probe(unopened(endless()), Limits(wall_s=1.5))
+        probe(unopened(endless()), ProbeLimits(wall_s=1.5))
 
 
 @pytest.mark.parametrize("elements", [10**13, 2 * 10**9])
 def test_a_graph_that_asks_for_more_memory_than_there_may_be_is_refused(elements):
     with pytest.raises(BundleRefused, match="probe"):
-        probe(unopened(huge(elements)), Limits(memory_bytes=2 << 30))
+        probe(unopened(huge(elements)), ProbeLimits(memory_bytes=2 << 30))
 
 
 def test_bytes_that_are_no_model_are_refused_with_the_reason():

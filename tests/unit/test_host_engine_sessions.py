@@ -10,7 +10,7 @@ from onnx import helper
 from slipway.bundle.session import Tuning, device_memory_bytes, open_session
 from slipway.errors import BundleRefused
 from slipway.host.engine import devices, sessions
-from slipway.host.engine.bound import BoundRunner, Device, Gate, fill
+from slipway.host.engine.binding import BoundRunner, CaptureGate, Device, fill
 from slipway.host.engine.devices import Gpu
 from slipway.host.engine.memory import resident_bytes
 from slipway.host.engine.sessions import (
@@ -18,7 +18,7 @@ from slipway.host.engine.sessions import (
     CUDA,
     TENSORRT,
     PlainRunner,
-    Settings,
+    SessionSettings,
     alike,
     open_runner,
     tune,
@@ -52,7 +52,7 @@ def graph_threads() -> list[str]:
 
 def test_a_verified_model_is_opened_measured_and_answers():
     verified = signed_bundle()
-    runner, measured = open_runner(verified, Settings())
+    runner, measured = open_runner(verified, SessionSettings())
     inputs, expected = next(verified.golden.batches(7))
     answers = runner.run(inputs)
     assert answers["probability"] == pytest.approx(expected["probability"], abs=1e-6)
@@ -67,7 +67,7 @@ def test_a_model_whose_answers_differ_here_is_refused():
     wrong = {"y": np.zeros((8, 16), np.float32)}
     verified = verify_model(make_dense(), rows, expected=wrong)
     with pytest.raises(BundleRefused, match="differently on this machine"):
-        open_runner(verified, Settings())
+        open_runner(verified, SessionSettings())
 
 
 def test_a_provider_that_is_not_there_is_refused():
@@ -76,12 +76,12 @@ def test_a_provider_that_is_not_there_is_refused():
     for provider in (CUDA, TENSORRT):
         verified = verify_model(make_dense(), dense_rows(4), provider=provider)
         with pytest.raises(BundleRefused, match=f"must run on {provider}|Please install TensorRT"):
-            open_runner(verified, Settings())
+            open_runner(verified, SessionSettings())
 
 
 def test_closing_tells_who_counts_memory():
     closed = []
-    runner, _ = open_runner(signed_bundle(), Settings(), lambda: closed.append(True))
+    runner, _ = open_runner(signed_bundle(), SessionSettings(), lambda: closed.append(True))
     assert closed == []
     runner.close()
     assert closed == [True]
@@ -89,7 +89,7 @@ def test_closing_tells_who_counts_memory():
 
 def test_many_threads_get_each_their_own_answers():
     verified = verify_model(make_dense(64, 8), dense_rows(64, 64))
-    runner, _ = open_runner(verified, Settings())
+    runner, _ = open_runner(verified, SessionSettings())
 
     def ask(n):
         inputs = dense_rows(1 + n % 5, 64, seed=n)
@@ -148,7 +148,7 @@ def test_a_wide_session_is_kept_where_it_gains(monkeypatch):
     monkeypatch.setattr(sessions.measure, "WIDE_ROW_S", 0.0)
     verified = verify_model(make_dense(), dense_rows(8))
     before = threads_and_files()[0]
-    runner, measured = open_runner(verified, Settings(cores=3))
+    runner, measured = open_runner(verified, SessionSettings(cores=3))
     assert measured.wide
     assert threads_and_files()[0] == before + 2
     row = dense_rows(1)
@@ -161,7 +161,7 @@ def test_a_wide_session_that_gains_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(sessions.measure, "gains", lambda narrow, wide, sample: False)
     monkeypatch.setattr(sessions.measure, "WIDE_ROW_S", 0.0)
     before = threads_and_files()[0]
-    _, measured = open_runner(verify_model(make_dense(), dense_rows(8)), Settings(cores=3))
+    _, measured = open_runner(verify_model(make_dense(), dense_rows(8)), SessionSettings(cores=3))
     assert not measured.wide
     assert threads_and_files()[0] == before
 
@@ -240,7 +240,7 @@ def test_a_lane_comes_back_after_a_run_that_failed_and_holds_nothing_of_it():
 
 
 def test_too_many_shapes_run_without_buffers(monkeypatch):
-    monkeypatch.setattr("slipway.host.engine.bound.SLOTS_MAX", 2)
+    monkeypatch.setattr("slipway.host.engine.binding.SLOTS_MAX", 2)
     runner = bound(make_identity("FP32"), batchable=False)
     for width in (1, 2, 3, 4):
         values = np.full((1, width), 5, np.float32)
@@ -280,7 +280,7 @@ def test_batches_are_filled_to_powers_of_two_with_their_last_row():
 
 
 def test_while_one_captures_nobody_runs():
-    gate, seen, inside = Gate(), [], threading.Event()
+    gate, seen, inside = CaptureGate(), [], threading.Event()
 
     def run():
         inside.wait(limit(5))
@@ -304,7 +304,7 @@ def test_engines_are_kept_by_model_gpu_and_tensorrt(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "find_gpu", lambda device_id: gpu)
     monkeypatch.setattr(devices, "find_tensorrt", lambda: 101300)
     first, second = (
-        tune(TENSORRT, Settings(engines=tmp_path), digest).provider
+        tune(TENSORRT, SessionSettings(engines=tmp_path), digest).provider
         for digest in ("a" * 64, "b" * 64)
     )
     folder = tmp_path / f"{'a' * 64}-NVIDIA_H200_SXM-sm90-trt101300"
@@ -312,14 +312,16 @@ def test_engines_are_kept_by_model_gpu_and_tensorrt(tmp_path, monkeypatch):
     assert first["trt_engine_cache_enable"] == "1"
     assert second["trt_engine_cache_path"] != str(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert "trt_engine_cache_path" not in tune(CUDA, Settings(engines=tmp_path), "a").provider
+    assert (
+        "trt_engine_cache_path" not in tune(CUDA, SessionSettings(engines=tmp_path), "a").provider
+    )
 
 
 def test_no_engine_is_kept_where_nobody_can_say_what_it_is_good_for(tmp_path):
     if devices.find_gpu():
         pytest.skip("has a GPU")
     assert devices.find_tensorrt() is None
-    options = tune(TENSORRT, Settings(engines=tmp_path), "a" * 64).provider
+    options = tune(TENSORRT, SessionSettings(engines=tmp_path), "a" * 64).provider
     assert options == {"device_id": "0"}
     assert list(tmp_path.iterdir()) == []
 
@@ -358,7 +360,9 @@ def test_a_gpu_runs_bound_lanes_with_graphs_each_in_a_session_of_its_own(monkeyp
     gpu = PretendedGpu().put(monkeypatch)
     verified = verify_model(make_dense(32, 3), dense_rows(40, 32), provider=CUDA)
     closed = []
-    runner, measured = open_runner(verified, Settings(instances=2), lambda: closed.append(True))
+    runner, measured = open_runner(
+        verified, SessionSettings(instances=2), lambda: closed.append(True)
+    )
     assert isinstance(runner, BoundRunner)
     assert runner.graphs
     plain, *captured = gpu.asked
@@ -380,7 +384,7 @@ def test_a_gpu_runs_bound_lanes_with_graphs_each_in_a_session_of_its_own(monkeyp
 def test_a_model_that_needs_the_cpu_is_bound_without_graphs(monkeypatch):
     PretendedGpu(graphs=False).put(monkeypatch)
     verified = verify_model(make_dense(), dense_rows(8), provider=CUDA)
-    runner, _ = open_runner(verified, Settings(instances=2))
+    runner, _ = open_runner(verified, SessionSettings(instances=2))
     assert isinstance(runner, BoundRunner)
     assert not runner.graphs
     assert runner.run(dense_rows(3))["y"].shape == (3, 16)
@@ -389,7 +393,9 @@ def test_a_model_that_needs_the_cpu_is_bound_without_graphs(monkeypatch):
 def test_text_runs_plainly_on_a_gpu(monkeypatch):
     gpu = PretendedGpu().put(monkeypatch)
     rows = {"x": np.array([["a"], ["b"]], object)}
-    runner, _ = open_runner(verify_model(make_identity("BYTES"), rows, provider=CUDA), Settings())
+    runner, _ = open_runner(
+        verify_model(make_identity("BYTES"), rows, provider=CUDA), SessionSettings()
+    )
     assert isinstance(runner, PlainRunner)
     assert runner.run(rows)["y"].tolist() == [["a"], ["b"]]
     assert len(gpu.asked) == 1  # no second session for graphs that cannot be
@@ -400,7 +406,7 @@ def test_buffers_that_fail_are_done_without(monkeypatch):
     nowhere = Device("cuda", 0, lambda array: lambda: None)
     monkeypatch.setattr(sessions, "_device", lambda settings: nowhere)
     verified = verify_model(make_dense(), dense_rows(8), provider=CUDA)
-    runner, _ = open_runner(verified, Settings())
+    runner, _ = open_runner(verified, SessionSettings())
     if not device_memory_bytes(CUDA):
         assert isinstance(runner, PlainRunner)
     assert runner.run(dense_rows(3))["y"].shape == (3, 16)
@@ -411,7 +417,9 @@ def test_what_is_bound_re_runs_the_golden_set(monkeypatch):
     monkeypatch.setattr(
         BoundRunner, "run", lambda self, inputs: {"y": np.zeros((len(inputs["x"]), 16), np.float32)}
     )
-    runner, _ = open_runner(verify_model(make_dense(), dense_rows(8), provider=CUDA), Settings())
+    runner, _ = open_runner(
+        verify_model(make_dense(), dense_rows(8), provider=CUDA), SessionSettings()
+    )
     assert isinstance(runner, PlainRunner)
 
 
@@ -420,7 +428,7 @@ def test_a_gpu_answers_through_cuda_graphs_as_plainly():
     if not device_memory_bytes(CUDA):
         pytest.skip("no GPU here")
     verified = verify_model(make_dense(64, 4), dense_rows(40, 64), provider=CUDA)
-    runner, measured = open_runner(verified, Settings(instances=2))
+    runner, measured = open_runner(verified, SessionSettings(instances=2))
     assert isinstance(runner, BoundRunner)
     assert runner.graphs
     plain = open_session(verified.model, CUDA, 1)

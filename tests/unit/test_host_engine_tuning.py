@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from slipway.host.engine.engine import Workers
 from slipway.host.engine.job import Batch
 from slipway.host.engine.queue import Batching
-from slipway.host.engine.tuning import BUSY, Settings, Tuner, Window, tune
+from slipway.host.engine.tuning import BUSY, Tuner, TuningSettings, Window, tune
 from tests.engines import Bench, on_loop
 
 
@@ -24,7 +24,7 @@ class Load:
     think_ms: float = 0.0
     noise: float = 0.0
 
-    def measure(self, at: Settings, n: int = 0) -> Window:
+    def measure(self, at: TuningSettings, n: int = 0) -> Window:
         """Return what a window would show: in each round every caller is answered once."""
         runs = math.ceil(self.callers / at.rows)
         round_ms = runs * self.fixed_ms + self.callers * self.row_ms
@@ -38,7 +38,7 @@ class Load:
         return Window(p95_ms * wiggle, run_ms * wiggle, row_ms * wiggle, full, busy)
 
 
-def follow(load: Load, at: Settings, windows: int = 150) -> list[Settings]:
+def follow(load: Load, at: TuningSettings, windows: int = 150) -> list[TuningSettings]:
     course = [at]
     for n in range(windows):
         course.append(tune(course[-1], load.measure(course[-1], n)))
@@ -53,7 +53,7 @@ loads = st.builds(
     think_ms=st.floats(0, 100),
 )
 starts = st.builds(
-    Settings,
+    TuningSettings,
     target_ms=st.floats(1, 500),
     rows=st.sampled_from([1, 2, 8, 32, 64]),
     rows_max=st.just(64),
@@ -64,7 +64,7 @@ starts = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(loads, starts)
-def test_it_settles_and_stays_within_its_bounds(load: Load, start: Settings) -> None:
+def test_it_settles_and_stays_within_its_bounds(load: Load, start: TuningSettings) -> None:
     course = follow(load, start)
     assert all(1 <= at.rows <= at.rows_max for at in course)
     assert all(0 <= at.delay_us <= at.delay_max_us for at in course)
@@ -75,7 +75,7 @@ def test_it_settles_and_stays_within_its_bounds(load: Load, start: Settings) -> 
 
 @settings(max_examples=150, deadline=None)
 @given(loads, starts)
-def test_it_changes_one_thing_by_one_step_at_a_time(load: Load, start: Settings) -> None:
+def test_it_changes_one_thing_by_one_step_at_a_time(load: Load, start: TuningSettings) -> None:
     for before, after in pairwise(follow(load, start)):
         assert after.rows in (before.rows, before.rows * 2, before.rows // 2)
         assert after.rows == before.rows or after.delay_us == before.delay_us
@@ -83,7 +83,9 @@ def test_it_changes_one_thing_by_one_step_at_a_time(load: Load, start: Settings)
 
 @settings(max_examples=150, deadline=None)
 @given(loads, starts, st.floats(0, 0.04))
-def test_noise_moves_it_by_one_step_at_most(load: Load, start: Settings, noise: float) -> None:
+def test_noise_moves_it_by_one_step_at_most(
+    load: Load, start: TuningSettings, noise: float
+) -> None:
     settled = follow(replace(load, noise=noise), start, 200)[-60:]
     rows = sorted({at.rows for at in settled})
     assert rows[-1] <= 2 * rows[0]
@@ -92,7 +94,7 @@ def test_noise_moves_it_by_one_step_at_most(load: Load, start: Settings, noise: 
 @settings(max_examples=150, deadline=None)
 @given(loads, starts)
 def test_it_meets_the_target_where_any_size_does_or_comes_near_the_best(
-    load: Load, start: Settings
+    load: Load, start: TuningSettings
 ) -> None:
     start = replace(start, delay_us=0)
     last = follow(load, start)[-1]
@@ -103,23 +105,23 @@ def test_it_meets_the_target_where_any_size_does_or_comes_near_the_best(
 
 def test_a_size_that_gains_nothing_is_given_up() -> None:
     load = Load(fixed_ms=0.1, row_ms=1.0, callers=64)
-    assert follow(load, Settings(1000, 32, 64))[-1].rows <= 32
-    assert follow(load, Settings(1000, 1, 64))[-1].rows == 1
+    assert follow(load, TuningSettings(1000, 32, 64))[-1].rows <= 32
+    assert follow(load, TuningSettings(1000, 1, 64))[-1].rows == 1
 
 
 def test_a_fixed_cost_is_spread_over_many_rows() -> None:
     load = Load(fixed_ms=10, row_ms=0.1, callers=64)
-    assert follow(load, Settings(100, 1, 64))[-1].rows == 64
+    assert follow(load, TuningSettings(100, 1, 64))[-1].rows == 64
 
 
 def test_a_batch_is_kept_shorter_than_half_the_target_where_that_costs_nothing() -> None:
     slow = Window(p95_ms=50, run_ms=40, row_ms=1, full=True, busy=1)
-    assert tune(Settings(20, 40, 64), slow).rows == 20
+    assert tune(TuningSettings(20, 40, 64), slow).rows == 20
 
 
 def test_delay_grows_slowly_while_busy_and_falls_fast_when_late() -> None:
     calm = Window(p95_ms=5, run_ms=1, row_ms=1, full=False, busy=BUSY + 0.1)
-    at = Settings(target_ms=10, rows=8, rows_max=8, delay_max_us=1200)
+    at = TuningSettings(target_ms=10, rows=8, rows_max=8, delay_max_us=1200)
     course = [at := tune(at, calm) for _ in range(3)]
     assert [each.delay_us for each in course] == [500, 1000, 1200]
     late = replace(calm, p95_ms=11)
@@ -129,13 +131,13 @@ def test_delay_grows_slowly_while_busy_and_falls_fast_when_late() -> None:
 
 def test_an_idle_engine_never_waits() -> None:
     idle = Window(p95_ms=1, run_ms=1, row_ms=1, full=False, busy=0.1)
-    assert tune(Settings(10, 8, 8, 0, 5000), idle).delay_us == 0
-    assert tune(Settings(10, 8, 8, 800, 5000), idle).delay_us == 300
-    assert tune(Settings(10, 8, 8, 300, 5000), idle).delay_us == 0
+    assert tune(TuningSettings(10, 8, 8, 0, 5000), idle).delay_us == 0
+    assert tune(TuningSettings(10, 8, 8, 800, 5000), idle).delay_us == 300
+    assert tune(TuningSettings(10, 8, 8, 300, 5000), idle).delay_us == 0
 
 
 def test_the_tuner_acts_once_a_second_on_what_it_measured() -> None:
-    tuner = Tuner(Settings(target_ms=100, rows=1, rows_max=64))
+    tuner = Tuner(TuningSettings(target_ms=100, rows=1, rows_max=64))
     batching, now, changes = Batching(max_rows=1), 0.0, []
     for n in range(310):
         batch = Batch(n, batching.max_rows, batching.max_rows, now, now + 0.01)
@@ -154,7 +156,7 @@ def test_an_engine_takes_over_what_its_tuner_says() -> None:
             return replace(batching, max_rows=batching.max_rows * 2)
 
     async def test(workers: Workers | None = None) -> None:
-        bench = Bench(workers, tuner=Doubles(Settings(1, 1, 8)), max_rows=1)
+        bench = Bench(workers, tuner=Doubles(TuningSettings(1, 1, 8)), max_rows=1)
         for n in range(7):
             bench.ask(n, 1.0)
         await bench.settle(7)

@@ -12,9 +12,9 @@ import pytest
 from slipway.host.guard.caller import Caller, OpenGuard
 from slipway.host.request.body_memory import BodyMemory
 from slipway.host.wire.grpc import frames
-from slipway.host.wire.grpc.connection import Connection
+from slipway.host.wire.grpc.connection import GrpcConnection
 from slipway.host.wire.grpc.frames import frame
-from slipway.host.wire.grpc.head import Heads
+from slipway.host.wire.grpc.head import HeadReader
 from slipway.host.wire.grpc.schema import HEALTH, REFLECTION, SERVICE
 from tests.grpc_host import KeyGuard, make_request
 from tests.grpc_wire import INFER, LIVE, Client, Wire, on_wire
@@ -145,7 +145,7 @@ def test_a_callers_rights_are_looked_up_again_when_keys_change() -> None:
 
 @on_wire
 def test_equal_headers_are_judged_once() -> None:
-    heads = Heads(OpenGuard(), 16_384)
+    heads = HeadReader(OpenGuard(), 16_384)
     first = heads.read(b"\x83\x86\x84\x41\x01x")
     kept = heads.read(b"\x83\x86\x84\xbe")
     assert heads.read(b"\x83\x86\x84\xbe") is kept
@@ -217,7 +217,7 @@ def test_nothing_comes_after_a_calls_end(late: bytes) -> None:
 @on_wire
 def test_who_does_not_greet_is_sent_away() -> None:
     client = Client()
-    other = Connection(client.service, client.limits, client.members, client.memory)
+    other = GrpcConnection(client.service, client.limits, client.members, client.memory)
     wire = Wire()
     other.connection_made(wire)
     other.data_received(b"GET / HTTP/1.1\r\n\r\n")
@@ -362,7 +362,10 @@ def test_a_dead_client_with_an_open_call_is_noticed() -> None:
 @on_wire
 def test_a_client_that_does_not_greet_or_read_is_let_go() -> None:
     client = Client(handshake_s=10, write_s=20)
-    silent, wire = Connection(client.service, client.limits, client.members, client.memory), Wire()
+    silent, wire = (
+        GrpcConnection(client.service, client.limits, client.members, client.memory),
+        Wire(),
+    )
     silent.connection_made(wire)
     silent.expire(silent.now() + 11)
     assert wire.aborted
@@ -375,7 +378,10 @@ def test_a_client_that_does_not_greet_or_read_is_let_go() -> None:
 @on_wire
 def test_a_client_beyond_the_limit_is_not_taken() -> None:
     client = Client(connections=1)
-    extra, wire = Connection(client.service, client.limits, client.members, client.memory), Wire()
+    extra, wire = (
+        GrpcConnection(client.service, client.limits, client.members, client.memory),
+        Wire(),
+    )
     extra.connection_made(wire)
     assert wire.aborted
 
@@ -482,7 +488,7 @@ def test_mangled_bytes_end_at_most_their_own_connection(
     )
     for _ in range(1500):
         side, wire = (
-            Connection(client.service, client.limits, client.members, client.memory),
+            GrpcConnection(client.service, client.limits, client.members, client.memory),
             Wire(),
         )
         side.connection_made(wire)

@@ -19,7 +19,7 @@ from slipway.host.guard.caller import Caller
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret, read_keys, revoke_key
 from slipway.host.guard.policy import Scope
-from slipway.host.guard.rate import Limits, Used
+from slipway.host.guard.rate import RateLimits, Used
 from slipway.host.guard.used import read_used, write_used
 from slipway.host.request.refusal import RequestRefused
 
@@ -133,10 +133,10 @@ def test_the_command_and_the_gate_mean_the_same_moment_by_a_keys_end():
     ("given", "limits"),
     [
         ({}, None),
-        ({"rate_per_s": 0.5}, Limits(0.5, 1, None)),
-        ({"rate_per_s": 2.5}, Limits(2.5, 2, None)),
-        ({"rate_per_s": 2.5, "burst": 9}, Limits(2.5, 9, None)),
-        ({"quota_rows_per_day": 7}, Limits(None, 1, 7)),
+        ({"rate_per_s": 0.5}, RateLimits(0.5, 1, None)),
+        ({"rate_per_s": 2.5}, RateLimits(2.5, 2, None)),
+        ({"rate_per_s": 2.5, "burst": 9}, RateLimits(2.5, 9, None)),
+        ({"quota_rows_per_day": 7}, RateLimits(None, 1, 7)),
     ],
 )
 def test_without_a_burst_a_key_has_that_of_one_second_and_at_least_a_row(given, limits):

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from slipway.host.guard.rate import DAY_S, Allowance, Limits, Used
+from slipway.host.guard.rate import DAY_S, Allowance, RateLimits, Used
 from tests.support.pace import cpu_s
 
 NOON = 20_000 * DAY_S + DAY_S // 2
@@ -23,7 +23,7 @@ class Bench:
 
     def __init__(self, *limits) -> None:
         self.clock, self.wall = Clock(1000.0), Clock(NOON)
-        self.allowance = Allowance(Limits(*limits), self.clock, self.wall)
+        self.allowance = Allowance(RateLimits(*limits), self.clock, self.wall)
 
     def take(self, rows: int = 1, after_s: float = 0) -> float:
         self.clock.now += after_s
@@ -110,7 +110,7 @@ def test_without_limits_everything_passes():
 def test_limits_that_change_hold_at_once():
     bench = Bench(None, 1, None)
     bench.take(1000)
-    bench.allowance.limits = Limits(1, 1, 2000)
+    bench.allowance.limits = RateLimits(1, 1, 2000)
     assert bench.take(1000) > 0
     assert bench.take(1, after_s=1000) == 0
 
@@ -119,17 +119,17 @@ def test_what_was_taken_without_a_rate_is_no_debt_but_the_last_request():
     bench = Bench(None, 1, None)
     for _ in range(3):
         bench.take(1000)
-    bench.allowance.limits = Limits(1, 1, None)
+    bench.allowance.limits = RateLimits(1, 1, None)
     assert bench.take(1) == 1000
     assert bench.take(1, after_s=1000) == 0
 
 
 def test_each_of_several_processes_has_its_part_and_at_least_a_row():
-    assert Limits(10, 8, 100).divide(4) == Limits(2.5, 2, 25)
-    assert Limits(None, 1, None).divide(4) == Limits(None, 1, None)
-    assert Limits(1, 1, 2).divide(4) == Limits(0.25, 1, 1)
+    assert RateLimits(10, 8, 100).divide(4) == RateLimits(2.5, 2, 25)
+    assert RateLimits(None, 1, None).divide(4) == RateLimits(None, 1, None)
+    assert RateLimits(1, 1, 2).divide(4) == RateLimits(0.25, 1, 1)
 
 
 def test_taking_costs_about_a_microsecond():
-    allowance = Allowance(Limits(1e9, 10**9, 10**15))
+    allowance = Allowance(RateLimits(1e9, 10**9, 10**15))
     assert cpu_s(lambda: [allowance.take(1) for _ in range(2000)]) / 2000 < 10e-6

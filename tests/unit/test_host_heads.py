@@ -15,7 +15,7 @@ from slipway.host.guard.caller import Caller
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.http.connection import Connection, Listener
 from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response
-from slipway.host.wire.http.head_cache import HEAD_MAX, HEADS_MAX, Heads
+from slipway.host.wire.http.head_cache import HEAD_MAX, HEADS_MAX, HeadCache
 from tests.paper_host import PaperHost, PaperTransport, make_contract, request
 
 BODY = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
@@ -24,7 +24,7 @@ HEAD = GOOD[: -len(BODY)]
 CANARY = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-class Forgetful(Heads):
+class Forgetful(HeadCache):
     """Remembers nothing: every byte goes through llhttp."""
 
     def remember(self, raw: bytes, head: Head, header_count: int) -> None:
@@ -36,7 +36,7 @@ def hosts() -> Iterator[tuple[PaperHost, PaperHost]]:
     """Serve one model twice: with a memory for heads, and without."""
     limits = Limits(pipelined=4)
     both = [PaperHost(make_contract(x="FP32"), limits=limits) for _ in range(2)]
-    both[1].listener.heads = Forgetful()
+    both[1].listener.head_cache = Forgetful()
     yield both[0], both[1]
     for host in both:
         host.close()
@@ -67,8 +67,8 @@ def test_a_request_by_a_remembered_head_is_not_parsed_again(
     remembering, _ = hosts
     remembering.forget()
     first = remembering.talk(GOOD)
-    assert list(remembering.listener.heads.known) == [HEAD]
-    known = remembering.listener.heads.known[HEAD]
+    assert list(remembering.listener.head_cache.known) == [HEAD]
+    known = remembering.listener.head_cache.known[HEAD]
     known.head = Head(b"POST", b"/nowhere", known.head.headers)  # to see it used
     assert remembering.talk(GOOD) != first
     remembering.forget()
@@ -81,14 +81,14 @@ def test_a_head_is_remembered_though_its_body_comes_later(
     remembering, _ = hosts
     remembering.forget()
     remembering.talk(GOOD[:-9], GOOD[-9:] + request(BODY, headers=["X: y"]))
-    assert list(remembering.listener.heads.known) == [HEAD]
+    assert list(remembering.listener.head_cache.known) == [HEAD]
 
 
 @pytest.mark.parametrize(
     "raw", [HEAD.replace(b"\r\n", b"\n"), HEAD + b"\r\n", HEAD + b"\n", b"\r" + HEAD]
 )
 def test_only_lines_that_end_one_way_are_remembered_whatever_a_parser_took(raw: bytes) -> None:
-    heads = Heads()
+    heads = HeadCache()
     head = Head(b"POST", b"/v2/models/m/infer", {b"content-length": b"1"})
     heads.remember(HEAD, head, 2)
     assert list(heads.known) == [HEAD]
@@ -127,7 +127,7 @@ def test_a_head_that_leaves_something_open_is_judged_each_time(
 ) -> None:
     hosts[0].forget()
     check(hosts, NEVER_REMEMBERED[case] + GOOD, 20, 60)
-    known = hosts[0].listener.heads.known
+    known = hosts[0].listener.head_cache.known
     assert set(known) <= {HEAD}
 
 
@@ -193,7 +193,7 @@ def test_remembered_requests_wait_in_line_like_all_others() -> None:
         connection, transport = Connection(listener), PaperTransport()
         connection.connection_made(transport)
         connection.data_received(GOOD)
-        assert HEAD in listener.heads.known
+        assert HEAD in listener.head_cache.known
         for _ in range(9):
             connection.data_received(GOOD)
         assert len(waiting) == 4
@@ -244,9 +244,9 @@ def test_the_memory_of_heads_is_bounded(hosts: tuple[PaperHost, PaperHost]) -> N
     most = 0
     for n in range(HEADS_MAX + 20):
         host.talk(request(BODY, headers=[f"X-{n}: {'x' * 100}"]))
-        most = max(most, len(host.listener.heads.known))
+        most = max(most, len(host.listener.head_cache.known))
     assert most == HEADS_MAX
-    assert max(map(len, host.listener.heads.known)) <= HEAD_MAX
+    assert max(map(len, host.listener.head_cache.known)) <= HEAD_MAX
 
 
 class Keys:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from slipway.host.answer.call import Cancellable
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.http.connection import Connection, Listener
-from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response, Work
+from slipway.host.wire.http.exchange import Body, Head, Limits, Respond, Response
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
 LIMITS = Limits(body_bytes=1000, chunks=50, pipelined=4)
@@ -80,7 +81,7 @@ class Client:
         self.connection = Connection(self.listener)
         self.connection.connection_made(self.transport)
 
-    def _handle(self, head: Head, body: Body, respond: Respond) -> Work | None:
+    def _handle(self, head: Head, body: Body, respond: Respond) -> Cancellable | None:
         self.requests.append((head, bytes(body)))
         if self.answer:
             respond(Response(200, head.path))

@@ -16,14 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from slipway.errors import ConfigError, SlipwayError
 from slipway.host.guard.gate import Gate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
-from slipway.host.guard.rate import Limits
+from slipway.host.guard.rate import RateLimits
 from slipway.host.observe.access import group
 from slipway.host.observe.merge import merge, parse, past, render
 from slipway.host.process.many.ask import ask
 from slipway.host.process.many.child import FIRST_S, LONGEST_S, STEADY_S, make_command, next_wait_s
 from slipway.host.process.many.ports import hold_port
 from slipway.host.process.many.status import merge_status
-from slipway.host.process.many.totals import Totals
+from slipway.host.process.many.totals import ProcessTotals
 from slipway.host.process.options import HostOptions, Part, Records, Work, check_options, take_share
 from slipway.host.request.refusal import RequestRefused
 from tests.project import free_ports
@@ -126,7 +126,7 @@ class Processes:
 
     def __init__(self, *texts: bytes | None) -> None:
         self.texts = list(texts)
-        self.totals = Totals(len(texts), self.ask)
+        self.totals = ProcessTotals(len(texts), self.ask)
         self.asked, self.free = asyncio.Event(), asyncio.Event()
         self.free.set()
 
@@ -296,9 +296,9 @@ def test_a_state_folder_with_a_path_too_long_for_sockets_is_refused():
 
 
 def test_a_key_has_its_part_of_rate_burst_and_quota():
-    assert Limits(10.0, 8, 100).divide(4) == Limits(2.5, 2, 25)
-    assert Limits(10.0, 1, 3).divide(4) == Limits(2.5, 1, 1)
-    assert Limits(None, 1, None).divide(4) == Limits(None, 1, None)
+    assert RateLimits(10.0, 8, 100).divide(4) == RateLimits(2.5, 2, 25)
+    assert RateLimits(10.0, 1, 3).divide(4) == RateLimits(2.5, 1, 1)
+    assert RateLimits(None, 1, None).divide(4) == RateLimits(None, 1, None)
 
 
 def test_a_gate_of_one_of_two_processes_lets_half_through(tmp_path: Path):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from slipway.bundle.contract import Contract
-from slipway.host.answer.counts import Series
+from slipway.host.answer.counts import VersionCounts
 from slipway.host.engine.job import Job
 from slipway.host.guard.caller import ANYBODY, Caller
 from slipway.host.request.admission import Prepared
@@ -14,15 +14,22 @@ from slipway.host.request.message import Array, Message
 from slipway.host.request.refusal import RequestRefused
 
 
-class Trace(Protocol):
+class TraceSteps(Protocol):
     """One traced request; times are of `time.perf_counter`."""
 
     def step(self, name: str, start_s: float, end_s: float) -> None:
         """Note that a step took so long."""
 
 
-Begin = Callable[[Mapping[bytes, bytes]], Trace | None]
+Begin = Callable[[Mapping[bytes, bytes]], TraceSteps | None]
 """Begins the trace of a request, if its headers and the host's settings ask for one."""
+
+
+class Cancellable(Protocol):
+    """What a face leaves running for a caller: a job, a timer, a question to others."""
+
+    def cancel(self) -> object:
+        """Give up: the caller has gone."""
 
 
 class Submits(Protocol):
@@ -46,7 +53,7 @@ class Loaded:
     version: str
     contract: Contract
     engine: Submits
-    series: Series
+    series: VersionCounts
     """What is counted about it."""
     templates: dict[bytes, object] = field(default_factory=dict)
     """What a face has learnt about how callers ask this version; bounded by the face."""
@@ -83,7 +90,7 @@ class Call:
     Made for every request, so what most requests never set stays with the class.
     """
 
-    trace: Trace | None = None
+    trace: TraceSteps | None = None
     prepared: Prepared | None = None
     """The tensors, where the face has checked and made them itself; then `message` has no data
     and `outputs` is set."""
@@ -164,7 +171,7 @@ class Outcome:
         return self.result.code if isinstance(self.result, RequestRefused) else "ok"
 
     @property
-    def trace(self) -> Trace | None:
+    def trace(self) -> TraceSteps | None:
         """What was noted on the way."""
         return self.call.trace
 

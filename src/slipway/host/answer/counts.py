@@ -8,7 +8,7 @@ from slipway.host.engine.job import Job
 from slipway.host.engine.runner import BatchObserver
 
 
-class Totals(Protocol):
+class VersionTotals(Protocol):
     """What one version did so far; every time is in seconds, added up."""
 
     @property
@@ -44,7 +44,7 @@ class Totals(Protocol):
         """Stacking rows, and moving them to and from a device."""
 
 
-class Series(BatchObserver, CacheCounts, Protocol):
+class VersionCounts(BatchObserver, CacheCounts, Protocol):
     """Counts one version of a model; held by what is loaded."""
 
     def count(self, code: str) -> None:
@@ -53,14 +53,14 @@ class Series(BatchObserver, CacheCounts, Protocol):
     def answered(self, total_s: float) -> None:
         """Count an answered request and how long it took."""
 
-    def totals(self) -> Totals:
+    def totals(self) -> VersionTotals:
         """Return what was counted so far."""
 
 
 class Counts(Protocol):
     """Counts for one host. Names are of models and versions that are here, never a caller's."""
 
-    def series(self, model: str, version: str) -> Series:
+    def series(self, model: str, version: str) -> VersionCounts:
         """Return what counts a version; both are "" for a model that is not here."""
 
     def watch(self, in_flight: Callable[[], int]) -> None:

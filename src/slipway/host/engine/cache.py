@@ -26,7 +26,7 @@ TEXT_BYTES: Final = 64
 """What a Python str takes besides its characters, and its pointer."""
 
 
-class Submits(Protocol):
+class BatchingEngine(Protocol):
     """What a cache needs of the engine behind it."""
 
     @property
@@ -110,7 +110,9 @@ class _Flight:
 class CachedEngine:
     """An engine whose answers are kept."""
 
-    def __init__(self, engine: Submits, cache: Cache, version: str, counts: CacheCounts) -> None:
+    def __init__(
+        self, engine: BatchingEngine, cache: Cache, version: str, counts: CacheCounts
+    ) -> None:
         self._counts = counts
         self._engine = engine
         self._cache = cache
@@ -185,12 +187,12 @@ class CachedEngine:
 
     def _board(self, flight: _Flight, job: Job) -> None:
         """Let a job wait, and end the flight when the last one is cancelled."""
-        told = job.abandon
+        abandon = job.abandon
 
         def leave(job: Job) -> None:
             self._leave(flight, job)
-            if told is not None:
-                told(job)
+            if abandon is not None:
+                abandon(job)
 
         job.abandon = leave
         flight.waiting.append(job)

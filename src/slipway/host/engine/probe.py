@@ -38,7 +38,7 @@ PASSED_ON: Final = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_D
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProbeLimits:
     """What one probe may take."""
 
     wall_s: float = 60.0
@@ -49,10 +49,10 @@ class Limits:
 
 
 def probe(
-    verified: Verified, limits: Limits | None = None, command: Sequence[str] = COMMAND
+    verified: Verified, limits: ProbeLimits | None = None, command: Sequence[str] = COMMAND
 ) -> None:
     """Let a child open the model and run its golden rows; raise BundleRefused if it cannot."""
-    limits = limits or Limits()
+    limits = limits or ProbeLimits()
     report = os.memfd_create("report", os.MFD_CLOEXEC)
     try:
         reason = _run(verified, limits, command, report)
@@ -70,7 +70,9 @@ def probe(
         raise BundleRefused(f"{str(refusal)[:1000]} (in the probe)")
 
 
-def _run(verified: Verified, limits: Limits, command: Sequence[str], report: int) -> str | None:
+def _run(
+    verified: Verified, limits: ProbeLimits, command: Sequence[str], report: int
+) -> str | None:
     """Run the child; return what became of it, or None if it ended by itself."""
     provider = verified.contract.requires.provider
     names = () if provider == CPU else PASSED_ON
@@ -97,7 +99,7 @@ def _run(verified: Verified, limits: Limits, command: Sequence[str], report: int
     return f"ended with exit code {child.returncode}" if child.returncode else None
 
 
-def _message(verified: Verified, limits: Limits) -> Iterator[bytes]:
+def _message(verified: Verified, limits: ProbeLimits) -> Iterator[bytes]:
     """Say everything through a pipe: a header's length, the header, the model, the tensors."""
     contract = verified.contract
     rows = min(REPLAY_ROWS, contract.max_rows)

@@ -26,7 +26,7 @@ from slipway.bundle.session import Session, Tuning, open_session
 from slipway.bundle.verify import Verified, check_here
 from slipway.errors import BundleRefused
 from slipway.host.engine import devices, measure
-from slipway.host.engine.bound import GATE, BoundRunner, Device, Gate
+from slipway.host.engine.binding import GATE, BoundRunner, CaptureGate, Device
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.runner import Runner
 from slipway.host.request.message import Array
@@ -57,7 +57,7 @@ them. To give it back and take it again costs a sixth of a run of the encoder.""
 
 
 @dataclass(frozen=True)
-class Settings:
+class SessionSettings:
     """How a host runs its models."""
 
     cores: int = 1
@@ -90,7 +90,7 @@ class PlainRunner:
         session: Session,
         usual_rows: int,
         wide: Session | None = None,
-        gate: Gate | None = None,
+        gate: CaptureGate | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = session.run
@@ -128,7 +128,7 @@ class PlainRunner:
 
 
 def open_runner(
-    verified: Verified, settings: Settings, on_close: Callable[[], None] = lambda: None
+    verified: Verified, settings: SessionSettings, on_close: Callable[[], None] = lambda: None
 ) -> tuple[Runner, Measured]:
     """Open a model on the provider that its contract names, or refuse the bundle."""
     if verified.contract.requires.provider == CPU:
@@ -137,7 +137,7 @@ def open_runner(
 
 
 def _open_on_cpu(
-    verified: Verified, settings: Settings, on_close: Callable[[], None]
+    verified: Verified, settings: SessionSettings, on_close: Callable[[], None]
 ) -> tuple[PlainRunner, Measured]:
     session = _open(verified, 1, None)
     sample, most_rows = _sample(verified)
@@ -177,7 +177,7 @@ def alike(one: Mapping[str, Array], other: Mapping[str, Array], contract: Contra
 
 
 def _open_on_gpu(
-    verified: Verified, settings: Settings, on_close: Callable[[], None]
+    verified: Verified, settings: SessionSettings, on_close: Callable[[], None]
 ) -> tuple[Runner, Measured]:
     provider = verified.contract.requires.provider
     tuning = tune(provider, settings, verified.graph.sha256)
@@ -201,7 +201,7 @@ def _open_on_gpu(
 def _bind(
     verified: Verified,
     session: Session,
-    settings: Settings,
+    settings: SessionSettings,
     tuning: Tuning,
     measured: Measured,
     graphs: bool,
@@ -234,11 +234,11 @@ def _bind(
     return runner
 
 
-def _device(settings: Settings) -> Device:
+def _device(settings: SessionSettings) -> Device:
     return Device("cuda", settings.device_id, partial(devices.pin, device_id=settings.device_id))
 
 
-def tune(provider: str, settings: Settings, model_sha256: str) -> Tuning:
+def tune(provider: str, settings: SessionSettings, model_sha256: str) -> Tuning:
     """Return a provider's options.
 
     An arena that grows by what is asked leaves the rest of the GPU's memory to other versions.

@@ -53,7 +53,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TuningSettings:
     """The state of the controller."""
 
     target_ms: float
@@ -65,7 +65,7 @@ class Settings:
     """Milliseconds that a row took in full batches, by their size."""
 
 
-def tune(settings: Settings, window: Window) -> Settings:
+def tune(settings: TuningSettings, window: Window) -> TuningSettings:
     """Return the next settings: one step of one of them, or the same."""
     over = window.p95_ms > settings.target_ms
     if window.full:
@@ -84,7 +84,7 @@ def tune(settings: Settings, window: Window) -> Settings:
     return settings
 
 
-def _rows(settings: Settings, window: Window, over: bool) -> int:
+def _rows(settings: TuningSettings, window: Window, over: bool) -> int:
     rows, costs, target_ms = settings.rows, settings.costs, settings.target_ms
     half, double = max(1, rows // 2), min(rows * 2, settings.rows_max)
     here, smaller, larger = costs[rows], costs.get(half), costs.get(double)
@@ -107,7 +107,7 @@ def _rows(settings: Settings, window: Window, over: bool) -> int:
 class Tuner:
     """Measures windows and applies the rule, at most once a second. On the event loop."""
 
-    def __init__(self, settings: Settings, threads: int = 1) -> None:
+    def __init__(self, settings: TuningSettings, threads: int = 1) -> None:
         self.settings = settings
         self._threads = threads
         self._since = 0.0

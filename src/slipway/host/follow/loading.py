@@ -26,7 +26,7 @@ from slipway.host.engine.measure import Measured
 from slipway.host.engine.memory import Budget, estimate, fits, resident_bytes
 from slipway.host.engine.probe import Probed, probe
 from slipway.host.engine.runner import Runner
-from slipway.host.engine.sessions import CPU, Settings, open_runner
+from slipway.host.engine.sessions import CPU, SessionSettings, open_runner
 from slipway.store.bundles import download_bundle
 from slipway.store.objects import Store
 
@@ -71,7 +71,7 @@ class Loader:
         self._trusted = trusted
         self._cache = state / "cache"
         self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._settings = Settings(
+        self._settings = SessionSettings(
             cores=threads,
             instances=instances,
             cuda_graphs=cuda_graphs,
@@ -177,7 +177,7 @@ class Loader:
         )
         return Opened(contract, runner, measured, contract.batch_invariance_max)
 
-    def _reserve(self, budget: Budget, name: str, verified: Verified) -> Settings:
+    def _reserve(self, budget: Budget, name: str, verified: Verified) -> SessionSettings:
         """Count a version in; without room for a second session it has to do with one."""
         on_cpu = verified.contract.requires.provider == CPU
         twice = self._settings.cores > 1 if on_cpu else self._settings.cuda_graphs

@@ -11,7 +11,7 @@ from slipway.host.engine.checks import Checked, make_admission
 from slipway.host.engine.engine import Batching, Engine, Workers
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.spin import Spin
-from slipway.host.engine.tuning import Settings, Tuner
+from slipway.host.engine.tuning import Tuner, TuningSettings
 from slipway.host.follow.loading import Opened
 
 QUEUE_S: Final = 0.5
@@ -83,7 +83,7 @@ def _queue_jobs(measured: Measured, threads: int) -> int:
 def _tuner(running: Running, batching: Batching) -> Tuner | None:
     if running.p95_ms is None:
         return None
-    settings = Settings(
+    settings = TuningSettings(
         target_ms=running.p95_ms,
         rows=batching.max_rows,
         rows_max=max(batching.max_rows, TUNED_ROWS_MAX),

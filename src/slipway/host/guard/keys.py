@@ -30,7 +30,7 @@ from slipway.bundle.format import (
 from slipway.errors import KEY_PREFIX, SlipwayError
 from slipway.guarded_files import SECRET, read_guarded
 from slipway.host.guard.policy import Scope
-from slipway.host.guard.rate import Limits
+from slipway.host.guard.rate import RateLimits
 from slipway.host.request.routes import NAME
 
 
@@ -61,13 +61,13 @@ class ApiKey(Document):
         return self
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> RateLimits | None:
         """What its meter holds it to; None: nothing is metered."""
         if self.rate_per_s is None and self.quota_rows_per_day is None:
             return None
         rate = self.rate_per_s
         burst = self.burst or max(1, int(rate or 1))
-        return Limits(rate, burst, self.quota_rows_per_day)
+        return RateLimits(rate, burst, self.quota_rows_per_day)
 
     def expired(self, now: datetime) -> bool:
         """Tell whether it means nobody any more."""

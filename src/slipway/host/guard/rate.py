@@ -15,7 +15,7 @@ DAY_S: Final = 86_400
 
 
 @dataclass(frozen=True)
-class Limits:
+class RateLimits:
     """What one key may use."""
 
     rate_per_s: float | None
@@ -25,10 +25,10 @@ class Limits:
     rows_per_day: int | None
     """Rows per UTC day; None: no limit."""
 
-    def divide(self, parts: int) -> "Limits":
+    def divide(self, parts: int) -> "RateLimits":
         """Return the part of one of so many processes; at least one row each."""
         rate, rows = self.rate_per_s, self.rows_per_day
-        return Limits(
+        return RateLimits(
             rate_per_s=None if rate is None else rate / parts,
             burst=max(1, self.burst // parts),
             rows_per_day=None if rows is None else max(1, rows // parts),
@@ -49,7 +49,7 @@ class Allowance:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: RateLimits,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:

@@ -23,7 +23,7 @@ WAITING_MAX: Final = 100_000
 """About a second of the fastest model's requests, and 30 MiB."""
 
 
-class Access(NamedTuple):
+class AccessLine(NamedTuple):
     """What is noted about one request; texts and numbers only, so that no tensor is kept."""
 
     time_s: float
@@ -48,7 +48,7 @@ class AccessLog:
         self._file = self._open()
         self._torn = False
         self._reopen = False
-        self._sink: Sink[Access] = Sink("access", self._write, WAITING_MAX)
+        self._sink: Sink[AccessLine] = Sink("access", self._write, WAITING_MAX)
 
     @property
     def dropped(self) -> int:
@@ -76,7 +76,7 @@ class AccessLog:
         except OSError as error:
             raise SlipwayError(f"--access-log: {self._path}: {error.strerror}") from None
 
-    def _write(self, records: list[Access]) -> None:
+    def _write(self, records: list[AccessLine]) -> None:
         if self._reopen and self._path != "-":
             self._reopen = False
             self._replace()
@@ -113,7 +113,7 @@ def group(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def render(record: Access) -> str:
+def render(record: AccessLine) -> str:
     """Return the line; ASCII without control characters, so that nothing sent can forge one."""
     (time_s, request_id, caller, model, version, code, rows, queue_s, run_s, total_s, batch,
      batch_rows) = record  # fmt: skip
@@ -127,7 +127,7 @@ def render(record: Access) -> str:
     )
 
 
-def _note(request: Finished) -> Access:
+def _note(request: Finished) -> AccessLine:
     job = request.job
     rows = queue_s = run_s = total_s = number = batch_rows = None
     if job is not None:
@@ -139,7 +139,7 @@ def _note(request: Finished) -> Access:
             run_s = batch.ended - batch.started
             number = batch.number
             batch_rows = batch.rows
-    return Access(
+    return AccessLine(
         time.time(), request.request_id, request.caller, request.model, request.version,
         request.code,
         rows, queue_s, run_s, total_s, number, batch_rows,

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from slipway.host.observe.finished import Job
+from slipway.host.observe.finished import Execution
 
 CALLERS_MAX: Final = 1000
 OTHER: Final = "other"
@@ -34,7 +34,7 @@ class Callers(Collector):
         self._usage: dict[str, Usage] = {}
         self._callers_max = callers_max
 
-    def count(self, caller: str, job: Job | None) -> None:
+    def count(self, caller: str, job: Execution | None) -> None:
         """Count one request of a caller; the job is what ran for it, if anything did."""
         usage = self._usage.get(caller) or self._admit(caller)
         usage.requests += 1

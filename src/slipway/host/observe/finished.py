@@ -38,7 +38,7 @@ class Run(Protocol):
         """Seconds of it that went into copying."""
 
 
-class Job(Protocol):
+class Execution(Protocol):
     """What an engine did for one request."""
 
     @property
@@ -82,7 +82,7 @@ class Finished(Protocol):
         """`ok`, or the error's code."""
 
     @property
-    def job(self) -> Job | None:
+    def job(self) -> Execution | None:
         """None: it never reached an engine."""
 
     @property

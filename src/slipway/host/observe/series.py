@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from slipway.host.observe.finished import Job, Run
+from slipway.host.observe.finished import Execution, Run
 
 SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30,
@@ -49,7 +49,7 @@ class Distribution:
         return buckets
 
 
-class Totals(NamedTuple):
+class SeriesTotals(NamedTuple):
     """What one version did so far; times are in seconds, added up."""
 
     answered: int
@@ -87,9 +87,9 @@ class Series:
         self.cache_coalesced = 0
         """Requests that waited for an equal one in flight."""
 
-    def totals(self) -> "Totals":
+    def totals(self) -> "SeriesTotals":
         """Return what was counted so far."""
-        return Totals(
+        return SeriesTotals(
             answered=sum(self.seconds.counts),
             refused=sum(self.codes.values()),
             runs=sum(self.batch_rows.counts),
@@ -112,7 +112,7 @@ class Series:
         seconds.counts[bisect_left(SECONDS, total_s)] += 1
         seconds.sum += total_s
 
-    def batch(self, batch: Run, jobs: Sequence[Job], error: Exception | None = None) -> None:
+    def batch(self, batch: Run, jobs: Sequence[Execution], error: Exception | None = None) -> None:
         """Count one run of the model and the wait of each of its requests: a BatchObserver."""
         started = batch.started
         queued = self.queue_seconds

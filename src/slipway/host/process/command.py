@@ -99,7 +99,7 @@ def host(
     splits: tuple[str, ...],
     part: tuple[int, int, int] | None,
     late: bool,
-    **given: Any,
+    **values: Any,
 ) -> None:
     """Run one inference host in the foreground.
 
@@ -129,9 +129,9 @@ def host(
     from slipway.host.guard.access import Access
     from slipway.host.process.options import HostOptions, Part, Records, Work
 
-    if admin_port is None and given["admin_socket"] is None:
+    if admin_port is None and values["admin_socket"] is None:
         raise click.UsageError("give --admin-port or --admin-socket")
-    access, work, records = ({name: given.pop(name) for name in names} for names in SECTIONS)
+    access, work, records = ({name: values.pop(name) for name in names} for names in SECTIONS)
     options = HostOptions(
         admin_port=admin_port or 0,
         splits=tuple(_split(value) for value in splits),
@@ -139,7 +139,7 @@ def host(
         work=Work(**work),
         records=Records(**records),
         part=Part(*part, late=late) if part else None,
-        **given,
+        **values,
     )
     if options.processes == 1:
         from slipway.host.process.server import serve

@@ -28,7 +28,7 @@ class Work:
     p95_ms: float | None = None
     """Tune batch size and delay to this; None: they stay as they are."""
     cache_mib: int = 0
-    """Memory for answers to be given again; 0: none."""
+    """Memory for answers to be listening again; 0: none."""
     memory_mib: int | None = None
     """Memory for all loaded versions together; None: four fifths of the machine's."""
     body_memory_mib: int = BODY_MEMORY_BYTES // MIB
@@ -84,7 +84,7 @@ class HostOptions:
     port: int
     """Where it answers requests."""
     admin_port: int
-    """Where it answers questions about itself, unless a socket is given; loopback."""
+    """Where it answers questions about itself, unless a socket is listening; loopback."""
     trusted_keys: Path
     """Folder with `builder/*.pub` and `release/*.pub`."""
     state: Path
@@ -170,14 +170,14 @@ def _check_ports(options: HostOptions) -> list[str]:
     ports = {"--port": options.port, "--grpc-port": options.grpc_port}
     if options.access.admin_socket is None:
         ports["--admin-port"] = options.admin_port
-    given = {option: port for option, port in ports.items() if port is not None}
+    listening = {option: port for option, port in ports.items() if port is not None}
     problems = [
         f"{option}: must be from 1 to {PORT_MAX}, got {port}"
-        for option, port in given.items()
+        for option, port in listening.items()
         if not 0 < port <= PORT_MAX
     ]
-    if len(set(given.values())) != len(given):
-        problems.append(f"{', '.join(given)}: must differ, got {sorted(given.values())}")
+    if len(set(listening.values())) != len(listening):
+        problems.append(f"{', '.join(listening)}: must differ, got {sorted(listening.values())}")
     return problems
 
 

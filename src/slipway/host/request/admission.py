@@ -46,15 +46,15 @@ class Prepared:
 
 def prepare(message: Message, contract: Contract) -> Prepared:
     """Return the session's inputs; raise RequestRefused where message and contract differ."""
-    given = {item.name: item for item in message.inputs}
+    inputs = {item.name: item for item in message.inputs}
     known = {tensor.name for tensor in contract.inputs}
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [name for name in inputs if name not in known]:
         raise bad_request(f"unknown input {quote(unknown[0])}; the model has {_names(contract)}")
-    if missing := [t.name for t in contract.inputs if t.name not in given]:
+    if missing := [t.name for t in contract.inputs if t.name not in inputs]:
         raise bad_request(f"missing input {quote(missing[0])}; the model has {_names(contract)}")
     prepared = Prepared({}, 0, ())
     for tensor in contract.inputs:
-        item = given[tensor.name]
+        item = inputs[tensor.name]
         check_shape(item, tensor, contract, prepared)
         prepared.inputs[tensor.name] = _values(item, tensor).reshape(item.shape)
     return prepared

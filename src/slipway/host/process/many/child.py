@@ -149,9 +149,9 @@ class Child:
         self, target: str, method: str = "GET", timeout_s: float = 1.0
     ) -> Mapping[str, Any] | None:
         try:
-            told: Mapping[str, Any] = orjson.loads(
+            answer: Mapping[str, Any] = orjson.loads(
                 await ask(self.socket, target, method, timeout_s)
             )
         except (OSError, ValueError):
             return None
-        return told
+        return answer

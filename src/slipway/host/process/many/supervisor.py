@@ -27,7 +27,7 @@ from slipway.host.process.many.ask import ask
 from slipway.host.process.many.child import Child, next_wait_s
 from slipway.host.process.many.ports import hold_port
 from slipway.host.process.many.status import merge_status
-from slipway.host.process.many.totals import Totals
+from slipway.host.process.many.totals import ProcessTotals
 from slipway.host.process.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_s
 from slipway.host.process.options import HostOptions, admin_socket, check_options
 from slipway.host.process.state import own_state
@@ -79,7 +79,7 @@ class _Supervisor:
         self._guard = open_guard(options.access)
         self._audit = Audit(options.records.audit_log or options.state / "audit.jsonl")
         self._children = [Child(options, words, number) for number in range(options.processes)]
-        self._totals = Totals(
+        self._totals = ProcessTotals(
             options.processes, lambda number: ask(self._children[number].socket, "/metrics")
         )
         self._listeners: list[Listener] = []

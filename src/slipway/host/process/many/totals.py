@@ -24,7 +24,7 @@ class _Process:
     restarts: int = 0
 
 
-class Totals:
+class ProcessTotals:
     """The metrics of a host of several processes."""
 
     def __init__(self, processes: int, ask: Ask) -> None:

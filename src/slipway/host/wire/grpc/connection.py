@@ -15,7 +15,7 @@ from slipway.host.request.body_memory import BodyAccount, BodyMemory
 from slipway.host.request.refusal import RequestRefused
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.frames import frame, go_away, reset, window_update
-from slipway.host.wire.grpc.head import Heads
+from slipway.host.wire.grpc.head import HeadReader
 from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.reader import Broken, Reader
 from slipway.host.wire.grpc.service import Service
@@ -33,14 +33,14 @@ SMALL: Final = 1024
 """A grant of fewer bytes, while answers wait for it, costs more to use than to send."""
 
 
-class Connection(asyncio.Protocol):
+class GrpcConnection(asyncio.Protocol):
     """One client and its calls."""
 
     def __init__(
         self,
         service: Service,
         limits: GrpcLimits,
-        members: set["Connection"],
+        members: set["GrpcConnection"],
         memory: BodyMemory,
     ) -> None:
         self._service = service
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         """The server's connections, which this one joins."""
         self.refused = service.refused
         """Hears the code of every refusal."""
-        self._heads = Heads(service.guard, limits.metadata_bytes)
+        self._heads = HeadReader(service.guard, limits.metadata_bytes)
         self._reader = Reader(limits)
         self._last = 0
         self._calm = float(limits.burst)
@@ -346,13 +346,13 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-FRAMES: Final[Mapping[int, Callable[[Connection, int, int, bytes], None]]] = {
-    frames.DATA: Connection._data,
-    frames.HEADERS: Connection._headers,
-    frames.RST_STREAM: Connection._reset,
-    frames.SETTINGS: Connection._settings,
-    frames.PING: Connection._ping,
-    frames.GOAWAY: Connection._go_away,
-    frames.WINDOW_UPDATE: Connection._window_update,
+FRAMES: Final[Mapping[int, Callable[[GrpcConnection, int, int, bytes], None]]] = {
+    frames.DATA: GrpcConnection._data,
+    frames.HEADERS: GrpcConnection._headers,
+    frames.RST_STREAM: GrpcConnection._reset,
+    frames.SETTINGS: GrpcConnection._settings,
+    frames.PING: GrpcConnection._ping,
+    frames.GOAWAY: GrpcConnection._go_away,
+    frames.WINDOW_UPDATE: GrpcConnection._window_update,
 }
 """What is done about each kind of frame. The class's own: bound, they would keep theirs."""

@@ -45,7 +45,7 @@ NOBODY: Final = Caller("", scopes=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class CallHead:
     """What the headers of a call say."""
 
     path: str
@@ -81,7 +81,7 @@ class _Table(HeaderTable):
         super().add(name, value)
 
 
-class Heads:
+class HeadReader:
     """Reads the header blocks of one connection, in their order."""
 
     def __init__(self, guard: Guard, size_max: int) -> None:
@@ -89,9 +89,9 @@ class Heads:
         self._size_max = size_max
         self._decoder = hpack.Decoder(size_max * SIZE_FACTOR)
         self._table = self._decoder.header_table = _Table()
-        self._kept: dict[bytes, Head] = {}
+        self._kept: dict[bytes, CallHead] = {}
 
-    def read(self, block: bytes) -> Head:
+    def read(self, block: bytes) -> CallHead:
         """Return what a block says; raise ValueError if it cannot be decoded.
 
         The table has then lost its meaning, and the connection with it.
@@ -108,7 +108,7 @@ class Heads:
             self._kept[block] = head
         return head
 
-    def _holds(self, head: Head) -> bool:
+    def _holds(self, head: CallHead) -> bool:
         same = head.generation == self._guard.generation
         return same and time.monotonic() - head.read_at < KEPT_S
 
@@ -120,7 +120,7 @@ class Heads:
             raise ValueError("the header block cannot be decoded") from error
 
 
-def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: int) -> Head:
+def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: int) -> CallHead:
     """Judge headers; nothing in them raises, because other calls share the connection."""
     found: dict[bytes, bytes] = {}
     caller, refusal, timeout_s = NOBODY, None, None
@@ -140,7 +140,7 @@ def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: in
     except RequestRefused as error:
         refusal = error.with_traceback(None)  # its frames lead to the connection that keeps it
     key = found.get(b"slipway-key")
-    return Head(
+    return CallHead(
         found.get(b":path", b"").decode("latin-1"),
         caller,
         timeout_s,

@@ -9,7 +9,7 @@ from slipway.host.answer.call import Begin
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import Guard
 from slipway.host.request.body_memory import BodyMemory
-from slipway.host.wire.grpc.connection import Connection
+from slipway.host.wire.grpc.connection import GrpcConnection
 from slipway.host.wire.grpc.health import Health
 from slipway.host.wire.grpc.limits import GrpcLimits
 from slipway.host.wire.grpc.service import Service
@@ -38,7 +38,7 @@ class GrpcServer:
         self._health = Health(core)
         self._memory = memory or BodyMemory()
         self._service = Service(core, guard, self._health, begin, refused)
-        self._connections: set[Connection] = set()
+        self._connections: set[GrpcConnection] = set()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -75,8 +75,8 @@ class GrpcServer:
             self._sweeping.cancel()
         await asyncio.sleep(0)  # for the ends of aborted connections
 
-    def _connect(self) -> Connection:
-        return Connection(self._service, self._limits, self._connections, self._memory)
+    def _connect(self) -> GrpcConnection:
+        return GrpcConnection(self._service, self._limits, self._connections, self._memory)
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

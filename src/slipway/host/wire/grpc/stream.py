@@ -4,21 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from slipway.host.answer.call import Cancellable
 from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.grpc import frames
 from slipway.host.wire.grpc.envelope import PREFIX, open_envelope, read_size, seal, too_large
 from slipway.host.wire.grpc.frames import frame, trailer_block
-from slipway.host.wire.grpc.head import Head
+from slipway.host.wire.grpc.head import CallHead
 from slipway.host.wire.grpc.status import GRPC_STATUS, Metadata, Status, error_metadata
 
 ENDING: Final = frames.END_STREAM | frames.END_HEADERS
-
-
-class Cancels(Protocol):
-    """What answers a call later: a job, a timer."""
-
-    def cancel(self) -> Any:
-        """Give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ class Stream:
         "work",
     )  # fmt: skip
 
-    def __init__(self, connection: Carrier, number: int, head: Head, now: float) -> None:
+    def __init__(self, connection: Carrier, number: int, head: CallHead, now: float) -> None:
         self._connection = connection
         self.id = number
         self.head = head
@@ -74,7 +68,7 @@ class Stream:
         self.half_closed = False
         """Whether the client has said everything."""
         self.closed = False
-        self.work: Cancels | None = None
+        self.work: Cancellable | None = None
         """Cancelled when the client goes away."""
         self.pending = b""
         """What the client's windows had no room for."""

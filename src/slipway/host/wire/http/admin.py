@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from slipway.host.answer.call import Cancellable
 from slipway.host.guard.caller import Guard
 from slipway.host.guard.policy import enter_admin, permit
 from slipway.host.request.refusal import RequestRefused
@@ -23,7 +24,6 @@ from slipway.host.wire.http.exchange import (
     Head,
     Respond,
     Response,
-    Work,
     new_request_id,
     refuse,
 )
@@ -59,7 +59,7 @@ class Admin:
         names = ("127.0.0.1", "localhost", "[::1]")
         self._hosts = frozenset(f"{name}:{parts.port}".encode() for name in names)
 
-    def handle(self, head: Head, body: Body, respond: Respond) -> Work | None:
+    def handle(self, head: Head, body: Body, respond: Respond) -> Cancellable | None:
         """Answer one request."""
         parts, over_socket = self._parts, self._parts.port is None
         named = over_socket or head.headers.get(b"host") in self._hosts

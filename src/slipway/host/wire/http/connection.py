@@ -5,7 +5,7 @@ parsers could read in two ways: conflicting lengths, bare line feeds, folded hea
 limited here is what a parser leaves open: sizes, counts and time. The body of a request that
 is refused is read away for a moment, because a reset would destroy the response on its way.
 
-A head that llhttp has judged before (`heads`) needs no parser: then the request is cut out of
+A head that llhttp has judged before (`head_cache`) needs no parser: then the request is cut out of
 what came in, which costs a tenth.
 """
 
@@ -18,6 +18,7 @@ from typing import Final, cast
 
 import httptools
 
+from slipway.host.answer.call import Cancellable
 from slipway.host.request.body_memory import BodyAccount, BodyMemory
 from slipway.host.request.refusal import FAILED, RequestRefused, bad_request
 from slipway.host.wire.compression import too_large
@@ -27,14 +28,13 @@ from slipway.host.wire.http.exchange import (
     Head,
     Limits,
     Response,
-    Work,
     Written,
     check_head,
     new_request_id,
     refuse,
     render_response,
 )
-from slipway.host.wire.http.head_cache import END, Heads, Known
+from slipway.host.wire.http.head_cache import END, CachedHead, HeadCache
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Listener:
     count: Callable[[str], None]
     """Called with the error code of each refusal."""
     connections: set["Connection"] = field(default_factory=set)
-    heads: Heads = field(default_factory=Heads)
+    head_cache: HeadCache = field(default_factory=HeadCache)
     memory: BodyMemory = field(default_factory=BodyMemory)
     """What all bodies may take, of other listeners too."""
     greet: Callable[[Head], None] | None = None
@@ -72,13 +72,13 @@ class Listener:
             connection.expire(now)
 
 
-class Slot:
+class ResponseSlot:
     """The place of one request in the order of responses. Most never set what the class has."""
 
     head_only = False
     linger = False
     response: Response | Written | None = None
-    work: Work | None = None
+    work: Cancellable | None = None
     held_bytes = 0
     """What the request's body takes until it is answered."""
 
@@ -115,15 +115,15 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._limits = listener.limits
-        self._heads = listener.heads.known
+        self._cached_heads = listener.head_cache.known
         self.account = BodyAccount(listener.memory)
         self._free_bytes = listener.memory.free_bytes
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
-        self._slots: deque[Slot] = deque()
+        self._slots: deque[ResponseSlot] = deque()
         self._unfed = b""
         self._raw_head = b""  # of the request that the parser is at, if it may be remembered
-        self._known: Known | None = None  # the body of this head is on its way
+        self._known: CachedHead | None = None  # the body of this head is on its way
         self._held = bytearray()  # what came of it
         self._held_bytes = 0  # what is counted of the request that is on its way
         self._reading = True
@@ -163,12 +163,12 @@ class Connection(asyncio.Protocol):
             self._take_known(data)
         elif not self._slots and not self._begun and not self._unfed and not self._finished:
             end = data.find(END) + len(END)
-            known = self._heads.get(data[:end])
+            known = self._cached_heads.get(data[:end])
             if known is None:
-                self._raw_head = self._listener.heads.find_raw(data)
+                self._raw_head = self._listener.head_cache.find_raw(data)
                 self._parse(data)
             elif len(data) - end == known.length <= self._free_bytes:
-                self._hand_over(known.head, data[end:], Slot(self, True))
+                self._hand_over(known.head, data[end:], ResponseSlot(self, True))
             else:
                 self._known = known
                 self._deadline = self._loop.time() + self._limits.body_s
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
             return
         head, body = self._known.head, bytes(self._held)
         self._known, self._held = None, bytearray()
-        self._hand_over(head, body, Slot(self, True))
+        self._hand_over(head, body, ResponseSlot(self, True))
         if len(data) > missing:
             self._parse(data[missing:])
 
@@ -295,10 +295,10 @@ class Connection(asyncio.Protocol):
         keep = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
         head = Head(method, self._path, self._headers)
         if self._raw_head and keep:
-            self._listener.heads.remember(self._raw_head, head, self._header_count)
+            self._listener.head_cache.remember(self._raw_head, head, self._header_count)
         self._raw_head = b""
         body, self._body = self._body, bytearray()
-        slot = Slot(self, keep)
+        slot = ResponseSlot(self, keep)
         slot.head_only = method == b"HEAD"
         self._hand_over(head, body, slot)
 
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
         if too_many or self._head_bytes > self._limits.head_bytes:
             self._refuse(RequestRefused("headers_too_large", HEAD_TOO_LARGE))
 
-    def _hand_over(self, head: Head, body: bytes | bytearray, slot: Slot) -> None:
+    def _hand_over(self, head: Head, body: bytes | bytearray, slot: ResponseSlot) -> None:
         """Give a complete request to the handler."""
         if self._held_bytes:
             slot.held_bytes, self._held_bytes = self._held_bytes, 0
@@ -390,7 +390,7 @@ class Connection(asyncio.Protocol):
         self._finished = True
         self._drop()
         response = refuse(refusal, new_request_id())
-        slot = Slot(self, False)
+        slot = ResponseSlot(self, False)
         slot.response, slot.linger = response, True
         self._slots.append(slot)
         self._deadline = FOREVER

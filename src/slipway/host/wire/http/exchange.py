@@ -4,8 +4,9 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from slipway.host.answer.call import Cancellable
 from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.compression import too_large
 from slipway.host.wire.http.v2 import render_refusal
@@ -78,18 +79,11 @@ class Response:
     """The head up to the value of Content-Length, where it is already written."""
 
 
-class Work(Protocol):
-    """What a handler leaves running; cancelled when the client goes away."""
-
-    def cancel(self) -> bool:
-        """Give up if possible."""
-
-
 Written = bytes
 """A response of code `ok` whose head and body are written; the connection stays open."""
 
 Respond = Callable[[Response | Written], None]
-Handler = Callable[[Head, Body, Respond], Work | None]
+Handler = Callable[[Head, Body, Respond], Cancellable | None]
 """Calls its last argument exactly once, at once or later; may raise RequestRefused at once."""
 
 

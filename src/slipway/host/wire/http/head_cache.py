@@ -19,7 +19,7 @@ HEADS_MAX: Final = 1024
 END: Final = b"\r\n\r\n"
 
 
-class Known:
+class CachedHead:
     """A head and the length of the body that follows it."""
 
     __slots__ = ("head", "length")
@@ -29,11 +29,11 @@ class Known:
         self.length = length
 
 
-class Heads:
+class HeadCache:
     """The heads of one listener."""
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Known] = {}
+        self.known: dict[bytes, CachedHead] = {}
 
     def find_raw(self, data: bytes) -> bytes:
         """Return the bytes of the head at the start of a message, or b"" if not remembered."""
@@ -50,7 +50,7 @@ class Heads:
             return
         if len(self.known) >= HEADS_MAX:
             self.known.clear()
-        self.known[raw] = Known(head, int(length))
+        self.known[raw] = CachedHead(head, int(length))
 
 
 _OPEN: Final = (b"transfer-encoding", b"expect", b"content-encoding")

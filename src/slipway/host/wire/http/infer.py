@@ -30,7 +30,7 @@ CHEAP: Final = 4096
 """Bytes up to which reading a body costs less than asking beforehand whether there is room."""
 
 
-class Asked:
+class InferHead:
     """What a head says about an inference; judged once per head."""
 
     __slots__ = ("caller", "encoding", "header_length", "key", "model", "version")
@@ -56,7 +56,7 @@ class Infer:
         """Begins a trace; None without tracing."""
         refuse_overflow()
 
-    def handle(self, asked: Asked, head: Head, body: Body, respond: Respond) -> Job | None:
+    def handle(self, asked: InferHead, head: Head, body: Body, respond: Respond) -> Job | None:
         """Answer one request."""
         core = self._core
         call = Call(asked.model, asked.version, NOTHING, key=asked.key, caller=asked.caller)

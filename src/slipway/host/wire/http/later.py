@@ -1,24 +1,27 @@
-"""Respond when others have told what they know, without holding up the event loop."""
+"""Respond when others have said what they know, without holding up the event loop."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from slipway.host.answer.call import Cancellable
 from slipway.host.request.refusal import RequestRefused
-from slipway.host.wire.http.exchange import Respond, Response, Work, new_request_id, refuse
+from slipway.host.wire.http.exchange import Respond, Response, new_request_id, refuse
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-def answer(told: T | Awaitable[T], show: Callable[[T], Response], respond: Respond) -> Work | None:
-    """Respond with what is told, at once or when it is known."""
-    if not isinstance(told, Awaitable):
-        respond(show(told))
+def answer(
+    value: T | Awaitable[T], show: Callable[[T], Response], respond: Respond
+) -> Cancellable | None:
+    """Respond with a value, at once or when it is known."""
+    if not isinstance(value, Awaitable):
+        respond(show(value))
         return None
-    waiting = asyncio.ensure_future(told)
+    waiting = asyncio.ensure_future(value)
 
     def tell(future: asyncio.Future[T]) -> None:
         if future.cancelled():  # the client has gone

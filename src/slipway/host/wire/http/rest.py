@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from slipway import __version__
-from slipway.host.answer.call import Begin, Loaded
+from slipway.host.answer.call import Begin, Cancellable, Loaded
 from slipway.host.answer.core import Core
 from slipway.host.guard.caller import ANYBODY, Caller, Guard, OpenGuard
 from slipway.host.guard.policy import enter, permit
@@ -18,11 +18,10 @@ from slipway.host.wire.http.exchange import (
     Limits,
     Respond,
     Response,
-    Work,
     new_request_id,
     refuse,
 )
-from slipway.host.wire.http.infer import Asked, Infer
+from slipway.host.wire.http.infer import Infer, InferHead
 from slipway.host.wire.http.later import answer
 from slipway.host.wire.http.openapi import OPENAPI
 from slipway.host.wire.http.reply import VERSION_HEADER
@@ -48,7 +47,7 @@ class Judged:
         self.caller: Caller = enter(head.path, head.headers.get(b"authorization"), guard)
         self.route: Route
         self.route, self.names = find_route(DATA_ROUTES, head.path)
-        self.asked: Asked | None = None
+        self.asked: InferHead | None = None
 
 
 class Rest:
@@ -85,7 +84,7 @@ class Rest:
         """Raise RequestRefused for a stranger, before any of the body is taken."""
         enter(head.path, head.headers.get(b"authorization"), self._guard)
 
-    def handle(self, head: Head, body: Body, respond: Respond) -> Work | None:
+    def handle(self, head: Head, body: Body, respond: Respond) -> Cancellable | None:
         """Answer one request."""
         judged: Judged | None = head.memo
         if judged is None or judged.generation != self._guard.generation:
@@ -106,10 +105,10 @@ class Rest:
         judged.asked = self._ask(head, judged)
         return self._infer.handle(judged.asked, head, body, respond)
 
-    def _ask(self, head: Head, judged: Judged) -> Asked:
+    def _ask(self, head: Head, judged: Judged) -> InferHead:
         self._core.find(judged.names["model"])
         try:
-            return Asked(head, judged.names, judged.caller)
+            return InferHead(head, judged.names, judged.caller)
         except RequestRefused as refusal:
             self._core.count_refusal(judged.names["model"], refusal)
             raise

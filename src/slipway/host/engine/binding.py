@@ -60,7 +60,7 @@ class Device:
     """Locks host memory for fast copies; returns what undoes it."""
 
 
-class Gate:
+class CaptureGate:
     """Many may run, or one may capture."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Gate:
                 self._changed.notify_all()
 
 
-GATE: Final = Gate()
+GATE: Final = CaptureGate()
 """One per process, as CUDA's rule about captures is."""
 
 
@@ -119,7 +119,7 @@ class Buffer:
 
 
 @dataclass
-class Slot:
+class ShapeBuffers:
     """The buffers of one shape."""
 
     binding: ort.IOBinding
@@ -150,7 +150,7 @@ class Lane:
         self._session = session
         self._device = device
         self._graphs = graphs
-        self._slots: dict[Shapes, Slot] = {}
+        self._slots: dict[Shapes, ShapeBuffers] = {}
         self._graph_ids = itertools.count(1)
         if graphs:
             session.options = without_graph()
@@ -187,7 +187,7 @@ class Lane:
             self._slots[shapes] = slot
             return answers
 
-    def _run_bound(self, slot: Slot, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _run_bound(self, slot: ShapeBuffers, inputs: Mapping[str, Array]) -> dict[str, Array]:
         begun = perf_counter()
         slot.feed(inputs)
         copy_s = perf_counter() - begun
@@ -200,7 +200,7 @@ class Lane:
         answers = self._fetch(slot)
         return Copied(answers, copy_s + perf_counter() - begun)
 
-    def _bind(self, inputs: Mapping[str, Array]) -> Slot:
+    def _bind(self, inputs: Mapping[str, Array]) -> ShapeBuffers:
         """Make buffers for a shape, and bind the inputs."""
         binding = self._session.bare.io_binding()
         bound = {}
@@ -209,14 +209,14 @@ class Lane:
             value = self._place(shape, datatype)
             binding.bind_ortvalue_input(name, value)
             bound[name] = Buffer(shape, datatype, self._device), value
-        return Slot(binding, ort.RunOptions(), bound)
+        return ShapeBuffers(binding, ort.RunOptions(), bound)
 
-    def _free_outputs(self, slot: Slot) -> None:
+    def _free_outputs(self, slot: ShapeBuffers) -> None:
         """Let the next run place its outputs: their shapes may depend on the values."""
         for name in self._session.outputs:
             slot.binding.bind_output(name, self._device.kind, self._device.id)
 
-    def _fix_outputs(self, slot: Slot) -> None:
+    def _fix_outputs(self, slot: ShapeBuffers) -> None:
         """Run once without a graph, then bind outputs of the shapes that came of it."""
         self._free_outputs(slot)
         self._session.bare.run_with_iobinding(slot.binding, self._session.options)
@@ -232,7 +232,7 @@ class Lane:
             list(shape), ONNX_TYPES[datatype], self._device.kind, self._device.id
         )
 
-    def _fetch(self, slot: Slot) -> dict[str, Array]:
+    def _fetch(self, slot: ShapeBuffers) -> dict[str, Array]:
         """Copy the outputs to the host, and out of the buffers that the next run overwrites."""
         values = slot.fixed or slot.binding.get_outputs()
         answers = {}
