@@ -98,7 +98,8 @@ class Core:
                 prepared = call.prepared = prepare(message, loaded.contract)
             if call.caller.meter is not None:
                 call.caller.charge(prepared.rows)
-            job = Job(prepared.inputs, prepared.rows, self._done, call, prepared.group, arrived)
+            job = Job(prepared.inputs, prepared.rows, self._done, call)
+            job.group, job.arrived = prepared.group, arrived
             job.abandon = self._gone
             if message.timeout_us:
                 job.deadline = arrived + message.timeout_us * 1e-6

@@ -44,8 +44,8 @@ class Shadow:
         try:
             prepared = prepare(call.message, shadow.contract)
             context = (call, {name: outputs[name] for name in call.outputs})
-            job = Job(prepared.inputs, prepared.rows, self._finish, context, prepared.group)
-            job.arrived = time.perf_counter()
+            job = Job(prepared.inputs, prepared.rows, self._finish, context)
+            job.group, job.arrived = prepared.group, time.perf_counter()
             shadow.engine.submit(job)
         except RequestRefused:
             self._count(call, "failed")

@@ -165,7 +165,13 @@ class CachedEngine:
     def _fly(self, digest: bytes, job: Job) -> None:
         """Start a flight; a refusal is the asker's, who is the only one as yet."""
         flight_job = Job(
-            job.inputs, job.rows, self._land, None, job.group, job.arrived, job.deadline, job.high
+            job.inputs,
+            job.rows,
+            self._land,
+            group=job.group,
+            arrived=job.arrived,
+            deadline=job.deadline,
+            high=job.high,
         )
         flight_job.context = flight = _Flight(digest, flight_job)
         self._engine.submit(flight_job)

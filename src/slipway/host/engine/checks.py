@@ -99,7 +99,7 @@ class _Promise:
         """Read it from the contract."""
         fixed = [(n, dim) for n, dim in enumerate(tensor.shape) if dim != -1]
         dtype = DTYPES[tensor.datatype]
-        return cls(tensor.name, tensor.datatype, dtype, tuple(fixed), len(tensor.shape))
+        return cls(tensor.name, tensor.datatype, dtype, fixed=tuple(fixed), rank=len(tensor.shape))
 
     def fits(self, values: Array, rows: int | None) -> bool:
         """Compare; where rows are counted, the first dimension must count them."""

@@ -7,7 +7,7 @@ in the threads that all engines of the host share. See `queue`, `batch`, `bisect
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Final
@@ -133,7 +133,9 @@ class Engine:
             if jobs:
                 batch = self._begin(jobs, now)
                 errors: list[Exception] = []
-                attempts = Attempts(self._runner.run, self._shapes, self._admit, errors, batch)
+                attempts = Attempts(
+                    self._runner.run, self._shapes, self._admit, errors=errors, batch=batch
+                )
                 results = attempts.answer(jobs)
                 now = batch.ended = perf_counter()
                 self._finish(batch, jobs, results, errors)
@@ -263,20 +265,21 @@ class Engine:
     def _run(self, late: list[Job], jobs: list[Job], batch: Batch | None, alone: bool) -> None:
         """Run one batch in this thread; one message brings all its answers to the loop."""
         if late:
-            self._call(self._refuse_late, late)
+            self._call(partial(self._refuse_late, late))
         if batch is None:
             return
         run = self._runner.run_alone if alone and len(jobs) == 1 else self._runner.run
         batch.started = perf_counter()
         errors: list[Exception] = []
-        results = Attempts(run, self._shapes, self._admit, errors, batch).answer(jobs)
+        attempts = Attempts(run, self._shapes, self._admit, errors=errors, batch=batch)
+        results = attempts.answer(jobs)
         batch.ended = perf_counter()
-        self._call(self._finish, batch, jobs, results, errors)
+        self._call(partial(self._finish, batch, jobs, results, errors))
 
-    def _call(self, *call: object) -> None:
+    def _call(self, call: Callable[[], None]) -> None:
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(*call)  # type: ignore[arg-type]
+            self._loop.call_soon_threadsafe(call)
         except RuntimeError:  # the loop is closed: nobody is there to be told
             log.warning("a batch ended after its host")
 

@@ -111,9 +111,9 @@ class Queue:
             limit = self._limit(group)
             if parts > 1 and self.batching.spread:
                 limit = min(limit, -(-self.rows // parts))
-            rows = self._fill(batch, 0, limit, first, group)
+            self._fill(batch, limit, first, group)
             if group in second:
-                self._fill(batch, rows, limit, second, group)
+                self._fill(batch, limit, second, group)
             self._high_turns = self._high_turns + 1 if high_leads and self._normal else 0
         return batch
 
@@ -168,9 +168,10 @@ class Queue:
         filled = [n for n in batching.preferred_rows if n <= min(waiting, batching.max_rows)]
         return max(filled, default=batching.max_rows)
 
-    def _fill(self, batch: list[Job], rows: int, limit: int, lanes: Lanes, group: Any) -> int:
+    def _fill(self, batch: list[Job], limit: int, lanes: Lanes, group: Any) -> None:
         """Move jobs from a lane to the batch; one that is too large for any batch is alone."""
         lane = lanes[group]
+        rows = sum(job.rows for job in batch)
         before = after = 0
         while lane:
             job = lane[0]
@@ -187,7 +188,6 @@ class Queue:
         del lanes[group]
         if lane:
             lanes[group] = lane
-        return rows
 
     def _count_out(self, before: deque[Job], after: deque[Job]) -> None:
         self._jobs_out += len(before) - len(after)

@@ -191,7 +191,15 @@ def _open_on_gpu(
         if text:
             break
         try:
-            return _bind(verified, session, settings, tuning, wide, graphs, on_close), wide
+            return _bind(
+                verified,
+                session,
+                settings,
+                tuning,
+                measured=wide,
+                graphs=graphs,
+                on_close=on_close,
+            ), wide
         except Exception as error:  # ONNX Runtime's errors have no common class
             said = {"graphs": graphs, "reason": " ".join(str(error).split())}
             log.warning("bound buffers refused", extra=said)

@@ -176,7 +176,9 @@ class Pinned:
     def _serving(self, model: str, loaded: list[Loaded]) -> Serving:
         percent = self._parts.splits.get(model, 0)
         if percent and loaded[1:]:
-            return Serving(loaded[0], loaded[1], "canary", percent, tuple(loaded[2:]))
+            return Serving(
+                loaded[0], loaded[1], mode="canary", percent=percent, others=tuple(loaded[2:])
+            )
         return Serving(loaded[0], others=tuple(loaded[1:]))
 
 

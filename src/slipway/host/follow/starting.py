@@ -64,10 +64,10 @@ def make_loaded(model: str, version: str, opened: Opened, running: Running) -> L
         None if measured.inline else running.workers,
         batching,
         series,
-        make_admission(contract),
-        Shapes.of(contract),
-        _tuner(running, batching) if contract.batchable else None,
-        running.spin,
+        admit=make_admission(contract),
+        shapes=Shapes.of(contract),
+        tuner=_tuner(running, batching) if contract.batchable else None,
+        spin=running.spin,
     )
     if running.cache is not None:
         engine = CachedEngine(engine, running.cache, version, series)

@@ -140,10 +140,19 @@ def _note(request: Finished) -> AccessLine:
             number = batch.number
             batch_rows = batch.rows
     return AccessLine(
-        time.time(), request.request_id, request.caller, request.model, request.version,
-        request.code,
-        rows, queue_s, run_s, total_s, number, batch_rows,
-    )  # fmt: skip
+        time_s=time.time(),
+        request_id=request.request_id,
+        caller=request.caller,
+        model=request.model,
+        version=request.version,
+        code=request.code,
+        rows=rows,
+        queue_s=queue_s,
+        run_s=run_s,
+        total_s=total_s,
+        batch=number,
+        batch_rows=batch_rows,
+    )
 
 
 def _text(value: str | None) -> str:

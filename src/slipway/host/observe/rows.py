@@ -115,10 +115,17 @@ def _request(table: pa.Table) -> Captured:
         side, _, name = column.partition("_")
         sides[side][name] = _tensor(table[column].combine_chunks(), kinds[column], batchable)
     return Captured(
-        head["time"].timestamp(), head["request_id"], head["model"], head["version"],
-        head["caller"], table.num_rows, batchable, sides["input"], sides["output"],
-        {column.partition("_")[2]: kind for column, kind in kinds.items()},
-    )  # fmt: skip
+        time_s=head["time"].timestamp(),
+        request_id=head["request_id"],
+        model=head["model"],
+        version=head["version"],
+        caller=head["caller"],
+        rows=table.num_rows,
+        batchable=batchable,
+        inputs=sides["input"],
+        outputs=sides["output"],
+        datatypes={column.partition("_")[2]: kind for column, kind in kinds.items()},
+    )
 
 
 def _tensor(column: Any, datatype: Datatype, batchable: bool) -> Array | None:

@@ -90,7 +90,17 @@ class Trace:
         }
         started = min([self._started, *(start for _, start, _ in self._steps)])
         ended = time.perf_counter()
-        self._sink.put(Traced(self._parent, started, ended, self._steps, attributes, code, run))
+        self._sink.put(
+            Traced(
+                self._parent,
+                started,
+                ended,
+                self._steps,
+                attributes=attributes,
+                code=code,
+                batch=run,
+            )
+        )
 
 
 class Tracer:

@@ -140,12 +140,12 @@ class _Host:
             self._workers,
             self._metrics,
             cache,
-            work.max_rows,
-            work.max_delay_us,
-            work.queue,
-            work.p95_ms,
+            max_rows=work.max_rows,
+            max_delay_us=work.max_delay_us,
+            queue_jobs=work.queue,
+            p95_ms=work.p95_ms,
             # a lone core has better things to do than to stay awake
-            Spin(work.spin_us / 1e6) if self._workers.threads > 1 else None,
+            spin=Spin(work.spin_us / 1e6) if self._workers.threads > 1 else None,
         )
         self._bodies = BodyMemory(work.body_memory_mib * MIB)
         self._follower: Follower = make_follower(options, self._core, running, self._metrics)
@@ -227,7 +227,14 @@ class _Host:
         if self._part is not None:
             supervisor = admin_socket(options.state.parent, None)
             whole = partial(ask, supervisor, "/metrics", timeout_s=WHOLE_S)
-        rest = Rest(self._core, self._metrics.render, self._guard, options.limits, begin, whole)
+        rest = Rest(
+            self._core,
+            self._metrics.render,
+            self._guard,
+            options.limits,
+            begin=begin,
+            whole=whole,
+        )
         connect = self._listener("http", rest.handle, options.limits)
         self._listeners["http"].greet = rest.greet
         place = (address, options.port)

@@ -60,7 +60,7 @@ def read_message(request: Any, remaining_s: float | None = None) -> Message:
     if remaining_s is not None:
         left_us = max(1, int(remaining_s * 1e6))
         timeout_us = min(timeout_us or left_us, left_us)
-    return Message(request.id or None, inputs, outputs, timeout_us, priority)
+    return Message(request.id or None, inputs, outputs, timeout_us=timeout_us, priority=priority)
 
 
 def render_answer(answer: Answer, raw: bool) -> bytes:

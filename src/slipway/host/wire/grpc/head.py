@@ -141,16 +141,16 @@ def read_head(headers: Sequence[tuple[bytes, bytes]], guard: Guard, size_max: in
         refusal = error.with_traceback(None)  # its frames lead to the connection that keeps it
     key = found.get(b"slipway-key")
     return CallHead(
-        found.get(b":path", b"").decode("latin-1"),
-        caller,
-        timeout_s,
-        key.decode("latin-1") if key is not None else None,
-        found if b"traceparent" in found else None,
-        encoding,
-        answers,
-        refusal,
-        guard.generation,
-        time.monotonic(),
+        path=found.get(b":path", b"").decode("latin-1"),
+        caller=caller,
+        timeout_s=timeout_s,
+        key=key.decode("latin-1") if key is not None else None,
+        trace=found if b"traceparent" in found else None,
+        encoding=encoding,
+        answers=answers,
+        refusal=refusal,
+        generation=guard.generation,
+        read_at=time.monotonic(),
     )
 
 

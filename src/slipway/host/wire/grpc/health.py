@@ -1,6 +1,7 @@
 """The standard health service: what `core.ready` says, for the host and for each model."""
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from slipway.host.answer.core import Core
@@ -68,7 +69,7 @@ class Health:
             stream.finish()
         elif not stream.closed:
             loop = asyncio.get_running_loop()
-            stream.work = loop.call_later(WATCH_S, self._look, stream, service, status)
+            stream.work = loop.call_later(WATCH_S, partial(self._look, stream, service, status))
 
 
 def _model(service: str) -> str | None:

@@ -37,7 +37,7 @@ class GrpcServer:
         """A context of its own: its ALPN says h2."""
         self._health = Health(core)
         self._memory = memory or BodyMemory()
-        self._service = Service(core, guard, self._health, begin, refused)
+        self._service = Service(core, guard, self._health, begin=begin, refused=refused)
         self._connections: set[GrpcConnection] = set()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None

@@ -84,7 +84,9 @@ def read_message(
     priority = _whole(parameters, "priority")
     if sequence := sorted(name for name in parameters if name.startswith("sequence_")):
         raise bad_request(f"this model keeps no state: leave out {quote(sequence[0])}")
-    message = Message(_id(fields), tuple(inputs), tuple(outputs), timeout_us, priority)
+    message = Message(
+        _id(fields), tuple(inputs), tuple(outputs), timeout_us=timeout_us, priority=priority
+    )
     return message, form
 
 
