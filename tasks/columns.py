@@ -46,8 +46,8 @@ class Columns(Document):
         """Make the two most extreme rows within the contract: all numbers lowest, all highest."""
         table = {}
         for column in self.inputs:
-            known: list[str | None] = [*(column.categories or [])]
-            ends = column.range or (None, known[-1] if known else None)
+            last = column.categories[-1] if column.categories else None
+            ends = column.range or (None, last)
             table[column.name] = pa.array(ends, _TYPES[column.kind])
         return pa.table(table)
 

@@ -5,21 +5,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from slipway.errors import SlipwayError
 from slipway.problem import PROBLEMS, Labels, Problem
-from tasks.network import load_network
+from tasks.models import load_family, load_reference
 from tasks.shards import Rows, read_features, read_split, read_train
 from tasks.tables import write_json
 
 if TYPE_CHECKING:
-    from slipway.config import EvaluateConfig, TreeConfig
+    from slipway.config import EvaluateConfig
+    from tasks.models.family import Model
 
 Floats = NDArray[np.float64]
-BATCH_ROWS = 8192
+
+NETWORK, TREES = "network", "trees"
+FAMILIES = (NETWORK, TREES)
+"""Who is measured, and what that is measured against."""
 
 
 def run(config: "EvaluateConfig", *, prepared: Path, weights: Path, evaluation: Path) -> None:
@@ -28,8 +30,8 @@ def run(config: "EvaluateConfig", *, prepared: Path, weights: Path, evaluation: 
     problem = PROBLEMS[features["problem"]]
     train, test = read_train(prepared), read_split(prepared, "test")
     predictions = {
-        "network": predict(weights, test),
-        "tree": predict_tree(config.tree, train, test),
+        "network": predict(load_family(NETWORK).load(weights), test),
+        "tree": predict(load_reference(TREES).fit(config.tree, train), test),
         "base": np.full(len(test), problem.baseline(train.labels)),
     }
     quality = {name: measure(problem, test.labels, p) for name, p in predictions.items()}
@@ -60,33 +62,9 @@ def run(config: "EvaluateConfig", *, prepared: Path, weights: Path, evaluation: 
     )
 
 
-def predict(weights: Path, rows: Rows) -> Floats:
-    """Return the network's probabilities [N]."""
-    network = load_network(weights)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), BATCH_ROWS):
-            part = rows.take(np.arange(start, min(start + BATCH_ROWS, len(rows))))
-            categories = torch.from_numpy(part.categories).long()
-            logits = network(categories, torch.from_numpy(part.numbers))
-            parts.append(torch.sigmoid(logits).double().numpy())
-    return np.concatenate(parts)
-
-
-def predict_tree(config: "TreeConfig", train: Rows, test: Rows) -> Floats:
-    """Fit the reference on the network's own rows and features; return probabilities [N]."""
-    categories = train.categories.shape[1]
-    tree = HistGradientBoostingClassifier(
-        max_iter=config.max_iter,
-        learning_rate=config.learning_rate,
-        max_leaf_nodes=config.max_leaf_nodes,
-        random_state=config.seed,
-        categorical_features=list(range(categories)),
-        early_stopping=False,
-    )
-    tree.fit(np.hstack([train.categories, train.numbers]), train.labels)
-    chances: Floats = tree.predict_proba(np.hstack([test.categories, test.numbers]))[:, 1]
-    return chances
+def predict(model: "Model", rows: Rows) -> Floats:
+    """Return a model's answers [N]."""
+    return model.predict(rows.categories, rows.numbers).astype(np.float64)
 
 
 def measure(problem: Problem, labels: Labels, predictions: Floats) -> dict[str, Any]:

@@ -5,17 +5,12 @@ batch sizes before anything is built on it. Writes `model.onnx`, `core.onnx` (th
 the columns in front, which is what gets quantized), `columns.json` and `export.json`.
 """
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pyarrow as pa
-import torch
 
 from slipway.bundle.format import canonical_json
 from slipway.bundle.session import open_session
@@ -23,11 +18,16 @@ from slipway.errors import GateError
 from slipway.provider import CPU
 from tasks import columns, graph
 from tasks.columns import Arrays, Columns
-from tasks.network import load_network
+from tasks.models import load_family
 from tasks.shards import read_features
 
 if TYPE_CHECKING:
     from slipway.config import ExportConfig
+    from tasks.models.family import Model
+
+NETWORK = "network"
+FAMILIES = (NETWORK,)
+"""Whose weights become a graph."""
 
 FACTS = "export.json"
 
@@ -35,33 +35,20 @@ PARITY_ROWS = 1024
 """Golden rows to compare on; a row that differs differs among these, or prove finds it."""
 
 
-class Core(torch.nn.Module):
-    """The network with the sigmoid inside: hosts answer with probabilities."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, categories: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Map codes int64 [N, C] and numbers float32 [N, F] to probabilities [N]."""
-        logits: torch.Tensor = self.network(categories, numbers)
-        return torch.sigmoid(logits)
-
-
 def run(config: "ExportConfig", *, weights: Path, prepared: Path, golden: Path, fp32: Path) -> None:
     """Export, compare with torch, write."""
     raw = columns.from_features(read_features(prepared))
-    network = load_network(weights)
-    core = export_core(network, raw, config.opset)
+    trained = load_family(NETWORK).load(weights)
+    core = trained.to_core(config.opset)
     model = graph.to_bytes(graph.attach_columns(core, raw.inputs))
     rows, _ = columns.read_golden_rows(golden, raw)
     session = open_session(model, CPU, 1)
     parity = compare(
         lambda arrays: session.run(arrays)[graph.PROBABILITY],
-        Core(network).eval(),
-        raw,
-        rows.slice(0, PARITY_ROWS),
-        config.parity_batches,
+        trained,
+        raw=raw,
+        rows=rows.slice(0, PARITY_ROWS),
+        batches=config.parity_batches,
     )
     check_parity(parity, config.parity_max)
     (fp32 / graph.MODEL).write_bytes(model)
@@ -76,35 +63,10 @@ def run(config: "ExportConfig", *, weights: Path, prepared: Path, golden: Path, 
     (fp32 / FACTS).write_bytes(canonical_json(facts))
 
 
-def export_core(network: torch.nn.Module, raw: Columns, opset: int) -> onnx.ModelProto:
-    """Export a network for any number of rows, without names, paths and traces."""
-    kinds = [column.kind for column in raw.inputs]
-    # two rows: torch.export takes an example of one row for a constant
-    example = (
-        torch.zeros(2, kinds.count("category"), dtype=torch.int64),
-        torch.zeros(2, kinds.count("number"), dtype=torch.float32),
-    )
-    rows = {0: torch.export.Dim.DYNAMIC}
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
-        # torch 2.13 copies its own deprecated tree specs while exporting
-        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
-        program = torch.onnx.export(
-            Core(network).eval(),
-            example,
-            dynamo=True,
-            opset_version=opset,
-            dynamic_shapes=(rows, rows),
-            input_names=[graph.CATEGORIES, graph.NUMBERS],
-            output_names=[graph.PROBABILITY],
-            verbose=False,
-        )
-    assert program is not None
-    return graph.reduce(program.model_proto)
-
-
 def compare(
     run: Callable[[Arrays], np.ndarray],
-    core: torch.nn.Module,
+    model: "Model",
+    *,
     raw: Columns,
     rows: pa.Table,
     batches: Sequence[int],
@@ -120,8 +82,7 @@ def compare(
         differences = [0.0]
         for start in range(0, columns.count_rows(arrays), batch):
             part = columns.take(arrays, slice(start, start + batch))
-            with torch.inference_mode():
-                expected = core(*(torch.from_numpy(codes) for codes in raw.codes(part))).numpy()
+            expected = model.predict(*raw.codes(part))
             differences.append(float(np.max(np.abs(run(part) - expected))))
         # np.max keeps a NaN, the built-in max may drop it
         largest[batch] = float(np.max(differences))
@@ -138,15 +99,3 @@ def check_parity(parity: dict[int, float], limit: float) -> None:
         f"  batch  largest difference\n{table}\n"
         "The export succeeded but is not usable; look at what the network does per row"
     )
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger's warnings: torch reports every optional package that is not there."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -86,8 +86,8 @@ def attach_columns(core: ModelProto, inputs: Sequence[InputTensor]) -> ModelProt
 
 def to_bytes(model: ModelProto) -> bytes:
     """Serialise a graph, weights inline, equal bytes for equal graphs."""
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
 
 
 def _reduce_graph(graph: GraphProto) -> set[str]:

@@ -15,19 +15,23 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from slipway import problem
+from slipway.config import TrainConfig
 from slipway.errors import SlipwayError
+from tasks import shards
+from tasks.models import find_source
+from tasks.train.job import Job, write_job
 
-if TYPE_CHECKING:
-    from slipway.config import TrainConfig
-
-CODE = Path(__file__).parent
 PR_SET_PDEATHSIG = 1
+
+NETWORK = "network"
+FAMILIES = (NETWORK,)
+"""Whose weights are made."""
 
 
 def run(
-    config: "TrainConfig",
+    config: TrainConfig,
     *,
     prepared: Path,
     weights: Path,
@@ -37,16 +41,17 @@ def run(
     """Train until early stopping or the last epoch; write the best weights and the curves."""
     folder = checkpoints / input_digest(config, prepared)[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    job = {
-        "config": config.model_dump(mode="json"),
-        "prepared": str(prepared),
-        "weights": str(weights),
-        "report": str(training_report),
-        "checkpoints": str(folder),
-    }
+    job = Job(
+        config=config,
+        family=NETWORK,
+        prepared=prepared,
+        weights=weights,
+        report=training_report,
+        checkpoints=folder,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "job.json"
-        path.write_text(json.dumps(job), "utf-8")
+        write_job(path, job)
         exit_code = _torchrun(config.processes, config.threads, path)
         if exit_code:
             raise SlipwayError(f"training failed with exit code {exit_code}; its log is above")
@@ -59,17 +64,23 @@ def run(
         )
 
 
-def input_digest(config: "TrainConfig", prepared: Path) -> str:
+def input_digest(config: TrainConfig, prepared: Path) -> str:
     """Hash what decides the training: rows, section, code and the torch version."""
     from importlib.metadata import version
 
-    code = sorted([*CODE.glob("*.py"), CODE.parent / "network.py", CODE.parent / "shards.py"])
     digest = hashlib.sha256(version("torch").encode())
     digest.update(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
     digest.update((prepared / "SHA256SUMS").read_bytes())
-    for path in code:
+    for path in code_files():
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def code_files() -> list[Path]:
+    """List the code that decides the training: loop, family, rows, measure."""
+    folders = [Path(module).parent for module in (__file__, problem.__file__)]
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return [*files, find_source(NETWORK), Path(shards.__file__)]
 
 
 def _torchrun(processes: int, threads: int, job: Path) -> int:

@@ -10,7 +10,6 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from slipway.config import TrainConfig
 from slipway.problem import PROBLEMS
-from tasks.network import Network, save_network
+from tasks.models import load_family
 from tasks.progress import track
 from tasks.shards import Rows, Shards, read_features, read_shards, read_split
 from tasks.train import checkpoint
 from tasks.train.checkpoint import State
+from tasks.train.job import Job, read_job
 
 LOSS_EVERY_STEPS = 10
 """Steps between two points of the training curve; the loss is averaged over the ranks there."""
@@ -34,14 +34,13 @@ LOSS_EVERY_STEPS = 10
 
 def main(job_path: str) -> None:
     """Train as the job says; rank 0 writes the results."""
-    job = json.loads(Path(job_path).read_text("utf-8"))
-    config = TrainConfig.model_validate(job["config"])
-    device = join_group(config.threads)
+    job = read_job(Path(job_path))
+    device = join_group(job.config.threads)
     try:
-        trainer = Trainer(config, Path(job["prepared"]), Path(job["checkpoints"]), device)
+        trainer = Trainer(job, device)
         finished = trainer.train()
         if dist.get_rank() == 0:
-            trainer.write(Path(job["weights"]), Path(job["report"]), finished)
+            trainer.write(finished)
         dist.barrier()
     finally:
         dist.destroy_process_group()
@@ -67,27 +66,26 @@ def join_group(threads: int) -> torch.device:
 class Trainer:
     """The loop, with everything that it carries from step to step."""
 
-    def __init__(
-        self, config: TrainConfig, prepared: Path, checkpoints: Path, device: torch.device
-    ) -> None:
-        self.config, self.device, self.checkpoints = config, device, checkpoints
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.job, self.config, self.device = job, job.config, device
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        features = read_features(prepared)
+        self.family = load_family(job.family)
+        config = job.config
+        features = read_features(job.prepared)
         self.problem = PROBLEMS[features["problem"]]
-        self.rows: Shards = read_shards(prepared)
-        self.validation: Rows = read_split(prepared, "validation")
+        self.rows: Shards = read_shards(job.prepared)
+        self.validation: Rows = read_split(job.prepared, "validation")
         self.steps_per_epoch = max(1, len(self.rows) // (config.batch_rows * self.world))
         self.total_steps = config.epochs * self.steps_per_epoch
         torch.manual_seed(config.seed)
-        self.network = new_network(config, features).to(device)
+        self.network = self.family.build(config, features).to(device)
         self.optimizer = new_optimizer(self.network, config)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: rate(step, config.warmup_steps, self.total_steps)
         )
         # a moving average of the weights is what is judged and kept: it is less a matter of luck
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay)
-        )
+        ema = get_ema_multi_avg_fn(config.average_decay)  # type: ignore[no-untyped-call]  # torch: no types
+        self.average = AveragedModel(self.network, multi_avg_fn=ema)
         self.state = State()
         self.best = weights_of(self.average.module)
         self._resume()
@@ -118,7 +116,7 @@ class Trainer:
                     self._checkpoint()
         return "all epochs done"
 
-    def write(self, weights: Path, report: Path, ended: str) -> None:
+    def write(self, ended: str) -> None:
         """Write the best weights and the curves."""
         history = {
             "steps": self.state.steps,
@@ -132,8 +130,8 @@ class Trainer:
             history = {"diverged_at": self.state.step}
         else:
             self.network.load_state_dict(self.best)
-            save_network(self.network, weights)
-        (report / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
+            self.family.save(self.network, self.job.weights)
+        (self.job.report / "history.json").write_text(json.dumps(history, indent=1) + "\n", "utf-8")
 
     def _step(self, step: int) -> Tensor:
         config = self.config
@@ -145,12 +143,12 @@ class Trainer:
         categories = categories.masked_fill(hidden, 0).to(self.device)
         numbers = torch.from_numpy(batch.numbers).to(self.device)
         labels = torch.from_numpy(batch.labels).to(self.device)
-        self.model.train()
+        self.model.train()  # type: ignore[no-untyped-call]  # torch: no types
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self.model(categories, numbers).float()
             loss = binary_cross_entropy_with_logits(logits, labels)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch: no types
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.schedule.step()
@@ -181,7 +179,7 @@ class Trainer:
                 "step": self.state.step,
                 "epoch": self.state.step / self.steps_per_epoch,
                 "train_loss": mean,
-                "learning_rate": self.schedule.get_last_lr()[0],
+                "learning_rate": float(self.schedule.get_last_lr()[0]),
             }
         )
         return mean
@@ -227,17 +225,17 @@ class Trainer:
                 "best": self.best,
                 "optimizer": checkpoint.optimizer_tensors(self.optimizer),
             }
-            checkpoint.save(self.checkpoints, self.state, tensors)
+            checkpoint.save(self.job.checkpoints, self.state, tensors)
 
     def _resume(self) -> None:
         """Go on from the newest complete checkpoint; every rank takes rank 0's choice."""
-        found = checkpoint.newest(self.checkpoints) if self.rank == 0 else None
+        found = checkpoint.newest(self.job.checkpoints) if self.rank == 0 else None
         step = torch.tensor([int(found.name.removeprefix("step-")) if found else 0])
         step = step.to(self.device)
         dist.broadcast(step, 0)
         if not step.item():
             return
-        path = self.checkpoints / f"step-{step.item():08}"
+        path = self.job.checkpoints / f"step-{step.item():08}"
         self.state, tensors = checkpoint.load(path)
         self.network.load_state_dict(tensors["model"])
         self.average.load_state_dict(tensors["average"])
@@ -256,18 +254,6 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 def _silent(done: int, **numbers: float) -> None:
     """Leave the bar to rank 0."""
-
-
-def new_network(config: TrainConfig, features: dict[str, Any]) -> Network:
-    """Build the network for the prepared features."""
-    return Network(
-        vocabularies=[len(category["vocabulary"]) for category in features["categories"]],
-        mean=[number["mean"] for number in features["numbers"]],
-        std=[number["std"] for number in features["numbers"]],
-        hidden=config.hidden,
-        blocks=config.blocks,
-        dropout=config.dropout,
-    )
 
 
 def new_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.util import source_from_cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tasks.__main__ import check_signature, gathered, keyword
+from tasks.models import FAMILIES
 from tests.project import REPOSITORY, environment, run, stage
 
 OFFERED = {"reports", "checkpoints", "precision"}
@@ -22,12 +24,19 @@ OFFERED = {"reports", "checkpoints", "precision"}
 WHOLE = ("tasks/train", "src/slipway/problem")
 """Packages that are a dependency as a whole."""
 
+LATER = {
+    "train": ["tasks.train.worker"],  # its ranks are processes of their own
+    "export": ["tasks.models.network_graph"],  # the family imports it when it becomes a graph
+}
+"""What a stage imports only as it runs, beside its families."""
+
 RUNNER = {
     "src/slipway/config.py",
     "src/slipway/precision.py",
     "src/slipway/provider.py",
     "src/slipway/sections.py",
     "tasks/__main__.py",
+    "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",
     "tasks/sums.py",
@@ -74,14 +83,15 @@ def test_a_stage_declares_the_modules_that_it_imports(address: str):
 
 @cache
 def imported_by(stage_name: str) -> set[str]:
-    """Import a stage alone and list the project's modules that came along."""
+    """Import a stage and its families alone, and list the project's modules that came along."""
+    families = getattr(importlib.import_module(f"tasks.{stage_name}"), "FAMILIES", ())
+    modules = [f"tasks.{stage_name}", *(FAMILIES[name] for name in families)]
+    modules += LATER.get(stage_name, [])
     script = (
-        f"import sys, tasks.{stage_name}\n"
+        f"import sys, {', '.join(modules)}\n"
         "import json; files = [getattr(m, '__file__', None) for m in list(sys.modules.values())]\n"
         "print(json.dumps([f for f in files if f]))"
     )
-    if stage_name == "train":  # its ranks are processes of their own
-        script = "import tasks.train.worker\n" + script
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=REPOSITORY, env=environment(), text=True, capture_output=True, check=True,
@@ -182,6 +192,25 @@ def test_one_training_parameter_reruns_training_and_what_follows(built: Path, tm
     assert ran == {"train", "evaluate", "export", "quantize", "prove", "payload"}
 
 
+@pytest.mark.parametrize(
+    ("module", "stale"),
+    [
+        ("trees", {"evaluate"}),
+        ("network", {"train", "evaluate", "export"}),
+        ("network_graph", {"export"}),
+    ],
+)
+def test_an_edit_of_a_family_concerns_the_stages_that_use_it(
+    built: Path, tmp_path: Path, module: str, stale: set[str]
+):
+    edited = tmp_path / "edited"
+    shutil.copytree(built, edited, symlinks=True)
+    with (edited / "tasks/models" / f"{module}.py").open("a") as file:
+        file.write("# edited\n")
+    status = run(edited, sys.executable, "-m", "dvc", "status", "--json")
+    assert set(json.loads(status.stdout)) == {f"{stage}@flights" for stage in stale}
+
+
 IGNORED = re.compile(
     r"^(\.git/|.*\.strace$|\.dvc|\.slipway/(checkpoints|reports)/|dvc\.(yaml|lock)|\.git$|\.gitignore"
     r"|configs/[a-z]+\.yaml$)|__pycache__|(^|/)__init__\.py$|^$"
@@ -200,6 +229,8 @@ def opened(log: Path, root: Path) -> set[str]:
             path = (root / match[1]).resolve()
             if path.is_relative_to(root) and not path.is_dir():
                 name = path.relative_to(root).as_posix()
+                if path.suffix == ".pyc":  # compiled before: the source is not opened again
+                    name = Path(source_from_cache(path)).relative_to(root).as_posix()
                 if not IGNORED.search(name):
                     found.add(name)
     return found

@@ -18,7 +18,8 @@ from slipway.bundle.session import open_session
 from slipway.config import ExportConfig, QuantizeConfig
 from tasks import columns, export, prove, quantize
 from tasks.columns import Columns
-from tasks.network import Network, load_network, save_network
+from tasks.models import network
+from tasks.models.network import Network
 from tasks.shards import read_features
 from tests.small_models import ORIGINS, Line, prove_config, small_rows
 
@@ -53,16 +54,16 @@ def write_prepared(folder: Path, rows: pa.Table) -> None:
 def train(raw: Columns, rows: pa.Table) -> Network:
     """Fit a little: untrained weights are too tame to show what quantization does."""
     torch.manual_seed(0)
-    network = Network([3], [0.0, 0.0], [1.0, 1.0], hidden=32, blocks=2, dropout=0.0)
+    made = Network([3], [0.0, 0.0], [1.0, 1.0], hidden=32, blocks=2, dropout=0.0)
     codes = [torch.from_numpy(part) for part in raw.codes(columns.as_arrays(raw.table(rows)))]
     late = torch.from_numpy(rows["late"].to_numpy().astype(np.float32))
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(made.parameters(), lr=3e-3)
     for _ in range(60):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(*codes), late)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(made(*codes), late)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return network.eval()
+    return made.eval()
 
 
 def export_into(line: Line, fp32: Path) -> None:
@@ -93,7 +94,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     write_prepared(line.folder("prepared"), rows)
     pq.write_table(small_rows(1500, seed=1), line.folder("golden") / columns.GOLDEN)
     raw = columns.from_features(read_features(line.folder("prepared")))
-    save_network(train(raw, rows), line.folder("weights"))
+    network.save(train(raw, rows), line.folder("weights"))
     export_into(line, line.folder("fp32"))
     for precision in PRECISIONS[1:]:
         assert quantize_into(line, precision, line.folder(precision))["reason"] is None
@@ -158,18 +159,15 @@ def test_parity_with_torch_is_recorded_at_every_batch_size(line: Line) -> None:
 
 
 def test_unknown_and_missing_values_answer_as_the_network_does_in_torch(line: Line) -> None:
-    core = export.Core(load_network(line.folder("weights"))).eval()
+    trained = network.load(line.folder("weights"))
     session = open_session(line.folder("fp32") / "model.onnx", CPU, 1)
     rows = {
         "origin": np.array(["XXX", "", "JFK", "XXX"], object),
         "delay": np.array([1.0, 1.0, np.nan, np.nan], np.float32),
         "wind": np.array([0.5, 0.5, 0.5, np.nan], np.float32),
     }
-    with torch.inference_mode():
-        expected = core(
-            torch.tensor([[0], [0], [2], [0]]),
-            torch.from_numpy(np.stack([rows["delay"], rows["wind"]], axis=1)),
-        ).numpy()
+    numbers = np.stack([rows["delay"], rows["wind"]], axis=1)
+    expected = trained.predict(np.array([[0], [0], [2], [0]]), numbers)
     answered = session.run(rows)["probability"]
     np.testing.assert_allclose(answered, expected, atol=1e-6)
     assert len(set(answered[1:].tolist())) == 3

@@ -5,15 +5,26 @@ and every host see raw numbers and can never disagree about them.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from slipway.config import TrainConfig
+
 WEIGHTS = "model.safetensors"
 ARCHITECTURE = "architecture.json"
+
+BATCH_ROWS = 8192
+"""Rows that are answered at once: what lies between the layers fits into memory."""
 
 
 class Block(nn.Module):
@@ -84,22 +95,67 @@ class Network(nn.Module):
         return logits.squeeze(1)
 
 
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network that only answers."""
+
+    network: Network
+
+    def predict(
+        self, categories: NDArray[np.integer[Any]], numbers: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return probabilities [N], some rows at a time."""
+        answers = []
+        with torch.inference_mode():
+            for start in range(0, len(numbers), BATCH_ROWS):
+                part = slice(start, start + BATCH_ROWS)
+                # copies: rows may be mapped files, which torch must not be able to write to
+                codes = torch.from_numpy(categories[part].astype(np.int64))
+                logits = self.network(codes, torch.from_numpy(numbers[part].copy()))
+                answers.append(torch.sigmoid(logits).numpy())
+        return np.concatenate(answers)
+
+    def to_core(self, opset: int) -> "ModelProto":
+        """Return the graph from codes and numbers to probabilities.
+
+        How it is made is imported here: who edits that need not train anew.
+        """
+        from tasks.models.network_graph import export_core
+
+        categories, numbers = len(self.network.embeddings), len(self.network.mean)
+        return export_core(self.network, categories, numbers, opset=opset)
+
+
 def embedding_width(values: int) -> int:
     """Choose an embedding's width: 1.6 n^0.56 (fastai's rule), at most 32."""
-    return min(32, max(2, round(1.6 * values**0.56)))
+    width: float = 1.6 * values**0.56
+    return min(32, max(2, round(width)))
 
 
-def save_network(network: Network, folder: Path) -> None:
+def build(config: "TrainConfig", features: dict[str, Any]) -> Network:
+    """Make a network for the prepared features, to be trained."""
+    return Network(
+        vocabularies=[len(category["vocabulary"]) for category in features["categories"]],
+        mean=[number["mean"] for number in features["numbers"]],
+        std=[number["std"] for number in features["numbers"]],
+        hidden=config.hidden,
+        blocks=config.blocks,
+        dropout=config.dropout,
+    )
+
+
+def save(module: nn.Module, folder: Path) -> None:
     """Write weights and architecture; the bytes depend on nothing else."""
-    state = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
+    assert isinstance(module, Network)  # the loop hands back what it was built
+    state = {name: value.contiguous().cpu() for name, value in module.state_dict().items()}
     save_file(state, folder / WEIGHTS)
-    text = json.dumps(network.architecture, indent=2, sort_keys=True)
+    text = json.dumps(module.architecture, indent=2, sort_keys=True)
     (folder / ARCHITECTURE).write_text(text + "\n", "utf-8")
 
 
-def load_network(weights: Path) -> Network:
+def load(folder: Path) -> TrainedNetwork:
     """Read a network from its folder, ready for inference."""
-    architecture: dict[str, Any] = json.loads((weights / ARCHITECTURE).read_text("utf-8"))
+    architecture: dict[str, Any] = json.loads((folder / ARCHITECTURE).read_text("utf-8"))
     network = Network(**architecture)
-    network.load_state_dict(load_file(weights / WEIGHTS))
-    return network.eval()
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    return TrainedNetwork(network.eval())

@@ -36,15 +36,18 @@ class SmallNetwork(torch.nn.Module):
         logit = filled @ torch.tensor(WEIGHTS) + torch.tensor(EFFECTS)[categories[:, 0]]
         return torch.sigmoid(logit)
 
+    def predict(self, categories: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return self(torch.from_numpy(categories), torch.from_numpy(numbers)).numpy()
+
 
 def compare(network: SmallNetwork, rows: pa.Table) -> dict[int, float]:
     session = open_session(make_model(make_core()), "CPUExecutionProvider", 1)
     return export.compare(
         lambda arrays: session.run(arrays)["probability"],
         network,
-        small_columns(),
-        small_columns().table(rows),
-        [1, 7, 256],
+        raw=small_columns(),
+        rows=small_columns().table(rows),
+        batches=[1, 7, 256],
     )
 
 
@@ -146,9 +149,9 @@ def test_a_graph_that_answers_nan_stops_the_line() -> None:
     parity = export.compare(
         lambda arrays: np.full(columns.count_rows(arrays), NAN),
         SmallNetwork(),
-        small_columns(),
-        rows,
-        [7],
+        raw=small_columns(),
+        rows=rows,
+        batches=[7],
     )
     with pytest.raises(GateError, match="nan"):
         export.check_parity(parity, 1e-5)

@@ -1,0 +1,31 @@
+"""What one training is to do: written by the stage, read by every rank."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from slipway.config import TrainConfig
+
+
+class Job(BaseModel):
+    """One training: what it learns from, and where its results go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: TrainConfig
+    family: str
+    """The family to build, by its name in `tasks.models`."""
+    prepared: Path
+    weights: Path
+    report: Path
+    checkpoints: Path
+
+
+def write_job(path: Path, job: Job) -> None:
+    """Write a job for the ranks."""
+    path.write_text(job.model_dump_json(), "utf-8")
+
+
+def read_job(path: Path) -> Job:
+    """Read what `write_job` wrote."""
+    return Job.model_validate_json(path.read_bytes())
