@@ -1,18 +1,13 @@
-"""Train the network with torchrun: one process per GPU, or several on the CPU.
+"""Train the network in one process per GPU, or several on the CPU.
 
 Checkpoints live outside the stage's outputs, which DVC deletes before every run, in a folder
 named by everything that decides the training: a run that was killed goes on from its last
 complete checkpoint to the same bits, and another configuration never finds it.
 """
 
-import ctypes
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,8 +17,8 @@ from slipway.errors import SlipwayError
 from tasks import shards
 from tasks.models import find_source
 from tasks.train.job import Job, write_job
-
-PR_SET_PDEATHSIG = 1
+from tasks.train.launch import local
+from tasks.train.launch.launcher import Launcher
 
 NETWORK = "network"
 FAMILIES = (NETWORK,)
@@ -32,6 +27,7 @@ FAMILIES = (NETWORK,)
 
 def run(
     config: TrainConfig,
+    launcher: Launcher = local.launch,
     *,
     prepared: Path,
     weights: Path,
@@ -52,7 +48,7 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "job.json"
         write_job(path, job)
-        exit_code = _torchrun(config.processes, config.threads, path)
+        exit_code = launcher(path, processes=config.processes, threads=config.threads)
         if exit_code:
             raise SlipwayError(f"training failed with exit code {exit_code}; its log is above")
     shutil.rmtree(folder)
@@ -77,37 +73,7 @@ def input_digest(config: TrainConfig, prepared: Path) -> str:
 
 
 def code_files() -> list[Path]:
-    """List the code that decides the training: loop, family, rows, measure."""
+    """List the code that decides the training: how it is started, loop, family, rows, measure."""
     folders = [Path(module).parent for module in (__file__, problem.__file__)]
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
     return [*files, find_source(NETWORK), Path(shards.__file__)]
-
-
-def _torchrun(processes: int, threads: int, job: Path) -> int:
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run"),
-        # the rendezvous accepts anybody: never on an address that others reach
-        *("--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"),
-        *(f"--nproc-per-node={processes}", "--max-restarts=2"),
-        *("-m", "tasks.train.worker", str(job)),
-    ]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "GLOO_SOCKET_IFNAME": "lo",
-        # without it the restart after a killed rank hangs (torch 2.13)
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
-    process = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
-    try:
-        return process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-
-
-def _die_with_parent() -> None:
-    """Have the kernel stop torchrun (which stops its ranks) when this process is killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

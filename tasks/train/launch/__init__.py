@@ -1,0 +1,1 @@
+"""How the processes of one training are started. The loop in them does not know."""

@@ -1,0 +1,83 @@
+"""The train stage around its loop: the job, how it is started, and what comes of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slipway.config import TrainConfig, load_config
+from slipway.errors import SlipwayError
+from tasks import train
+from tasks.train.job import Job, read_job
+from tests.project import REPOSITORY
+
+
+class Ranks:
+    """A launcher whose ranks do nothing but leave a history behind, or fail."""
+
+    def __init__(self, exit_code: int = 0, history: dict[str, int] | None = None) -> None:
+        self.exit_code, self.history = exit_code, history or {}
+        self.started: list[tuple[Job, int, int]] = []
+
+    def __call__(self, path: Path, *, processes: int, threads: int) -> int:
+        job = read_job(path)
+        self.started.append((job, processes, threads))
+        (job.checkpoints / "step-00000010").mkdir()
+        (job.report / "history.json").write_text(json.dumps(self.history))
+        return self.exit_code
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    found = load_config(REPOSITORY, "flights").train
+    return found.model_copy(update={"processes": 3, "threads": 2})
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    names = ("prepared", "weights", "training_report", "checkpoints")
+    made = {name: tmp_path / name for name in names}
+    for folder in made.values():
+        folder.mkdir()
+    (made["prepared"] / "SHA256SUMS").write_text("")
+    return made
+
+
+def test_the_launcher_is_given_the_whole_job_and_the_processes_of_the_config(config, folders):
+    ranks = Ranks()
+    train.run(config, ranks, **folders)
+    [(job, processes, threads)] = ranks.started
+    assert (processes, threads) == (3, 2)
+    assert (job.config, job.family) == (config, "network")
+    assert (job.prepared, job.weights) == (folders["prepared"], folders["weights"])
+    assert job.checkpoints.parent == folders["checkpoints"]
+
+
+def test_checkpoints_of_a_training_that_ended_are_removed(config, folders):
+    train.run(config, Ranks(), **folders)
+    assert list(folders["checkpoints"].iterdir()) == []
+
+
+def test_a_training_that_failed_keeps_its_checkpoints_for_the_next(config, folders):
+    ranks = Ranks(exit_code=7)
+    with pytest.raises(SlipwayError, match="training failed with exit code 7"):
+        train.run(config, ranks, **folders)
+    [(job, *_)] = ranks.started
+    assert [path.name for path in job.checkpoints.iterdir()] == ["step-00000010"]
+
+
+def test_a_training_that_diverged_names_what_to_change(config, folders):
+    with pytest.raises(SlipwayError, match=r"not finite at step 40; lower train\.learning_rate"):
+        train.run(config, Ranks(history={"diverged_at": 40}), **folders)
+
+
+def test_checkpoints_are_known_by_all_code_that_decides_a_training():
+    code = {path.relative_to(REPOSITORY).as_posix() for path in train.code_files()}
+    assert {
+        "src/slipway/problem/binary.py",
+        "tasks/models/network.py",
+        "tasks/shards.py",
+        "tasks/train/launch/local.py",
+        "tasks/train/worker.py",
+    } < code
+    assert not {"tasks/models/trees.py", "tasks/models/network_graph.py"} & code
