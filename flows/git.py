@@ -38,11 +38,11 @@ def git_state(root: Path) -> dict[str, Any]:
 
 def _changed(root: Path) -> list[str]:
     """List what differs from the commit, new files too: Python may import them."""
-    told = _git(
+    output = _git(
         root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "."
     )
     prefix = _git(root, "rev-parse", "--show-prefix") or ""
-    entries = [entry[3:] for entry in (told or "").split("\0") if entry]
+    entries = [entry[3:] for entry in (output or "").split("\0") if entry]
     return sorted(path.removeprefix(prefix) for path in entries)
 
 
@@ -51,8 +51,8 @@ def _remote(root: Path) -> str | None:
 
     From the configuration: `git remote get-url` would apply `insteadOf`, where tokens hide.
     """
-    told = _git(root, "config", "--get-regexp", r"^remote\..*\.url$") or ""
-    urls = dict(line.partition(" ")[::2] for line in told.splitlines())
+    output = _git(root, "config", "--get-regexp", r"^remote\..*\.url$") or ""
+    urls = dict(line.partition(" ")[::2] for line in output.splitlines())
     url = urls.get("remote.origin.url") or next(iter(urls.values()), None)
     if url is None:
         return None

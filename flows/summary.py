@@ -35,8 +35,8 @@ def summary(record: Record, payload: Path, credentials: Credentials) -> str:
     if record.hosts:
         url = f"{record.hosts[0]['url']}/v2/models/{record.pipeline}/infer"
         body = golden_request(payload)
-        told = answer(url, body, credentials)
-        parts += ["", curl(url, body, credentials), f"  -> {told}", ""]
+        reply = answer(url, body, credentials)
+        parts += ["", curl(url, body, credentials), f"  -> {reply}", ""]
     parts.append(f"report   {record.report}")
     if record.hosts:
         parts.append(f"stop the hosts with: {_command()} fleet down {record.fleet}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import ensemble  # type: ignore[import-untyped]  # scikit-learn has no types
+from sklearn import ensemble
 
 if TYPE_CHECKING:
     from slipway.config import TreeConfig

@@ -34,9 +34,9 @@ def _cpu() -> str:
 def _gpus() -> list[str]:
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(
+        listing = subprocess.run(
             command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return told.stdout.strip().splitlines()
+    return listing.stdout.strip().splitlines()

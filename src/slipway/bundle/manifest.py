@@ -117,8 +117,10 @@ class _Second(Document):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         if strange := [n for n, f in self.payload.items() if f.role not in ROLES.values()]:
-            told = ", ".join(f"{name} has the role {self.payload[name].role!r}" for name in strange)
-            raise ValueError(f"{told}, which this host does not know; {_needs(self.host)}")
+            listing = ", ".join(
+                f"{name} has the role {self.payload[name].role!r}" for name in strange
+            )
+            raise ValueError(f"{listing}, which this host does not know; {_needs(self.host)}")
         if odd := [n for n in self.payload if not NAME.fullmatch(n) or n in _RESERVED]:
             raise ValueError(f"no payload file may be called {', '.join(map(repr, sorted(odd)))}")
         roles = sorted(file.role for file in self.payload.values())

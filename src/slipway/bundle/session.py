@@ -174,8 +174,8 @@ def _shapes(session: ort.InferenceSession) -> dict[str, list[int]]:
 
 def _about(session: ort.InferenceSession) -> dict[str, str]:
     meta = session.get_modelmeta()
-    told = {"producer": meta.producer_name, "graph": meta.graph_name, "says": meta.description}
-    return {key: text for key, text in told.items() if text}
+    about = {"producer": meta.producer_name, "graph": meta.graph_name, "says": meta.description}
+    return {key: text for key, text in about.items() if text}
 
 
 def _typed(bits: np.ndarray[Any, Any]) -> ort.OrtValue:

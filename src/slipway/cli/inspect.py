@@ -63,7 +63,7 @@ def verify(path: Path, trusted_keys: Path | None, threads: int, as_json: bool) -
         f"files      {len(bundle.manifest.files)} listed, {size:,} bytes, nothing extra",
         f"signature  by builder key {short(bundle.key_id)}, trusted in {folder}",
         f"proof      pass, {bundle.contract.precision} on {provider}",
-        *(f"proves     {told}" for told in [bundle.proof.get("proves")] if told),
+        *(f"proves     {line}" for line in [bundle.proof.get("proves")] if line),
         *(
             f"golden     {result.rows} rows run here: {name} within {largest:.2g} of the proven"
             f" answers, tolerance {result.tolerance[name]:.2g}"
@@ -115,8 +115,8 @@ def _show(found: "Trace") -> None:
     _show_mapping({key: lineage[key] for key in ("config",) if key in lineage}, 0)
     click.echo("release decisions" if found.ledger else "release decisions: none on this fleet")
     for entry in found.ledger:
-        told = f"{entry['at']} {entry['decision']} v{short(entry['version'])}: {entry['reason']}"
-        click.echo(f"{INDENT}{told}")
+        line = f"{entry['at']} {entry['decision']} v{short(entry['version'])}: {entry['reason']}"
+        click.echo(f"{INDENT}{line}")
     click.echo(f"with --json also: {', '.join(key for key in IN_JSON_ONLY if key in lineage)}")
 
 

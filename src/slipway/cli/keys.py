@@ -131,8 +131,8 @@ def show(path: Path, as_json: bool) -> None:
         show_json(found)
         return
     for key in found:
-        told = [f"{name}={_word(value)}" for name, value in key.items() if name != "id"]
-        click.echo(f"{key['id']}  {'  '.join(told)}")
+        fields = [f"{name}={_word(value)}" for name, value in key.items() if name != "id"]
+        click.echo(f"{key['id']}  {'  '.join(fields)}")
     say(f"{len(found)} key{'s' if len(found) != 1 else ''}")
 
 

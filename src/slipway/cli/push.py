@@ -48,8 +48,8 @@ def push(folder: Path, fleet_name: str, as_json: bool) -> None:
         bundle = _check_stored(store, model, version, fleet.trusted_keys)
     release = f"slipway release {model} --version {short(version)} --fleet {fleet_name}"
     if as_json:
-        told = {"model": model, "version": version, "store": store.url, "new": new}
-        show_json(told | {"signed_by": bundle.key_id, "release": release})
+        result = {"model": model, "version": version, "store": store.url, "new": new}
+        show_json(result | {"signed_by": bundle.key_id, "release": release})
         return
     how = "is now in" if new else "was already in"
     click.echo(

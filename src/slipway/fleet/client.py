@@ -123,14 +123,14 @@ class HttpClient:
             if (why := self._refused(response, "the scope admin")) is not None:
                 return HostStatus(name=host.name, fleet="", ready=False, problem=why)
             response.raise_for_status()
-            told = HostStatus.model_validate_json(response.content)
+            status = HostStatus.model_validate_json(response.content)
         except Stranger as stranger:
             return HostStatus(name=host.name, fleet="", ready=False, problem=str(stranger))
         except (httpx.HTTPError, ValidationError):
             return None
         if (why := self._not_reached(host)) is not None:
-            return told.model_copy(update={"ready": False, "problem": why})
-        return told
+            return status.model_copy(update={"ready": False, "problem": why})
+        return status
 
     def infer(
         self,

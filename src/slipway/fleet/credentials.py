@@ -119,17 +119,17 @@ def explain_refusal(status: int, said: str, wanted: str, key_file: Path | None) 
     `wanted` names what the key must allow for this request.
     """
     if status == 401 and key_file is None:
-        told = (
+        problem = (
             f"asks for a key {said}: put the secret of one into a file of mode 0600, and name the"
             " file as credentials.key_file in configs/fleets/"
         )
     elif status == 401:
-        told = f"does not know the key in {key_file} {said}: put the secret of another there"
+        problem = f"does not know the key in {key_file} {said}: put the secret of another there"
     elif status == 403:
-        told = f"refuses the key in {key_file} {said}: it lacks {wanted}"
+        problem = f"refuses the key in {key_file} {said}: it lacks {wanted}"
     else:
-        told = f"meters the key in {key_file} {said}: take one without --rate and --quota"
-    return f"{told}; {MAKE_ONE}"
+        problem = f"meters the key in {key_file} {said}: take one without --rate and --quota"
+    return f"{problem}; {MAKE_ONE}"
 
 
 def explain_tls(error: httpx.HTTPError, ca: Path | None) -> str | None:

@@ -147,19 +147,18 @@ def check_answers(traffic: Traffic, tolerance: Mapping[str, float]) -> Line:
             detail="no row was answered",
         )
     worst = max(traffic.proven, key=lambda name: _strain(traffic.proven[name], tolerance[name]))
-    told, limit = traffic.proven[worst], tolerance[worst]
-    verdict, detail = _verdict(told.distance <= limit), _which(traffic.proven, worst)
-    return Line(
-        "answers as proven", told.distance, stable=None, limit=limit, verdict=verdict, detail=detail
-    )
+    apart, limit = traffic.proven[worst], tolerance[worst]
+    verdict, detail = _verdict(apart.distance <= limit), _which(traffic.proven, worst)
+    name, found = "answers as proven", apart.distance
+    return Line(name, found, stable=None, limit=limit, verdict=verdict, detail=detail)
 
 
 def _which(proven: Mapping[str, Apart], worst: str) -> str:
     """Name the output that is told of, and how many there are."""
-    told = proven[worst]
-    if len(proven) > 1 and not told.distance:
+    apart = proven[worst]
+    if len(proven) > 1 and not apart.distance:
         return f"all {len(proven)} outputs, to the last digit"
-    name = f"{worst}: {told.differing:,} of {told.values:,} values" if told.differing else worst
+    name = f"{worst}: {apart.differing:,} of {apart.values:,} values" if apart.differing else worst
     return name if len(proven) == 1 else f"{name}, the furthest of {len(proven)} outputs"
 
 
@@ -286,11 +285,11 @@ def _difference(candidate: Scored, stable: Scored) -> Line:
 def _differences(candidate: Traffic) -> Line:
     """Report the same of a model with any outputs, the largest difference first."""
     apart = sorted(candidate.apart.items(), key=lambda pair: -pair[1].largest)
-    told = [f"{name}: {_in_words(each)}" for name, each in apart]
-    if more := told[OUTPUTS_NAMED:]:
-        told[OUTPUTS_NAMED:] = [f"{len(more)} more"]
+    words = [f"{name}: {_in_words(each)}" for name, each in apart]
+    if more := words[OUTPUTS_NAMED:]:
+        words[OUTPUTS_NAMED:] = [f"{len(more)} more"]
     numbers = [each.largest for _, each in apart if each.values and not each.exact]
-    detail = "; ".join(told) or "other golden rows, or other outputs"
+    detail = "; ".join(words) or "other golden rows, or other outputs"
     return Line(
         "largest difference",
         max(numbers, default=None),

@@ -23,7 +23,7 @@ def numbers(
 
 def _side(traffic: Traffic) -> dict[str, Any]:
     often = sorted(traffic.errors.items(), key=lambda pair: -pair[1])[:ERRORS_SHOWN]
-    told = {
+    side = {
         "version": traffic.version,
         "requests": traffic.requests,
         "answered": traffic.answered,
@@ -34,8 +34,8 @@ def _side(traffic: Traffic) -> dict[str, Any]:
         "p99_ms": _percentile(traffic, 99),
     }
     if (scored := traffic.scored) is None:
-        return told
-    return told | {m.key: m(scored.labels, scored.answers) for m in scored.problem.gated}
+        return side
+    return side | {m.key: m(scored.labels, scored.answers) for m in scored.problem.gated}
 
 
 def _percentile(traffic: Traffic, percent: int) -> float | None:

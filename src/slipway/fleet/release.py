@@ -122,14 +122,14 @@ def _execute(
     """Carry out the steps in order; the last one ends the release."""
     if channel is not None and channel.candidate is not None:
         _refuse_if_a_release_runs(controller, channel.candidate)
-    for step, told in zip(steps, words, strict=True):
-        controller.say(told)
+    for step, text in zip(steps, words, strict=True):
+        controller.say(text)
         match step:
             case Refuse():
                 return Outcome("refused", _why_rejected(controller, step.version))
             case DropLeftover():
                 assert channel is not None
-                channel = controller.write(channel, stable=channel.stable, reason=told)
+                channel = controller.write(channel, stable=channel.stable, reason=text)
             case NoteDown():
                 assert channel is not None
                 controller.record(
@@ -137,7 +137,7 @@ def _execute(
                     step.version,
                     previous=step.previous,
                     serial=channel.serial,
-                    reason=told,
+                    reason=text,
                 )
             case AlreadyServes():
                 assert channel is not None

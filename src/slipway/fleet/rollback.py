@@ -87,8 +87,8 @@ def _candidate_answers(controller: Controller, channel: Channel | None) -> bool:
     if channel is None or channel.candidate is None:
         return False
     asked = {host.name: controller.client.status(host) for host in controller.fleet.hosts}
-    told = [s.models.get(controller.model) for s in asked.values() if s is not None]
-    if any(t is not None and t.candidate == channel.candidate.version for t in told):
+    models = [s.models.get(controller.model) for s in asked.values() if s is not None]
+    if any(t is not None and t.candidate == channel.candidate.version for t in models):
         return True
     if mute := [name for name, status in asked.items() if not _tells(status)]:
         controller.say(

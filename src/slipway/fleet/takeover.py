@@ -86,7 +86,7 @@ def first_release(
         awaited = Awaited(step.version, "stable", channel.serial)
         seen = controller.wait(awaited, config.wait_s)
         if seen.refused:
-            verdict, told = _refusal(seen), numbers()
+            verdict, measured = _refusal(seen), numbers()
         else:
             _all_hosts(controller, awaited, STILL_WAIT_S)
             asked = make_questions(
@@ -97,11 +97,11 @@ def first_release(
             (traffic,) = send(controller.client, hosts, controller.model, asking)
             _all_hosts(controller, awaited, STILL_WAIT_S)
             lines = (error_free(traffic), check_answers(traffic, bundle.golden.tolerance))
-            verdict, told = conclude(lines), numbers(lines, candidate=traffic)
+            verdict, measured = conclude(lines), numbers(lines, candidate=traffic)
         if verdict.decision != "promote":
             why = verdict.reason
             return _reject(
-                controller, channel, step.version, stable=None, reason=why, measured=told
+                controller, channel, step.version, stable=None, reason=why, measured=measured
             )
     reason = (
         f"there was no stable version of {controller.model} on {controller.fleet.name} to"
@@ -113,9 +113,9 @@ def first_release(
         previous=None,
         serial=channel.serial,
         reason=reason,
-        numbers=told,
+        numbers=measured,
     )
-    return Outcome("first release", reason, channel.serial, told)
+    return Outcome("first release", reason, channel.serial, measured)
 
 
 def canary(
@@ -145,18 +145,18 @@ def canary(
         awaited = Awaited(step.version, "candidate", channel.serial)
         seen = controller.wait(awaited, config.wait_s)
         if seen.refused:
-            verdict, told = _refusal(seen), numbers()
+            verdict, measured = _refusal(seen), numbers()
         else:
-            verdict, told = _compare(controller, awaited, trial)
+            verdict, measured = _compare(controller, awaited, trial)
         why = verdict.reason
         if verdict.decision == "reject":
             return _reject(
-                controller, channel, step.version, stable=step.stable, reason=why, measured=told
+                controller, channel, step.version, stable=step.stable, reason=why, measured=measured
             )
         if verdict.decision == "wait":
             why = f"{name} was neither promoted nor rejected: {verdict.reason}"
             channel = controller.write(channel, stable=step.stable, reason=why)
-            return Outcome("undecided", verdict.reason, channel.serial, told)
+            return Outcome("undecided", verdict.reason, channel.serial, measured)
         why = f"{name} was promoted: {verdict.reason}"
         channel = controller.write(channel, stable=step.version, reason=why)
         controller.record(
@@ -165,10 +165,10 @@ def canary(
             previous=step.stable,
             serial=channel.serial,
             reason=verdict.reason,
-            numbers=told,
+            numbers=measured,
         )
     _all_hosts(controller, Awaited(step.version, "stable", channel.serial), config.wait_s)
-    return Outcome("promoted", verdict.reason, channel.serial, told)
+    return Outcome("promoted", verdict.reason, channel.serial, measured)
 
 
 def _refusal(seen: Uptake) -> Verdict:
@@ -187,11 +187,11 @@ def _compare(
     hosts, requests = len(controller.fleet.hosts), trial.config.requests
     controller.say(f"asking {hosts} hosts {requests} requests of golden rows for either version")
     for _ in range(LATENCY_WINDOWS):
-        verdict, told = _one_window(controller, awaited, trial)
+        verdict, measured = _one_window(controller, awaited, trial)
         if [line.measure for line in verdict.lines if line.verdict == "fail"] != [P99]:
             break
         controller.say(f"asking again: {verdict.reason}")
-    return verdict, told
+    return verdict, measured
 
 
 def _one_window(

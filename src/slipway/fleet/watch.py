@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from slipway.fleet.client import HostClient, HostStatus
+from slipway.fleet.client import HostClient, HostStatus, ModelStatus
 from slipway.fleet.inventory import Fleet
 
 POLL_S = 0.1
@@ -70,21 +70,25 @@ def uptake(statuses: Mapping[str, HostStatus | None], model: str, awaited: Await
     refused: dict[str, str] = {}
     missing: dict[str, str] = {}
     for name, status in statuses.items():
-        told = status.models.get(model) if status is not None else None
+        followed = status.models.get(model) if status is not None else None
         if status is None:
             missing[name] = DOWN
         elif status.problem is not None:
             missing[name] = status.problem
-        elif told is None or told.serial != awaited.serial:
-            alarm = f" ({told.alarms[-1]})" if told is not None and told.alarms else ""
+        elif followed is None or followed.serial != awaited.serial:
+            alarm = f" ({followed.alarms[-1]})" if followed is not None and followed.alarms else ""
             missing[name] = f"has not taken up channel serial {awaited.serial}{alarm}"
-        elif awaited.version in told.refused:
-            refused[name] = told.refused[awaited.version]
-        elif (told.stable if awaited.role == "stable" else told.candidate) == awaited.version:
+        elif awaited.version in followed.refused:
+            refused[name] = followed.refused[awaited.version]
+        elif _in_role(followed, awaited.role) == awaited.version:
             running.append(name)
         else:
-            missing[name] = f"has not loaded it as {awaited.role} ({told.reason})"
+            missing[name] = f"has not loaded it as {awaited.role} ({followed.reason})"
     return Uptake(tuple(running), refused, missing)
+
+
+def _in_role(followed: ModelStatus, role: Role) -> str | None:
+    return followed.stable if role == "stable" else followed.candidate
 
 
 def wait_for(

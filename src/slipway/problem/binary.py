@@ -83,10 +83,10 @@ def find_target_fault(found: set[str], where: str) -> str | None:
     """Say what is wrong with a target that holds these values; None if nothing is."""
     if found == {"0", "1"}:
         return None
-    told = ", ".join(sorted(found)[:5])
+    values = ", ".join(sorted(found)[:5])
     if found < {"0", "1"}:
-        return f"must hold both 0 and 1 in {where}, found only {told}"
-    return f"must hold 0 and 1 only in {where}, found {told}"
+        return f"must hold both 0 and 1 in {where}, found only {values}"
+    return f"must hold 0 and 1 only in {where}, found {values}"
 
 
 AUC = Measure("auc", "AUC", True, auc)
