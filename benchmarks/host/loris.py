@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.host import payloads
 from benchmarks.host.machine import foreign_share, reading, set_priority, usage
 from benchmarks.host.records import Record
-from benchmarks.host.servers import Running, host_and_port
+from benchmarks.host.servers import ESTABLISHED, Running, sockets
 from benchmarks.host.wrk import Load, run_wrk
 
 ATTACKS = {
@@ -35,8 +35,6 @@ SETTLE_S = 1.0
 LEAST = 19
 """Niceness of the attacker's session. An attacker has a machine of its own; here its own looking
 at 2,000 sockets would take much of a core, which is no harm that slow connections do."""
-ESTABLISHED = "01"
-"""State of a connection in /proc/net/tcp."""
 
 
 def besiege(running: Running, payload: str, attack: str, seconds: int, folder: Path) -> Record:
@@ -50,7 +48,7 @@ def besiege(running: Running, payload: str, attack: str, seconds: int, folder: P
     before = honest()
     with slow_connections(server.url, attack, seconds) as (opened, attacker):
         start_s, start = usage([attacker]).cpu_s, reading(running.pids())
-        during, held = honest(), established(server.url)
+        during, held = honest(), sockets(server.url, ESTABLISHED)
         end = reading(running.pids())
         attacker_s = usage([attacker]).cpu_s - start_s
     time.sleep(SETTLE_S)
@@ -94,16 +92,8 @@ def await_connections(url: str) -> int:
     end, most = time.perf_counter() + CONNECT_S, 0
     while most < SLOW and time.perf_counter() < end:
         time.sleep(0.2)
-        most = max(most, established(url))
+        most = max(most, sockets(url, ESTABLISHED))
     return most
-
-
-def established(url: str) -> int:
-    """Count the connections that a server's port has."""
-    _, port, _ = host_and_port(url)
-    wanted = f":{port:04X}"
-    table = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return sum(line[1].endswith(wanted) and line[3] == ESTABLISHED for line in table)
 
 
 def raise_file_limit() -> None:

@@ -8,6 +8,7 @@ rows, and the second gets a share of the requests.
 import hashlib
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -88,5 +89,13 @@ def our_host(
     settings = f"versions: {len(bundles)}, options: {' '.join(options) or 'none'}"
     return Server(
         OURS, model, url, answering, command, {}, REPOSITORY, len(bundles),
-        software=software, settings=settings,
+        sockets=processes(options), software=software, settings=settings,
     )  # fmt: skip
+
+
+def processes(options: tuple[str, ...]) -> int:
+    """Read from a host's options how many processes it will have."""
+    for name, value in pairwise(options):
+        if name == "--processes":
+            return int(value)
+    return 1

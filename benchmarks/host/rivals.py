@@ -30,6 +30,8 @@ class Peer:
     """How it joins requests into one run."""
     processes: int = 1
     """How many run the model; the cores' threads are shared out among them."""
+    own_sockets: bool = False
+    """Each process listens for itself, so that one can be missing without a sign."""
 
     @property
     def script(self) -> str:
@@ -42,6 +44,7 @@ def by_hand(module: str, processes: int, batching: str = "none") -> Peer:
     return Peer(
         "byhand", ("flat", "raw"), "/{payload}",
         module=module, batching=batching, processes=processes,
+        own_sockets=module in ("serve_loop", "serve_rsgi"),
     )  # fmt: skip
 
 
@@ -107,7 +110,8 @@ def rival(name: str, model: str, port: int, environments: Path, models: Path) ->
     settings = f"processes: {peer.processes}, threads a run: {threads}, batches: {peer.batching}"
     return Server(
         name, model, f"http://127.0.0.1:{port}{path}", peer.payloads, (str(python), peer.script),
-        environment, PEERS, software=software(peer.environment, environments), settings=settings,
+        environment, PEERS, sockets=peer.processes if peer.own_sockets else 0,
+        software=software(peer.environment, environments), settings=settings,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from benchmarks.host.peers.specs import SPECS, open_session, rows
 
 START_S = 90.0
 STOP_S = 8.0
+ESTABLISHED, LISTEN = "01", "0A"
+"""States of a socket in /proc/net/tcp."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Server:
     """Where the command runs."""
     versions: int = 1
     """Versions of the model that must have answered before it counts as ready (V2 only)."""
+    sockets: int = 0
+    """IPv4 sockets that must listen before it counts as ready: one per process that has its own."""
     software: str = ""
     """What answers, with versions."""
     settings: str = ""
@@ -71,7 +75,7 @@ class Running:
             if self.server.command:
                 await_port(self.server.url)
                 self.process = launch(self.server, self.log.fileno())
-            self._await_answers(start + START_S)
+            self.await_answers(start + START_S)
             self.cold_s = time.perf_counter() - start if self.process else None
             check_answers(self.server, self.models)
             for pid in self.pids():  # some of them may have sessions of their own
@@ -120,10 +124,10 @@ class Running:
             self.process = None
         self.log.close()
 
-    def _await_answers(self, end: float) -> None:
-        """Ask until it answers, in every version that it shall have."""
+    def await_answers(self, end: float) -> None:
+        """Ask until it answers, in every version and with every process that it shall have."""
         seen: set[str] = set()
-        while len(seen) < self.server.versions:
+        while len(seen) < self.server.versions or listening(self.server.url) < self.server.sockets:
             try:
                 seen.add(version(self.server))
             except OSError as error:
@@ -131,7 +135,10 @@ class Running:
                     raise Broken(f"no answer: {error}") from None
                 time.sleep(0.02)
             if time.perf_counter() > end:
-                raise Broken(f"of {self.server.versions} versions only {seen} answered")
+                raise Broken(
+                    f"of {self.server.versions} versions only {seen} answered; listening:"
+                    f" {listening(self.server.url)} of {self.server.sockets} sockets"
+                )
 
 
 def await_port(url: str) -> None:
@@ -145,6 +152,19 @@ def await_port(url: str) -> None:
         if time.perf_counter() > end:
             raise Broken(f"port {port} is taken; say another with --port")
         time.sleep(0.1)
+
+
+def sockets(url: str, state: str) -> int:
+    """Count the sockets of a server's port that are in a state of /proc/net/tcp."""
+    _, port, _ = host_and_port(url)
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    table = (line.split() for line in lines)
+    return sum(line[1].endswith(f":{port:04X}") and line[3] == state for line in table)
+
+
+def listening(url: str) -> int:
+    """Count the sockets that wait for connections: processes that share a port have one each."""
+    return sockets(url, LISTEN)
 
 
 def launch(server: Server, log: int) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,11 +17,13 @@ from benchmarks.host import (
     chart,
     machine,
     openload,
+    ours,
     overload,
     payloads,
     records,
     report,
     rivals,
+    servers,
     standings,
     verdicts,
     wrk,
@@ -423,6 +426,11 @@ def test_an_unknown_peer_is_named():
         rivals.chosen("fastapi,torchserve")
 
 
+def test_the_processes_of_a_host_are_read_from_its_options():
+    assert ours.processes(("--spin-us", "0", "--processes", "2")) == 2
+    assert ours.processes(()) == 1
+
+
 # the generator
 
 
@@ -518,6 +526,16 @@ def test_refusals_broken_connections_and_silence_are_told_apart(program, scripte
     seen = send(program, url, [0, 0.05, 0.1, 0.15], tmp_path, connections=1)
     assert list(seen.status) == [200, 503, openload.FAILED, 200]
     assert np.isnan(seen.latency_ms[2])
+
+
+def test_a_server_of_two_processes_is_not_ready_while_one_listens(scripted):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    url = scripted(0.0, answer)
+    one = servers.Running(servers.Server("s", "mlp", url, ("flat",), sockets=1), Path())
+    one.await_answers(time.perf_counter() + 60)
+    two = servers.Running(servers.Server("s", "mlp", url, ("flat",), sockets=2), Path())
+    with pytest.raises(servers.Broken, match="listening: 1 of 2 sockets"):
+        two.await_answers(time.perf_counter() + 0.2)
 
 
 def test_an_answer_after_the_end_is_not_waited_for(program, scripted, tmp_path):
