@@ -30,6 +30,8 @@ class Peer:
     """How it joins requests into one run."""
     processes: int = 1
     """How many run the model; the cores' threads are shared out among them."""
+    packages: tuple[str, ...] = ()
+    """What it is made of; all that its requirements name where nothing is said."""
     own_sockets: bool = False
     """Each process listens for itself, so that one can be missing without a sign."""
 
@@ -39,11 +41,21 @@ class Peer:
         return f"{self.module or f'serve_{self.environment}'}.py"
 
 
+BY_HAND = {
+    "serve_loop": ("httptools", "uvloop"),
+    "serve_rsgi": ("granian", "uvloop"),
+    "serve_asgi": ("uvicorn", "httptools", "uvloop"),
+    "serve_fastapi": ("fastapi", "uvicorn", "httptools", "uvloop"),
+}
+"""Modules in peers/ and what carries them; all read and write with what comes next."""
+CODEC = ("orjson", "numpy", "onnxruntime")
+
+
 def by_hand(module: str, processes: int, batching: str = "none") -> Peer:
     """Describe a peer of a few lines that somebody wrote with care."""
     return Peer(
         "byhand", ("flat", "raw"), "/{payload}",
-        module=module, batching=batching, processes=processes,
+        module=module, batching=batching, processes=processes, packages=BY_HAND[module] + CODEC,
         own_sockets=module in ("serve_loop", "serve_rsgi"),
     )  # fmt: skip
 
@@ -111,7 +123,7 @@ def rival(name: str, model: str, port: int, environments: Path, models: Path) ->
     return Server(
         name, model, f"http://127.0.0.1:{port}{path}", peer.payloads, (str(python), peer.script),
         environment, PEERS, sockets=peer.processes if peer.own_sockets else 0,
-        software=software(peer.environment, environments), settings=settings,
+        software=software(peer, environments), settings=settings,
     )  # fmt: skip
 
 
@@ -120,11 +132,12 @@ def is_setting_of(peer: str, name: str) -> bool:
     return name == peer or name.startswith(f"{peer}-")
 
 
-def software(environment: str, environments: Path) -> str:
-    """Say which versions a peer's environment holds of what its requirements name."""
-    lines = (PEERS / "requirements" / f"{environment}.txt").read_text().splitlines()
-    names = sorted(match[0] for line in lines if (match := re.match(r"[\w-]+", line)))
-    places = map(str, (environments / environment).glob("lib/python3*/site-packages"))
+def software(peer: Peer, environments: Path) -> str:
+    """Say which versions of what it is made of a peer's environment holds."""
+    lines = (PEERS / "requirements" / f"{peer.environment}.txt").read_text().splitlines()
+    required = [match[0] for line in lines if (match := re.match(r"[\w-]+", line))]
+    names = peer.packages or required
+    places = map(str, (environments / peer.environment).glob("lib/python3*/site-packages"))
     installed = {found.name: found.version for found in distributions(path=list(places))}
     return ", ".join(f"{name} {installed.get(name, 'missing')}" for name in names)
 

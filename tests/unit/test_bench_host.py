@@ -129,6 +129,19 @@ def test_a_peer_by_hand_has_a_path_per_payload(payload, path):
     assert peer.address(payload) == f"http://127.0.0.1:90{path}"
 
 
+def test_a_peer_says_the_installed_versions_of_what_it_is_made_of(tmp_path):
+    place = tmp_path / "byhand/lib/python3.11/site-packages"
+    for name, version in (("granian", "2.8.9"), ("uvloop", "0.23.0"), ("fastapi", "0.165.0")):
+        folder = place / f"{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    peer = rivals.rival("granian-2w", "cnn", 90, tmp_path, tmp_path)
+    assert peer.software == (
+        "granian 2.8.9, uvloop 0.23.0, orjson missing, numpy missing, onnxruntime missing"
+    )
+    assert peer.settings == "processes: 2, threads a run: 1, batches: none"
+
+
 # what comes back
 
 
