@@ -195,15 +195,6 @@ class Project:
         return found
 
 
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
 class Ended:
     """How a command ended and what it said."""
 

@@ -1,6 +1,5 @@
 """A fleet to test hosts in: a file store, keys, bundles, and host processes on real sockets."""
 
-import http.client
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from slipway.store.channel import Candidate, Channel, next_channel, write_channe
 from slipway.store.lease import beat
 from slipway.store.objects import Store
 from tests.bundles import CPU, Keys, make_bundle, make_keys, make_model
+from tests.support.asking import Answer, ask, sum_metric
 from tests.support.pace import limit
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
@@ -93,19 +93,6 @@ class Site:
         return self.folder / "store" / "channels" / FLEET / self.model / f"{serial:012d}.json"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP response."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 class HostProcess:
     """One host as its own process."""
 
@@ -171,13 +158,7 @@ class HostProcess:
         port: int | None = None,
     ) -> Answer:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=limit(20))
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.headers), response.read())
-        finally:
-            connection.close()
+        return ask(port or self.port, method, path, body, headers=headers)
 
     def infer(
         self, document: Any = None, *, version: str | None = None, key: str | None = None
@@ -193,13 +174,7 @@ class HostProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum the samples of a metric that carry these labels."""
-        total = 0.0
-        for line in self.ask("GET", "/metrics").body.decode().splitlines():
-            series, _, value = line.rpartition(" ")
-            wanted = all(f'{key}="{text}"' in series for key, text in labels.items())
-            if series.partition("{")[0] == name and wanted:
-                total += float(value)
-        return total
+        return sum_metric(self.ask("GET", "/metrics").body.decode(), name, **labels)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""

@@ -1,6 +1,5 @@
 """A host as a process of its own that serves bundles it is given, and follows nobody."""
 
-import http.client
 import json
 import signal
 import subprocess
@@ -13,7 +12,8 @@ from typing import Any
 from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret
 from slipway.host.guard.policy import SCOPES
 from tests.bundles import Keys, make_keys
-from tests.hosts import Answer, environment
+from tests.hosts import environment
+from tests.support.asking import Answer, ask, sum_metric
 from tests.support.pace import limit
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
@@ -114,23 +114,11 @@ class PinnedHost:
         self, method: str, path: str, body: bytes | None = None, port: int | None = None
     ) -> Answer:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=limit(30))
-        try:
-            connection.request(method, path, body, self.headers)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.headers), response.read())
-        finally:
-            connection.close()
+        return ask(port or self.port, method, path, body, headers=self.headers)
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum the samples of a metric that carry these labels."""
-        total = 0.0
-        for line in self.ask("GET", "/metrics").body.decode().splitlines():
-            series, _, value = line.rpartition(" ")
-            wanted = all(f'{key}="{text}"' in series for key, text in labels.items())
-            if series.partition("{")[0] == name and wanted:
-                total += float(value)
-        return total
+        return sum_metric(self.ask("GET", "/metrics").body.decode(), name, **labels)
 
     def infer(self, model: str = "mlp", body: bytes = BODY) -> Answer:
         """Ask a model; by default one row of `mlp`."""

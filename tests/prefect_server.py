@@ -9,11 +9,10 @@ import httpx
 
 from tests.support.pace import limit
 from tests.support.ports import free_port
+from tests.support.processes import end
 from tests.support.waiting import wait_until
 
 START_S = 30.0
-
-STOP_S = 20.0
 
 
 class PrefectServer:
@@ -47,13 +46,3 @@ class PrefectServer:
             return httpx.get(f"{self.api}/health", timeout=limit(5), trust_env=False).is_success
         except httpx.HTTPError:
             return False
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Stop a process, by force where it does not stop by itself."""
-    process.terminate()
-    try:
-        process.wait(limit(STOP_S))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -17,10 +17,11 @@ import httpx
 import pytest
 
 from flows.dag.supervise import descendants
-from tests.flow_project import STAGES, Ended, Project, alive
+from tests.flow_project import STAGES, Ended, Project
 from tests.prefect_server import PrefectServer
 from tests.support.pace import limit, within
 from tests.support.ports import free_ports
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # dozens of runs that import Prefect and DVC

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from slipway.host.guard.policy import Scope
 from tests.certificates import make_certificate
 from tests.fleet_site import MODEL, Site, make_site
 from tests.host_client import BODY, check_refusals, check_serving
-from tests.support.pace import limit
+from tests.support.processes import slipway
 from tests.support.waiting import wait_until
 
 GUARD = """
@@ -90,24 +89,17 @@ def problems(client: HttpClient, site: Site) -> list[str | None]:
     return [status.problem if status else "down" for status in statuses]
 
 
-def slipway(site: Site, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "slipway.cli", *args]
-    done = subprocess.run(command, cwd=site.root, capture_output=True, text=True, timeout=limit(60))
-    assert done.returncode == code, done.stderr
-    return done
-
-
 def test_a_guarded_fleet_lives_as_an_open_one_does_and_keeps_its_secrets(guarded: Guarded) -> None:
     site = guarded.site
     one, two = site.publish(), site.publish(bias=0.05)
     assert site.release(one).decision == "first release"
     assert site.release(two).decision == "promoted"
-    shown = slipway(site, "status", "--json")
+    shown = slipway(site.root, "status", "--json")
     hosts = json.loads(shown.stdout)["hosts"]
     assert [(h["ready"], h["problem"], h["models"][MODEL]["stable"]) for h in hosts] == [
         (True, None, two)
     ] * 2
-    again = slipway(site, "fleet", "up", "local")
+    again = slipway(site.root, "fleet", "up", "local")
     assert again.stdout.count("(was running)") == 2
     back = rollback(site.controller())
     assert (back.stable, back.hosts) == (one, {"a": "serves it", "b": "serves it"})
@@ -120,7 +112,7 @@ def test_a_guarded_fleet_lives_as_an_open_one_does_and_keeps_its_secrets(guarded
     for shell in filter(shutil.which, ("sh", "dash", "bash") if shutil.which("curl") else ()):
         done = subprocess.run([shell, "-c", how], capture_output=True, text=True)
         assert json.loads(done.stdout)["model_version"] == one
-    traced = slipway(site, "trace", one[:12])
+    traced = slipway(site.root, "trace", one[:12])
 
     processes = [launch.read_process(site.fleet, name) for name in "ab"]
     arguments = [Path(f"/proc/{p.pid}/{what}").read_bytes() for p in processes if p
@@ -173,7 +165,7 @@ def test_a_key_without_a_scope_is_told_which_one(guarded: Guarded) -> None:
         lambda: f"a scope is missed: {problems(client, site)}",
     )
     assert client.infer(host, MODEL, BODY, key="k", version=None).error is None
-    told = slipway(site, "status")
+    told = slipway(site.root, "status")
     assert "a, b: refuses the key in" in told.stdout
 
     guarded.put(guarded.make_key("looks-only", ("admin",)))
@@ -219,16 +211,16 @@ def test_a_key_is_rotated_without_a_request_lost_or_a_host_restarted(guarded: Gu
 def test_settings_of_the_guard_that_changed_want_the_hosts_started_anew(guarded: Guarded) -> None:
     config = guarded.site.root / "configs/fleets/local.yaml"
     config.write_text(config.read_text().replace(GUARD, ""))
-    done = slipway(guarded.site, "fleet", "up", "local", code=1)
+    done = slipway(guarded.site.root, "fleet", "up", "local", code=1)
     assert "with other settings than configs/fleets/local.yaml gives" in done.stderr
 
 
 def test_a_fleet_that_lacks_a_file_says_so_before_any_host_starts(tmp_path: Path) -> None:
     made = Guarded(tmp_path / "project")
     os.chmod(made.folder / "secret", 0o644)
-    done = slipway(made.site, "fleet", "up", "local", code=1)
+    done = slipway(made.site.root, "fleet", "up", "local", code=1)
     assert "others could read it: its mode is 0644" in done.stderr
     (made.folder / "secret").unlink()
-    done = slipway(made.site, "fleet", "up", "local", code=1)
+    done = slipway(made.site.root, "fleet", "up", "local", code=1)
     assert "secret: No such file or directory" in done.stderr
     assert not list(made.site.fleet.state.glob("*.pid"))

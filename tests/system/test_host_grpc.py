@@ -1,8 +1,6 @@
 """The gRPC face over real sockets, asked by clients that nobody here wrote."""
 
-import datetime
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -14,10 +12,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -37,6 +31,7 @@ from slipway.host.wire.grpc.schema import HEALTH, SERVICE, message_class
 from slipway.host.wire.grpc.server import GrpcServer
 from slipway.host.wire.metadata import statistics
 from slipway.store.split import takes_candidate
+from tests.certificates import make_certificate
 from tests.clients import MISSING, find_python
 from tests.grpc_host import (
     DATATYPES,
@@ -360,45 +355,22 @@ def test_a_port_that_is_taken_is_named(host: GrpcHost) -> None:
         host.do(second.start("127.0.0.1", host.port))
 
 
-def make_certificate(folder: Path, name: str) -> tuple[bytes, ssl.SSLContext]:
-    """Make a self-signed certificate; return it and a server's context."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    chain = certificate.public_bytes(serialization.Encoding.PEM)
-    (folder / f"{name}.pem").write_bytes(
-        chain
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = new_context("h2")
-    context.load_cert_chain(folder / f"{name}.pem")
-    return chain, context
+def make_identity(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate and its key in a folder of their own."""
+    folder.mkdir()
+    return make_certificate(folder)
 
 
 def test_tls_is_spoken_and_a_new_certificate_just_counts(tmp_path: Path) -> None:
-    first, context = make_certificate(tmp_path, "first")
-    second, _ = make_certificate(tmp_path, "second")
+    first, second = (make_identity(tmp_path / name) for name in ("first", "second"))
+    context = new_context("h2")
+    context.load_cert_chain(*first)
     with grpc_host(tls=context) as host:
-        for chain in (first, second):
-            credentials = grpc.ssl_channel_credentials(chain)
+        for chain, _ in (first, second):
+            credentials = grpc.ssl_channel_credentials(chain.read_bytes())
             with grpc.secure_channel(f"localhost:{host.port}", credentials) as channel:
                 assert infer(channel).model_version == A
-            context.load_cert_chain(tmp_path / "second.pem")
+            context.load_cert_chain(*second)
 
 
 FLOODS = 5

@@ -19,13 +19,15 @@ import grpc
 import pytest
 
 from slipway.host.guard.keys import ApiKey, add_key, digest
-from slipway.host.process.many.ask import ask
+from slipway.host.process.many.ask import ask as ask_process
 from slipway.host.process.options import admin_socket
 from slipway.host.wire.grpc.schema import SERVICE, message_class
 from tests.bundles import make_keys
 from tests.hosts import environment
+from tests.support.asking import ask, sum_metric
 from tests.support.pace import limit
 from tests.support.ports import free_ports
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 from tests.tensors import make_tensor_bundle
 
@@ -118,13 +120,8 @@ class Host:
         return sum(row.split()[1] == wanted and row.split()[3] == "0A" for row in rows)
 
     def ask(self, method: str, path: str, port: int, body: str | None = None, **headers: str):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit(30))
-        try:
-            connection.request(method, path, body, {**self.headers, **headers})
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+        answer = ask(port, method, path, body, headers={**self.headers, **headers})
+        return answer.status, answer.body
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ask("GET", "/status", self.admin_port)[1])
@@ -142,20 +139,11 @@ class Host:
 
     def own(self, number: int) -> bytes:
         """What one process tells of itself."""
-        return asyncio.run(ask(admin_socket(self.state, number), "/metrics"))
+        return asyncio.run(ask_process(admin_socket(self.state, number), "/metrics"))
 
 
-def count_ok(text: bytes, name: str = "slipway_requests_total", label: str = 'code="ok"') -> float:
-    lines = [line for line in text.decode().splitlines() if line.startswith(name + "{")]
-    return sum(float(line.rpartition(" ")[2]) for line in lines if label in line)
-
-
-def runs(pid: int) -> bool:
-    """Tell whether a process runs; one that waits for its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+def count_ok(text: bytes) -> float:
+    return sum_metric(text.decode(), "slipway_requests_total", code="ok")
 
 
 class Load:
@@ -279,7 +267,9 @@ def test_of_a_process_that_is_killed_only_its_connections_fail_and_it_comes_back
     parts = [0.0, 0.0]
 
     def counted() -> bool:  # twice a second
-        parts[:] = [count_ok(host.own(n), "slipway_connections", 'listener="http"') for n in (0, 1)]
+        parts[:] = [
+            sum_metric(host.own(n).decode(), "slipway_connections", listener="http") for n in (0, 1)
+        ]
         return sum(parts) == 20
 
     host.wait(counted, f"20 connections: {parts}")
@@ -319,11 +309,11 @@ def test_a_second_host_on_the_same_port_is_refused(host: Host, bundles, tmp_path
 
 def test_nothing_is_left_of_a_host_whose_supervisor_is_killed(host: Host):
     pids = [each["pid"] for each in host.status()["processes"]]
-    assert all(map(runs, pids))
+    assert all(map(alive, pids))
     assert host.process
     host.process.kill()
     host.process.wait()
-    host.wait(lambda: not any(map(runs, pids)), "gone")
+    host.wait(lambda: not any(map(alive, pids)), "gone")
     host.wait(lambda: host.listening() == 0, "closed")
 
 
@@ -405,5 +395,5 @@ def test_sigterm_lets_all_of_them_finish(keyed: Host):
     assert keyed.manager
     assert "STOPPING=1" in keyed.manager.heard()
     assert set(load.codes) <= {200, 503}
-    assert not any(map(runs, pids))
+    assert not any(map(alive, pids))
     assert keyed.log.read_text().count('"drained": true') == 2

@@ -12,10 +12,11 @@ import httpx
 import pytest
 import yaml
 
-from tests.flow_project import REPOSITORY, STAGES, Project, alive
-from tests.prefect_server import PrefectServer, end
+from tests.flow_project import REPOSITORY, STAGES, Project
+from tests.prefect_server import PrefectServer
 from tests.support.pace import limit
 from tests.support.ports import free_ports
+from tests.support.processes import alive, end
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # a server, a worker and runs in processes of their own

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -29,6 +28,7 @@ from tests.fleet_site import (
 from tests.host_client import check_down, check_refusals, check_serving
 from tests.support.pace import limit
 from tests.support.ports import free_ports
+from tests.support.processes import slipway
 from tests.support.waiting import wait_until
 
 KILLED_IN_CANARY = """
@@ -83,13 +83,6 @@ def served(site: Site) -> dict[str, tuple[str | None, str | None]]:
         model = status.models.get(MODEL) if status else None
         found[host.name] = (model.stable, model.candidate) if model else (None, None)
     return found
-
-
-def slipway(root: Path, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "slipway.cli", *args]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=limit(120))
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def test_the_life_of_versions_on_a_fleet_whose_callers_never_notice_a_failure(site):

@@ -13,8 +13,8 @@ import pytest
 
 from flows.dag.supervise import descendants
 from flows.dag.tree import SUPERVISOR, Tree
-from tests.flow_project import alive
 from tests.support.pace import limit
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 GONE_S = 2.0

@@ -13,6 +13,7 @@ import yaml
 
 from tests.project import environment, run
 from tests.support.pace import limit
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # torchrun, over and over
@@ -90,7 +91,7 @@ def test_training_killed_with_all_its_ranks_goes_on_to_the_same_bytes(
     process.kill()
     process.communicate()
     wait_until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers),
+        lambda: not any(map(alive, workers)),
         "no rank outlives its parent",
     )
     train_again(project)

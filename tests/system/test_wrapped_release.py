@@ -1,8 +1,6 @@
 """Models made elsewhere, from the command line to a fleet of real hosts and back."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from slipway.bundle.signing import sign_bundle
 from slipway.store.bundles import upload_bundle
 from tests.fleet_site import Callers, Site, running_site
 from tests.pinned_host import BODY
-from tests.support.pace import limit
+from tests.support.processes import slipway
 from tests.tensors import make_tensor_bundle
 
 LIMITS = """
@@ -62,16 +60,9 @@ def expect_other_answers(site: Site, folder: Path) -> None:
     sign_bundle(folder, site.keys.builder)
 
 
-def slipway(root: Path, *args: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "slipway.cli", *args]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=limit(120))
-    assert done.returncode == code, done.stderr
-    return done.stdout
-
-
 def push(site: Site, folder: Path) -> str:
     told = slipway(site.root, "bundle", "push", folder.name, "--fleet", "local", "--json")
-    return json.loads(told)["version"]
+    return json.loads(told.stdout)["version"]
 
 
 def publish(site: Site, kind: str, name: str, seed: int = 0) -> str:
@@ -111,13 +102,13 @@ def test_a_model_from_elsewhere_lives_on_a_fleet_as_one_of_the_pipeline_does(sit
     assert lines(promoted)["answers as proven"]["verdict"] == "pass"
     assert lines(promoted)["largest difference"]["candidate"] > 0.1
 
-    told = json.loads(slipway(site.root, "status", "--json"))
+    told = json.loads(slipway(site.root, "status", "--json").stdout)
     assert [host["models"]["mlp"]["stable"] for host in told["hosts"]] == [two, two]
-    traced = slipway(site.root, "trace", two[:12])
+    traced = slipway(site.root, "trace", two[:12]).stdout
     assert "made elsewhere" in traced
     assert "promoted" in traced
     slipway(site.root, "rollback", "mlp", "--fleet", "local", "--why", "too hot")
-    told = json.loads(slipway(site.root, "status", "--json"))
+    told = json.loads(slipway(site.root, "status", "--json").stdout)
     assert [host["models"]["mlp"]["stable"] for host in told["hosts"]] == [one, one]
     assert release(site, "mlp", two).decision == "refused"
 

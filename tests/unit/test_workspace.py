@@ -16,7 +16,7 @@ from flows.dag.supervise import descendants
 from flows.dag.tree import Tree
 from flows.environment import of_stage
 from slipway.errors import SlipwayError
-from tests.flow_project import alive
+from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 Start = Callable[..., "subprocess.Popen[bytes]"]

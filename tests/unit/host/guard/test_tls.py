@@ -7,15 +7,15 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from slipway.errors import SlipwayError
 from slipway.host.guard.tls import DAY_S, TlsContext, load_pair
+from tests.certificates import make_certificate
 
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)
 
@@ -30,39 +30,10 @@ class Wall:
         return self.now
 
 
-def make_pair(
-    folder: Path, name: str, days: float = 90, kind: str = "ec", password: bytes | None = None
-) -> None:
-    """Write tls.crt and tls.key for a certificate that signs itself."""
-    key = (
-        ec.generate_private_key(ec.SECP256R1())
-        if kind == "ec"
-        else rsa.generate_private_key(65537, 2048)
-    )
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - datetime.timedelta(days=400))
-        .not_valid_after(NOW + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if password:
-        hidden = serialization.BestAvailableEncryption(password)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden)
-    for file, data in (
-        ("tls.crt", certificate.public_bytes(serialization.Encoding.PEM)),
-        ("tls.key", pem),
-    ):
-        draft = folder / "draft"
-        draft.write_bytes(data)
-        draft.chmod(0o600)
-        draft.replace(folder / file)
+def make_pair(folder: Path, name: str, days: float = 90, **more: Any) -> None:
+    """Write tls.crt and tls.key for a certificate that signs itself, from long before that day."""
+    begins, ends = NOW - datetime.timedelta(days=400), NOW + datetime.timedelta(days=days)
+    make_certificate(folder, name, begins=begins, ends=ends, **more)
 
 
 @pytest.fixture
