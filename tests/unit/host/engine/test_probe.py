@@ -22,7 +22,7 @@ from tests.served_models import (
     verify_model,
 )
 from tests.support.pace import limit, within
-from tests.unit.test_bundle_session_datatypes import TEXT, random_bits
+from tests.unit.bundle.test_session_datatypes import TEXT, random_bits
 
 
 def unopened(model: bytes):

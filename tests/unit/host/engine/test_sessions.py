@@ -32,7 +32,7 @@ from tests.served_models import (
     verify_model,
 )
 from tests.support.pace import limit
-from tests.unit.test_bundle_session_datatypes import NUMBERS, random_bits
+from tests.unit.bundle.test_session_datatypes import NUMBERS, random_bits
 
 HOST = Device("cpu", 0, lambda array: lambda: None)
 

@@ -5,7 +5,7 @@ import pytest
 from slipway.errors import ConfigError
 from slipway.fleet.inventory import Credentials, Tls, load_fleet
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 
 FLEET = """
 store: {store}

@@ -28,7 +28,7 @@ from slipway.make.sbom import sbom, validate
 from tests.bundles import make_payload
 from tests.stage_files import COMMIT, gates, timings, write_stage_files
 
-CONFIG = Path(__file__).parents[2] / "configs/flights.yaml"
+CONFIG = Path(__file__).parents[3] / "configs/flights.yaml"
 
 LOCK = """\
 schema: '2.0'
