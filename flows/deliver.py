@@ -32,6 +32,8 @@ from slipway.config import Config, load_config
 from slipway.errors import SlipwayError
 from slipway.fleet.credentials import check
 from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
+from slipway.fleet.launch.launcher import Launcher
+from slipway.fleet.launch.local import LOCAL
 from tasks import names
 
 
@@ -47,7 +49,9 @@ def deliver(
         return Failed(message=str(error), data=error)
 
 
-def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
+def run(
+    root: Path, pipeline: str, fleet_name: str | None, launcher: Launcher = LOCAL
+) -> dict[str, Any]:
     """Do all steps in order and return the content of run.json; without a fleet, build only."""
     config = load_config(root, pipeline)
     names.check(root, pipeline, config, names.suite_of(pipeline))
@@ -59,7 +63,7 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
         entry = record.begin(root, pipeline, fleet_name)
         entry.prefect_flow_run = flow_run.id
         try:
-            _steps(root, entry, config=config, fleet=fleet, talk=talk)
+            _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
         except SlipwayError as error:
             entry.finish("failed", str(error), talk.say)
             talk.say(f"report   {entry.report}")
@@ -78,7 +82,15 @@ def run(root: Path, pipeline: str, fleet_name: str | None) -> dict[str, Any]:
     return entry.to_dict()
 
 
-def _steps(root: Path, entry: Record, config: Config, fleet: Fleet | None, talk: Talk) -> None:
+def _steps(
+    root: Path,
+    entry: Record,
+    config: Config,
+    *,
+    fleet: Fleet | None,
+    launcher: Launcher,
+    talk: Talk,
+) -> None:
     """Build, publish, release; the record is saved as it grows."""
     from flows.git import git_state
     from tasks.sources import refresh_pin
@@ -92,21 +104,29 @@ def _steps(root: Path, entry: Record, config: Config, fleet: Fleet | None, talk:
     entry.version, entry.precision, entry.gates = proven.version, proven.precision, proven.gates
     entry.save()
     if fleet is not None:
-        _release(root, entry, config=config, fleet=fleet, proven=proven, talk=talk)
+        _release(
+            root, entry, config=config, fleet=fleet, launcher=launcher, proven=proven, talk=talk
+        )
 
 
 def _release(
-    root: Path, entry: Record, config: Config, fleet: Fleet, proven: publish.Proven, talk: Talk
+    root: Path,
+    entry: Record,
+    config: Config,
+    *,
+    proven: publish.Proven,
+    fleet: Fleet,
+    launcher: Launcher,
+    talk: Talk,
 ) -> None:
     """Publish the bundle, start the hosts that do not run, and release the version."""
     from flows.release_command import table
-    from slipway.fleet import launch
     from slipway.fleet.controller import Controller
     from slipway.fleet.keys import ensure_local_keys
     from slipway.fleet.release import release
 
     keys = ensure_local_keys(root, fleet)
-    controller = Controller.open(fleet, entry.pipeline, keys.release, talk.say, entry.run)
+    controller = Controller.open(fleet, entry.pipeline, keys.release, talk.say, run=entry.run)
     git, store = entry.git, controller.store
     first = publish.publish(
         root, entry.pipeline, proven=proven, store=store, key=keys.builder, git=git
@@ -114,7 +134,7 @@ def _release(
     entry.published = "new" if first else "kept"
     talk.say(f"v{short(proven.version)} {'published' if first else 'was published before'}")
     entry.save()
-    launch.up(fleet, controller.client, talk.say)
+    launcher.up(fleet, controller.client, talk.say)
     entry.hosts = [{"name": host.name, "url": host.url} for host in fleet.hosts]
     done = release(controller, proven.version, config.release)
     entry.release = done.to_dict()

@@ -18,10 +18,11 @@ from slipway.bundle.format import short
 from slipway.bundle.manifest import payload_version
 from slipway.config import pipelines
 from slipway.errors import ConfigError, SlipwayError
-from slipway.fleet import launch
 from slipway.fleet.controller import Controller
 from slipway.fleet.inventory import load_fleet
 from slipway.fleet.keys import ensure_local_keys
+from slipway.fleet.launch.launcher import Launcher
+from slipway.fleet.launch.local import LOCAL
 from slipway.fleet.models import find_release_config
 from slipway.fleet.release import Release
 from slipway.fleet.release import release as bring_to_stable
@@ -68,6 +69,7 @@ def run(
     limits: Path | None = None,
     dry_run: bool = False,
     run_id: str | None = None,
+    launcher: Launcher = LOCAL,
 ) -> Release:
     """Start the hosts that do not run and release the version; a dry run does neither."""
     fleet = load_fleet(root, fleet_name)
@@ -77,9 +79,9 @@ def run(
     key = root / ".slipway/keys/release.key"
     if not dry_run:
         key = ensure_local_keys(root, fleet).release
-    controller = Controller.open(fleet, pipeline, key, _say, run_id)
+    controller = Controller.open(fleet, pipeline, key, _say, run=run_id)
     if not dry_run:
-        launch.up(fleet, controller.client, _say)
+        launcher.up(fleet, controller.client, _say)
     return bring_to_stable(controller, wanted, config, dry_run=dry_run)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.config import ReleaseConfig, ReleaseLimits
-from slipway.fleet import launch
 from slipway.fleet.client import HttpClient
 from slipway.fleet.controller import Controller
 from slipway.fleet.inventory import Fleet, load_fleet
 from slipway.fleet.keys import Keys, ensure_local_keys
+from slipway.fleet.launch.launcher import Launcher
+from slipway.fleet.launch.local import LOCAL
 from slipway.fleet.release import Release, release
 from slipway.store.bundles import upload_bundle
 from slipway.store.objects import Store
@@ -48,6 +49,7 @@ class Site:
     root: Path
     fleet: Fleet
     keys: Keys
+    launcher: Launcher = LOCAL
     said: list[str] = field(default_factory=list)
 
     @property
@@ -70,10 +72,10 @@ class Site:
         return release(self.controller(), version, config)
 
     def up(self) -> list[str]:
-        return launch.up(self.fleet, HttpClient(self.fleet.credentials), self.said.append)
+        return self.launcher.up(self.fleet, HttpClient(self.fleet.credentials), self.said.append)
 
     def down(self) -> list[str]:
-        return launch.down(self.fleet, self.said.append)
+        return self.launcher.down(self.fleet, self.said.append)
 
 
 def make_project(root: Path) -> Path:

@@ -12,9 +12,9 @@ import pytest
 
 from flows import summary
 from slipway.errors import SlipwayError
-from slipway.fleet import launch
 from slipway.fleet.client import HttpClient
 from slipway.fleet.inventory import Credentials, load_fleet
+from slipway.fleet.launch import local as launch
 from slipway.fleet.rollback import rollback
 from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret, revoke_key
 from slipway.host.guard.policy import Scope
@@ -146,7 +146,7 @@ def test_strangers_are_refused_and_told_what_is_missing(guarded: Guarded, tmp_pa
     assert answer.ours
     assert "does not vouch for" in str(answer.error)
     with pytest.raises(SlipwayError, match=r"host [ab]: shows a certificate that"):
-        launch.up(site.fleet, distrust, site.said.append)
+        site.launcher.up(site.fleet, distrust, site.said.append)
 
     plain = host.url.replace("https", "http")
     with pytest.raises(httpx.HTTPError):

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from slipway.errors import SlipwayError
-from slipway.fleet import launch
 from slipway.fleet.client import HttpClient
+from slipway.fleet.launch import local as launch
 from slipway.fleet.processes import alive, identify
 from slipway.fleet.rollback import rollback
 from tests.fleet_site import (

@@ -167,7 +167,7 @@ def _providers() -> Facts:
 def _ports() -> Facts:
     """Look at the ports of the local fleet."""
     from slipway.fleet.inventory import load_fleet
-    from slipway.fleet.launch import port_problem, read_process
+    from slipway.fleet.launch.local import port_problem, read_process
 
     try:
         fleet = load_fleet(find_root(), "local")

@@ -112,10 +112,11 @@ def up(fleet_name: str) -> None:
     \b
       slipway fleet up local
     """
-    from slipway.fleet import launch
     from slipway.fleet.client import HttpClient
     from slipway.fleet.inventory import load_fleet
     from slipway.fleet.keys import ensure_local_keys
+    from slipway.fleet.launch.launcher import wait_until_ready
+    from slipway.fleet.launch.local import LOCAL
     from slipway.store.channel import models
     from slipway.store.objects import Store
 
@@ -123,11 +124,11 @@ def up(fleet_name: str) -> None:
     fleet = load_fleet(root, fleet_name)
     ensure_local_keys(root, fleet)
     client = HttpClient(fleet.credentials)
-    started = launch.up(fleet, client, say)
+    started = LOCAL.up(fleet, client, say)
     for host in fleet.hosts:
         how = "started" if host.name in started else "was running"
         click.echo(f"host {host.name}: {host.url} ({how})")
-    if models(Store(fleet.store), fleet.name) and (late := launch.wait_until_ready(fleet, client)):
+    if models(Store(fleet.store), fleet.name) and (late := wait_until_ready(fleet, client)):
         names = ", ".join(late)
         raise SlipwayError(f"not ready: {names}; `slipway status` and their logs say why")
 
@@ -140,11 +141,11 @@ def down(fleet_name: str) -> None:
     \b
       slipway fleet down local
     """
-    from slipway.fleet import launch
     from slipway.fleet.inventory import load_fleet
+    from slipway.fleet.launch.local import LOCAL
 
     fleet = load_fleet(find_root(), fleet_name)
-    stopped = launch.down(fleet, say)
+    stopped = LOCAL.down(fleet, say)
     click.echo(f"{len(stopped)} hosts stopped" if stopped else "no host was running")
 
 

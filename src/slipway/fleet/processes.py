@@ -85,7 +85,14 @@ def users_behind(server: tuple[str, int], client: tuple[str, int]) -> set[int]:
     That is who listens there, or who closed the listener after he had taken the connection. A
     listener of just this address has it, however many others listen on all addresses.
     """
-    rows, here, there = _sockets(), _written(*server), _written(*client)
+    return users_among(_sockets(), server, client)
+
+
+def users_among(
+    rows: list[list[str]], server: tuple[str, int], client: tuple[str, int]
+) -> set[int]:
+    """Find those users among the kernel's rows of sockets."""
+    here, there = _written(*server), _written(*client)
     everywhere = _written("0.0.0.0", server[1]) | _written("::", server[1])  # noqa: S104 - not bound
     taken = [row for row in rows if row[1] in here and row[2] in there]
     listening = [row for row in rows if row[3] == LISTENS]

@@ -2,14 +2,16 @@ import os
 import socket
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 
 from slipway.errors import SlipwayError
-from slipway.fleet import launch
 from slipway.fleet.client import HostStatus
 from slipway.fleet.inventory import Credentials, Tls
+from slipway.fleet.launch import local as launch
+from slipway.fleet.launch.local import LocalLauncher
 from slipway.fleet.processes import alive, identify
 from tests.fleet_site import make_site
 
@@ -31,12 +33,20 @@ class Strangers(Silent):
         return HostStatus(name=host.name, fleet="another", ready=True)
 
 
+def starting(program: str, **options: float) -> LocalLauncher:
+    """A launcher whose hosts are a program of ours."""
+    command = [sys.executable, "-c", program]
+    return LocalLauncher(lambda fleet, host: [*command, host.name], **options)
+
+
+SLEEPER = "import time; print('starting', flush=True); time.sleep(600)"
+
+
 @pytest.fixture
-def site(tmp_path, monkeypatch):
+def site(tmp_path):
     """A site whose hosts are programs that only sleep."""
-    sleeper = [sys.executable, "-c", "import time; print('starting', flush=True); time.sleep(600)"]
-    monkeypatch.setattr(launch, "_command", lambda fleet, host: [*sleeper, host.name])
     found = make_site(tmp_path)
+    found.launcher = starting(SLEEPER)
     yield found
     found.down()
 
@@ -56,7 +66,7 @@ def test_a_port_that_is_let_go_in_a_moment_is_waited_for(site):
     taken = socket.create_server((host.address, host.port))
     threading.Timer(0.2, taken.close).start()
     with pytest.raises(SlipwayError, match="was not live"):  # and not that the port is in use
-        launch.up(site.fleet, Silent(), site.said.append, wait_s=0.1)
+        site.launcher.up(site.fleet, Silent(), site.said.append, wait_s=0.1)
 
 
 def test_an_address_that_this_machine_does_not_have_is_not_called_in_use():
@@ -66,7 +76,7 @@ def test_an_address_that_this_machine_does_not_have_is_not_called_in_use():
 @pytest.mark.parametrize("client", [Silent(), Strangers()])
 def test_hosts_that_are_not_live_in_time_are_stopped_again_and_their_log_is_shown(site, client):
     with pytest.raises(SlipwayError, match=r"host a was not live after 0 s") as caught:
-        launch.up(site.fleet, client, site.said.append, wait_s=0.3)
+        site.launcher.up(site.fleet, client, site.said.append, wait_s=0.3)
     assert "starting" in str(caught.value)
     assert len(site.said) == 2
     assert not list(site.fleet.state.glob("*.pid"))
@@ -88,13 +98,15 @@ class Refusing(Silent):
 
 
 def test_a_key_that_running_hosts_take_up_in_a_moment_is_waited_for(site):
-    assert launch.up(site.fleet, Refusing(3), site.said.append) == ["a", "b"]
+    assert site.launcher.up(site.fleet, Refusing(3), site.said.append) == ["a", "b"]
 
 
-def test_a_host_that_goes_on_refusing_is_stopped_again_with_its_reason(site, monkeypatch):
-    monkeypatch.setattr(launch, "REFUSED_WAIT_S", 0.1)
+def test_a_host_that_goes_on_refusing_is_stopped_again_with_its_reason(site):
+    launcher = starting(SLEEPER, refused_wait_s=0.1)
+    started = time.monotonic()
     with pytest.raises(SlipwayError, match=r"^host a: does not know the key$"):
-        launch.up(site.fleet, Refusing(1_000_000), site.said.append)
+        launcher.up(site.fleet, Refusing(1_000_000), site.said.append, wait_s=600)
+    assert time.monotonic() - started < 300  # nobody waited for it to be live
     assert not list(site.fleet.state.glob("*.pid"))
 
 
@@ -132,26 +144,24 @@ def test_ctrl_c_while_hosts_start_leaves_none_behind(site):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch.up(site.fleet, Interrupted(), site.said.append)
+        site.launcher.up(site.fleet, Interrupted(), site.said.append)
     assert len(pids) == 2
     assert all(identify(pid, []) is None for pid in pids)
 
 
-def test_a_host_that_ends_at_once_is_told_without_waiting(site, monkeypatch):
-    broken = [sys.executable, "-c", "raise SystemExit('no such store')"]
-    monkeypatch.setattr(launch, "_command", lambda fleet, host: broken)
+def test_a_host_that_ends_at_once_is_told_without_waiting(site):
+    launcher = starting("raise SystemExit('no such store')")
     with pytest.raises(SlipwayError, match=r"host . ended (while starting|at once)") as caught:
-        launch.up(site.fleet, Silent(), site.said.append)
+        launcher.up(site.fleet, Silent(), site.said.append)
     assert "no such store" in str(caught.value)
 
 
 def test_what_belongs_to_the_flow_is_not_handed_to_the_hosts(site, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     monkeypatch.setenv("SLIPWAY_WORKSPACE", "/x")  # else a later run would take it for a leftover
-    shows = [sys.executable, "-c", "import os; print(sorted(os.environ), flush=True); os.read(0,1)"]
-    monkeypatch.setattr(launch, "_command", lambda fleet, host: shows)
+    launcher = starting("import os; print(sorted(os.environ), flush=True); os.read(0,1)")
     with pytest.raises(SlipwayError):
-        launch.up(site.fleet, Silent(), site.said.append)
+        launcher.up(site.fleet, Silent(), site.said.append)
     told = launch.log_file(site.fleet, "a").read_text()
     assert "PATH" in told
     assert "PREFECT" not in told
@@ -167,20 +177,19 @@ def test_an_unreadable_pid_file_is_no_process(site):
 
 def test_down_also_stops_a_host_that_left_the_inventory(site):
     with pytest.raises(SlipwayError):
-        launch.up(site.fleet, Silent(), site.said.append, wait_s=0.0)
-    started = launch._start(site.fleet, site.fleet.hosts[1])
+        site.launcher.up(site.fleet, Silent(), site.said.append, wait_s=0.0)
+    host = site.fleet.hosts[1]
+    started = launch._start(site.fleet, host, site.launcher.command(site.fleet, host))
     (site.fleet.state / "b.pid").rename(site.fleet.state / "gone.pid")
     assert site.down() == ["gone"]
     assert not alive(started)
 
 
-def test_a_host_started_by_another_name_of_the_interpreter_is_the_same_host(site, monkeypatch):
+def test_a_host_started_by_another_name_of_the_interpreter_is_the_same_host(site):
     host = site.fleet.hosts[0]
     site.fleet.state.mkdir(parents=True)
-    launch._start(site.fleet, host)
-    command = launch._command(site.fleet, host)
-    monkeypatch.setattr(launch, "_command", lambda fleet, host: ["/bin/python3", *command[1:]])
-    assert launch._runs(site.fleet, host)
-    monkeypatch.setattr(launch, "_command", lambda fleet, host: [*command, "--port", "1"])
+    command = site.launcher.command(site.fleet, host)
+    launch._start(site.fleet, host, command)
+    assert launch._runs(site.fleet, host, ["/bin/python3", *command[1:]])
     with pytest.raises(SlipwayError, match="with other settings"):
-        launch._runs(site.fleet, host)
+        launch._runs(site.fleet, host, [*command, "--port", "1"])

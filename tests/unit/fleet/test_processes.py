@@ -7,8 +7,15 @@ import time
 
 import pytest
 
-from slipway.fleet import processes
-from slipway.fleet.processes import Process, alive, identify, listener, stop, users_behind
+from slipway.fleet.processes import (
+    Process,
+    alive,
+    identify,
+    listener,
+    stop,
+    users_among,
+    users_behind,
+)
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True)"
 
@@ -125,10 +132,9 @@ OTHER = LOCAL.replace("01", "02")
         ([(f"{LOCAL}:8001", f"{LOCAL}:1F90", "01", 8)], set()),  # our own end
     ],
 )
-def test_only_who_can_have_the_connection_counts(monkeypatch, rows, users):
+def test_only_who_can_have_the_connection_counts(rows, users):
     told = [["0:", at, of, state, "", "", "", str(user), "0", "1"] for at, of, state, user in rows]
-    monkeypatch.setattr(processes, "_sockets", lambda: told)
-    assert users_behind(HOST, CALLER) == users
+    assert users_among(told, HOST, CALLER) == users
 
 
 @pytest.fixture

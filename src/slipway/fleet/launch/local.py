@@ -12,18 +12,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.errors import SlipwayError
 from slipway.fleet.client import HostClient
 from slipway.fleet.inventory import Fleet, Host
+from slipway.fleet.launch.launcher import LIVE_WAIT_S, POLL_S, STOP_WAIT_S, Say
 from slipway.fleet.processes import Process, alive, identify, listener, stop
-
-LIVE_WAIT_S = 60.0
-"""Start-up is import and bind, under 2 s; the rest is for a machine that is busy."""
-
-STOP_WAIT_S = 30.0
-"""A host finishes what it accepted, then exits; after this it is killed."""
 
 REFUSED_WAIT_S = 3.0
 """Hosts that run take up a new key within about a second; one that refuses longer means it."""
@@ -31,65 +27,59 @@ REFUSED_WAIT_S = 3.0
 RELEASED_WAIT_S = 1.0
 """How long the port of a host that was killed may be held by threads that are still ending."""
 
-POLL_S = 0.05
-"""How often a starting host is asked whether it is live."""
-
 LOG_TAIL_LINES = 8
 """How much of its log is shown when a host did not come up."""
 
-Say = Callable[[str], None]
+Command = Callable[[Fleet, Host], list[str]]
 
 
-def up(fleet: Fleet, client: HostClient, say: Say, wait_s: float = LIVE_WAIT_S) -> list[str]:
-    """Start every host that does not run yet and wait until all are live; return those started.
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Start hosts as processes of this machine."""
 
-    All ports are looked at before anything starts, and what was started is stopped again
-    when one host does not come up: a fleet runs as a whole or says why not.
-    """
-    with _only_one(fleet):
-        missing = [host for host in fleet.hosts if not _runs(fleet, host)]
-        _refuse_ports_in_use(missing)
-        started: dict[str, Process] = {}
-        try:
-            for host in missing:
-                started[host.name] = _start(fleet, host)
-                say(f"host {host.name}: started as process {started[host.name].pid}, {host.url}")
-            _wait_until_live(fleet, client, wait_s)
-        except BaseException:
-            stop(list(started.values()), STOP_WAIT_S)
-            for name in started:
-                _pid_file(fleet, name).unlink(missing_ok=True)
-            raise
-    return list(started)
+    command: Command = field(default_factory=lambda: _command)
+    """Spells out one host's command line."""
+    refused_wait_s: float = REFUSED_WAIT_S
+    """How long a host may refuse the key that it is asked with."""
 
+    def up(
+        self, fleet: Fleet, client: HostClient, say: Say, wait_s: float = LIVE_WAIT_S
+    ) -> list[str]:
+        """Start every host that does not run yet and wait until all are live; return those started.
 
-def wait_until_ready(fleet: Fleet, client: HostClient, wait_s: float = LIVE_WAIT_S) -> list[str]:
-    """Wait until every host serves what its channels say; return the names of those that do not.
+        All ports are looked at before anything starts, and what was started is stopped again
+        when one host does not come up: a fleet runs as a whole or says why not.
+        """
+        with _only_one(fleet):
+            commands = {host.name: self.command(fleet, host) for host in fleet.hosts}
+            missing = [h for h in fleet.hosts if not _runs(fleet, h, commands[h.name])]
+            _refuse_ports_in_use(missing)
+            started: dict[str, Process] = {}
+            try:
+                for host in missing:
+                    process = _start(fleet, host, commands[host.name])
+                    started[host.name] = process
+                    say(f"host {host.name}: started as process {process.pid}, {host.url}")
+                _wait_until_live(fleet, client, wait_s, self.refused_wait_s)
+            except BaseException:
+                stop(list(started.values()), STOP_WAIT_S)
+                for name in started:
+                    _pid_file(fleet, name).unlink(missing_ok=True)
+                raise
+        return list(started)
 
-    A live host answers for itself at once, for a model only after it has proven it anew.
-    """
-    deadline = time.monotonic() + wait_s
-    waiting = list(fleet.hosts)
-    while waiting and time.monotonic() < deadline:
-        statuses = {host.name: client.status(host) for host in waiting}
-        waiting = [h for h in waiting if (s := statuses[h.name]) is None or not s.ready]
-        if waiting:
-            time.sleep(POLL_S)
-    return [host.name for host in waiting]
-
-
-def down(fleet: Fleet, say: Say, grace_s: float = STOP_WAIT_S) -> list[str]:
-    """Stop every host of the fleet that `up` started; return those that ran."""
-    with _only_one(fleet):
-        files = sorted(fleet.state.glob("*.pid"))  # also of hosts that left the inventory
-        running = {f.stem: p for f in files if (p := read_process(fleet, f.stem)) is not None}
-        killed = stop(list(running.values()), grace_s)
-        for name, process in running.items():
-            how = f"killed after {grace_s:.0f} s" if process in killed else "stopped"
-            say(f"host {name}: {how}")
-        for file in files:
-            file.unlink(missing_ok=True)
-    return list(running)
+    def down(self, fleet: Fleet, say: Say, grace_s: float = STOP_WAIT_S) -> list[str]:
+        """Stop every host of the fleet that `up` started; return those that ran."""
+        with _only_one(fleet):
+            files = sorted(fleet.state.glob("*.pid"))  # also of hosts that left the inventory
+            running = {f.stem: p for f in files if (p := read_process(fleet, f.stem)) is not None}
+            killed = stop(list(running.values()), grace_s)
+            for name, process in running.items():
+                how = f"killed after {grace_s:.0f} s" if process in killed else "stopped"
+                say(f"host {name}: {how}")
+            for file in files:
+                file.unlink(missing_ok=True)
+        return list(running)
 
 
 def read_process(fleet: Fleet, name: str) -> Process | None:
@@ -143,11 +133,11 @@ def _command(fleet: Fleet, host: Host) -> list[str]:
     return [sys.executable, "-P", "-m", "slipway.cli", "host", *words]
 
 
-def _runs(fleet: Fleet, host: Host) -> bool:
+def _runs(fleet: Fleet, host: Host, command: list[str]) -> bool:
     """Tell whether the host runs, with the settings that the inventory gives it now."""
     process = read_process(fleet, host.name)
     # Not compared: the interpreter, which is python or python3 by how slipway was called.
-    if process is not None and process.command[1:] != _command(fleet, host)[1:]:
+    if process is not None and process.command[1:] != command[1:]:
         raise SlipwayError(
             f"host {host.name} runs as process {process.pid} with other settings than"
             f" configs/fleets/{fleet.name}.yaml gives; stop it first: slipway fleet down"
@@ -177,9 +167,8 @@ def _ports_in_use(hosts: list[Host]) -> list[str]:
     ]
 
 
-def _start(fleet: Fleet, host: Host) -> Process:
+def _start(fleet: Fleet, host: Host, command: list[str]) -> Process:
     """Start one host in its own session and note down who it is."""
-    command = _command(fleet, host)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
         sys.executable,
@@ -204,7 +193,9 @@ def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "SLIPWAY_"))}
 
 
-def _wait_until_live(fleet: Fleet, client: HostClient, wait_s: float) -> None:
+def _wait_until_live(
+    fleet: Fleet, client: HostClient, wait_s: float, refused_wait_s: float
+) -> None:
     started = time.monotonic()
     waiting = list(fleet.hosts)
     while waiting:
@@ -212,7 +203,7 @@ def _wait_until_live(fleet: Fleet, client: HostClient, wait_s: float) -> None:
         for host in list(waiting):
             status = client.status(host)
             if status is not None and status.problem is not None:
-                if waited_s > min(REFUSED_WAIT_S, wait_s):
+                if waited_s > min(refused_wait_s, wait_s):
                     raise SlipwayError(f"host {host.name}: {status.problem}")
             elif status is not None and (status.name, status.fleet) == (host.name, fleet.name):
                 waiting.remove(host)
@@ -248,3 +239,6 @@ def _write(path: Path, data: bytes) -> None:
     aside = path.with_suffix(".tmp")
     aside.write_bytes(data)
     aside.replace(path)
+
+
+LOCAL = LocalLauncher()

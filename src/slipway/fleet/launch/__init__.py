@@ -1,0 +1,1 @@
+"""How the hosts of a fleet are started and stopped; a launcher is a value that is passed in."""
