@@ -36,6 +36,11 @@ def git_state(root: Path) -> dict[str, Any]:
     }
 
 
+def committed(root: Path, name: str) -> str | None:
+    """Return a file of the project as the commit has it; None where it has none."""
+    return _git(root, "show", f"HEAD:./{name}")
+
+
 def _changed(root: Path) -> list[str]:
     """List what differs from the commit, new files too: Python may import them."""
     output = _git(

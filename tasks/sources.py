@@ -45,13 +45,13 @@ def refresh_pin(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> b
     """Bring the pin up to date with the sources; return whether it changed."""
     lock = root / "data" / pipeline / "sources.lock"
     memory = root / ".slipway" / "probes" / f"{pipeline}.json"
-    probes = json.loads(memory.read_text("utf-8")) if memory.is_file() else {}
+    probes = _remembered(memory)
     pins, seen = {}, {}
     for name, source in sources.items():
         probe = _probe(name, source.url)
         known = probes.get(name)
-        if known and known["probe"] == probe and known["pin"]["url"] == source.url:
-            pins[name] = Pin(**known["pin"])
+        if known is not None and known.probe == probe and known.pin.url == source.url:
+            pins[name] = known.pin
         else:
             with open_source(name, source.url) as file:
                 pins[name] = Pin(source.url, file.seek(0, 2), _digest(file))
@@ -61,6 +61,23 @@ def refresh_pin(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> b
         return False
     _write(lock, {name: asdict(pin) for name, pin in sorted(pins.items())})
     return True
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What told that a source was as before, when it was read last."""
+
+    probe: Mapping[str, str]
+    pin: Pin
+
+
+def _remembered(memory: Path) -> dict[str, Probe]:
+    """Read what earlier probes said; a file that a crash left half-written says nothing."""
+    try:
+        entries = json.loads(memory.read_text("utf-8"))
+        return {n: Probe(dict(e["probe"]), Pin(**e["pin"])) for n, e in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def read_pins(lock: Path) -> dict[str, Pin]:
@@ -168,7 +185,8 @@ def _probe(name: str, url: str) -> dict[str, str]:
 
 def _digest(file: BinaryIO) -> str:
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    # typeshed wants readinto of it, which every file opened here has
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _write(path: Path, value: object) -> None:

@@ -19,26 +19,49 @@ def write(folder: Path) -> None:
 
 def check(folder: Path) -> None:
     """Compare a folder with its seal; name every file that differs."""
-    seal = folder / SUMS
-    if not seal.is_file():
+    if not (folder / SUMS).is_file():
         raise SlipwayError(f"{folder} has no {SUMS}: it is not complete; remove it and run again")
-    recorded = {}
-    for line in seal.read_text("utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        recorded[name] = digest
-    found = set(_files(folder))
-    problems = [f"{name} is missing" for name in sorted(recorded.keys() - found)]
-    problems += [f"{name} is not in {SUMS}" for name in sorted(found - recorded.keys())]
-    problems += [
-        f"{name} differs from its SHA-256"
-        for name in sorted(found & recorded.keys())
-        if _digest(folder / name) != recorded[name]
-    ]
-    if problems:
+    if found := problems(folder):
         raise SlipwayError(
-            f"{folder} is damaged: {'; '.join(problems)}. Remove {folder} (and, if it comes back"
+            f"{folder} is damaged: {'; '.join(found)}. Remove {folder} (and, if it comes back"
             " damaged, `.dvc/cache`) and run again"
         )
+
+
+def problems(folder: Path) -> list[str]:
+    """Say how a folder differs from its seal."""
+    if not (folder / SUMS).is_file():
+        return [f"{SUMS} is missing"]
+    recorded, found = _recorded(folder), set(_files(folder))
+    differing = [n for n in sorted(found & recorded.keys()) if _digest(folder / n) != recorded[n]]
+    return [
+        *(f"{name} is missing" for name in sorted(recorded.keys() - found)),
+        *(f"{name} is not in {SUMS}" for name in sorted(found - recorded.keys())),
+        *(f"{name} differs from its SHA-256" for name in differing),
+    ]
+
+
+def read(path: Path) -> bytes:
+    """Read one file of a sealed folder; refuse one that is not what its seal says.
+
+    A folder without a seal belongs to a stage that did not come to its end: what it holds is
+    returned as it is, and raises OSError if it is not there.
+    """
+    data = path.read_bytes()
+    if (path.parent / SUMS).is_file():
+        listed = _recorded(path.parent).get(path.name)
+        if listed != hashlib.sha256(data).hexdigest():
+            raise SlipwayError(
+                f"{path} is damaged: it differs from the SHA-256 in {SUMS}. Remove {path.parent}"
+                " and run again"
+            )
+    return data
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """Read a seal: the digest of each file by its name."""
+    lines = (folder / SUMS).read_text("utf-8", "replace").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _files(folder: Path) -> list[str]:

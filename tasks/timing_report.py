@@ -9,6 +9,7 @@ from typing import Any
 
 from slipway.bundle.golden import read_golden
 from slipway.config import load_config
+from tasks import sums
 from tasks.timing import REPORT, measured_object, time_models
 
 
@@ -28,13 +29,13 @@ def timing_report(root: Path, pipeline: str) -> dict[str, Any]:
     if wanted.items() <= found.items():
         return found
     reports.mkdir(parents=True, exist_ok=True)
-    golden = read_golden(folder / "gates" / "golden.arrow")
+    golden = read_golden(sums.read(folder / "gates" / "golden.arrow"))
     return time_models(config, models, golden.inputs, reports)
 
 
 def _models(folder: Path) -> dict[str, Path]:
     """Find the models that prove could examine."""
-    gates = json.loads((folder / "gates" / "gates.json").read_text("utf-8"))
+    gates = json.loads(sums.read(folder / "gates" / "gates.json"))
     return {
         precision: folder / precision / "model.onnx"
         for precision, result in gates["precisions"].items()

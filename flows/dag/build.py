@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from flows import environment
-from flows.dag import gpu, stages
+from flows.dag import gpu, seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
 from flows.record import now
@@ -62,12 +62,13 @@ class Build:
         self.outcomes: dict[str, Outcome] = {}
         self._root, self._logs, self._talk, self._note = root, logs, talk, note
         self._trees: set[Tree] = set()
+        self._damaged: set[str] = set()
         self._stopping = False
         self._lock = threading.Lock()
 
     def run(self, pipeline: str) -> None:
         """Bring a pipeline up to date; raise SlipwayError with the failed stage's message."""
-        everything = stages.read_stages(self._root, pipeline)
+        everything = [self._with_damage(s) for s in stages.read_stages(self._root, pipeline)]
         stale = stages.to_run(everything)
         fresh = [stage for stage in everything if stage not in stale]
         self.outcomes = {
@@ -139,7 +140,10 @@ class Build:
         outcome.state, outcome.started_at = "running", now()
         self._note(self.entries())
         with self._talk.stage(stage.title) as talk:
-            code, lines = self._supervise(stage, talk, log)
+            code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
+            if code == 0 and (found := seals.damage(self._root, stage.outs)):
+                # what the stage made is sealed by it: this came out of DVC's cache
+                code, lines = self._run_anew(stage, talk, log, found)
             outcome.seconds = round(talk.seconds, 2)
             outcome.state = self._judge(code, lines)
             outcome.from_cache = any(RESTORED in line for line in lines)
@@ -149,11 +153,34 @@ class Build:
         self._note(self.entries())
         return outcome
 
-    def _supervise(self, stage: Stage, talk: StageTalk, log: Any) -> tuple[int, list[str]]:
-        """Start DVC on one stage and pass on what it says; return its exit code and lines."""
+    def _with_damage(self, stage: Stage) -> Stage:
+        """Have a stage run that DVC takes to be up to date, if its outputs are damaged."""
+        if stage.stale or not (found := seals.damage(self._root, stage.outs)):
+            return stage
+        self._damaged.add(stage.address)
+        return replace(stage, stale=tuple(found))
+
+    def _run_anew(
+        self, stage: Stage, talk: StageTalk, log: Any, found: list[str]
+    ) -> tuple[int, list[str]]:
+        """Run a stage whose outputs DVC's cache gave back damaged, without that cache."""
+        self.outcomes[stage.address].why += found
+        self._talk.say(f"{stage.title}: DVC's cache gave back damage ({found[0]}); it runs anew")
+        return self._supervise(stage, talk, log, again=True)
+
+    def _supervise(
+        self, stage: Stage, talk: StageTalk, log: Any, *, again: bool
+    ) -> tuple[int, list[str]]:
+        """Start DVC on one stage and pass on what it says; return its exit code and lines.
+
+        Run `again`, it neither believes dvc.lock nor the cache, from which damage goes first.
+        """
         lines: list[str] = []
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
-        with self._tree([*command, stage.address]) as tree, open(self._log_of(stage), "w") as file:
+        if again:
+            seals.drop_damaged_objects(self._root, stage.address)
+            command.append("--force")
+        with self._tree([*command, stage.address]) as tree, open(self._log_of(stage), "a") as file:
             for line in tree.lines():
                 if not talk.heard(line):
                     lines.append(line)

@@ -34,6 +34,8 @@ class Stage:
     """`meta: {alone: true}`: measures time, so nothing may run beside it."""
     stale: tuple[str, ...]
     """What changed since it ran last; empty when nothing did."""
+    outs: tuple[Path, ...] = ()
+    """The folders that it writes, relative to the project."""
 
 
 def require(root: Path, pipeline: str) -> None:
@@ -166,6 +168,7 @@ def _describe(
         gpu=bool(meta.get("gpu")),
         alone=bool(meta.get("alone")),
         stale=tuple(_reasons(entry for entries in status.values() for entry in entries)),
+        outs=tuple(Path(out.def_path) for out in stage.outs),
     )
 
 

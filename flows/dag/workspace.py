@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flows.dag.lock_file import heal_lock_file
 from flows.dag.supervise import GRACE_S, stop_tree
 from flows.dag.tree import SUPERVISOR
 from flows.environment import WORKSPACE
@@ -98,27 +99,6 @@ def heal_lock_table(root: Path, say: Say) -> None:
             aside.write_text(json.dumps(kept), "utf-8")
             aside.replace(table)
             say("DVC's lock table named processes that are gone: cleared")
-
-
-def heal_lock_file(root: Path, say: Say) -> None:
-    """Set a dvc.lock aside that was cut off while DVC wrote it.
-
-    DVC's run-cache remembers every stage's result by its inputs, so nothing is computed
-    again: the stages are looked up there and dvc.lock is written anew.
-    """
-    from dvc.dvcfile import Lockfile
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    path = root / "dvc.lock"
-    if not path.is_file():
-        return
-    try:
-        Lockfile(Repo(root), str(path)).load()
-    except DvcException as error:
-        aside = path.with_name("dvc.lock.damaged")
-        path.replace(aside)
-        say(f"{path.name} was not readable ({_one_line(error)}): set aside as {aside.name}")
 
 
 def dvc_commands(root: Path) -> list[int]:
@@ -207,7 +187,3 @@ def _cwd(pid: int) -> str | None:
     with suppress(OSError):
         return os.readlink(f"/proc/{pid}/cwd")
     return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

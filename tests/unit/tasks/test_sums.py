@@ -43,3 +43,20 @@ def test_a_missing_file_and_a_stranger_are_both_named(sealed: Path):
 def test_a_folder_without_a_seal_is_not_complete(tmp_path: Path):
     with pytest.raises(SlipwayError, match="is not complete"):
         sums.check(tmp_path)
+
+
+def test_a_file_is_read_only_as_its_seal_has_it(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    sums.write(tmp_path)
+    assert sums.read(tmp_path / "a.json") == b"{}"
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(SlipwayError, match=r"a\.json is damaged: it differs"):
+        sums.read(tmp_path / "a.json")
+
+
+def test_a_file_that_no_seal_lists_is_damage_and_one_without_a_seal_is_not(tmp_path: Path) -> None:
+    (tmp_path / "late.json").write_text("{}")
+    assert sums.read(tmp_path / "late.json") == b"{}"
+    (tmp_path / "SHA256SUMS").write_text("")
+    with pytest.raises(SlipwayError, match=r"late\.json is damaged"):
+        sums.read(tmp_path / "late.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.dag import stages, workspace
+from flows.dag import lock_file, stages
 from flows.dag.stages import Stage
 from slipway.errors import ConfigError, SlipwayError
 from tests.flow_project import Project
@@ -194,7 +194,7 @@ def test_a_dvc_lock_that_was_cut_off_is_set_aside(project: Project, cut_off: str
     path = project.root / "dvc.lock"
     path.write_text(cut_off)
     said: list[str] = []
-    workspace.heal_lock_file(project.root, said.append)
+    lock_file.heal_lock_file(project.root, said.append)
     assert not path.exists()
     assert (project.root / "dvc.lock.damaged").read_text() == cut_off
     assert len(said) == 1
@@ -204,7 +204,7 @@ def test_a_good_dvc_lock_is_kept(project: Project) -> None:
     path = project.root / "dvc.lock"
     path.write_text("schema: '2.0'\nstages:\n  train@tiny:\n    cmd: 'true'\n")
     try:
-        workspace.heal_lock_file(project.root, pytest.fail)
+        lock_file.heal_lock_file(project.root, pytest.fail)
         assert path.exists()
     finally:
         path.unlink()
