@@ -1,12 +1,12 @@
 """Join the sources into one typed table with a single SQL query, run by DuckDB over Arrow.
 
-The query runs twice: the second time every value that is known only later has been changed.
-A column that differs then depends on the future, whatever it is called; `validate` stops it.
+The query runs more than once: again as it is, for it must repeat, and with what is known only
+later changed. A column that differs then depends on the future; `validate` stops it.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +16,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from slipway.errors import SlipwayError
+from tasks import query
+from tasks.leaks import find_leaks
 from tasks.sources import DAMAGED, Pin, open_pinned, read_pins, unpacked
 from tasks.tables import TABLE, Facts, write_facts
 
@@ -44,13 +46,13 @@ def run(config: "IngestConfig", *, sources: Path, raw: Path) -> None:
         }
         # the sources are in: from here on the query reads nothing but them
         database.execute("SET enable_external_access = false").fetchall()
-        result = _select(database, config)
-        rows = _write(result, raw / TABLE)
-        if rows == 0:
+        if query.keep(database, config) == 0:
             raise SlipwayError(
                 "ingest.query gave no rows; try it on the sources, a join or filter drops all"
             )
-        leaks = _leaks(database, config)
+        _write(query.kept_in_order(database, config), raw / TABLE)
+        query.require_repeatable(database, config)
+        leaks = find_leaks(database, config)
     table = pq.ParquetFile(raw / TABLE)
     write_facts(raw, _facts(config, table, counts, pins, leaks))
 
@@ -74,7 +76,7 @@ def _load(database: duckdb.DuckDBPyConnection, name: str, source: "Source", pin:
             cause = failures[0] if failures else error
             if isinstance(cause, DAMAGED):
                 raise cause from None  # `unpacked` says what that means
-            raise SlipwayError(f"source {name!r} ({source.url}): {_one_line(cause)}") from None
+            raise SlipwayError(f"source {name!r} ({source.url}): {query.one_line(cause)}") from None
     return int(count)
 
 
@@ -137,74 +139,15 @@ def _without_zone(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Itera
         yield batch.cast(_naive(schema))
 
 
-def _select(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> duckdb.DuckDBPyRelation:
-    """Run the query, in an order that does not depend on threads."""
-    try:
-        result = database.sql(config.query)
-    except duckdb.Error as error:
-        raise SlipwayError(f"ingest.query: {_one_line(error)}") from None
-    if result is None:
-        raise SlipwayError("ingest.query must be one SELECT")
-    first = [config.time, *config.key]
-    if missing := [c for c in (*first, config.label) if c not in result.columns]:
-        raise SlipwayError(
-            f"ingest.query gives no column {', '.join(missing)}; it gives:"
-            f" {', '.join(result.columns)}"
-        )
-    rest = [column for column in result.columns if column not in first]
-    return result.order(", ".join(f'"{column}"' for column in [*first, *rest]))
-
-
-def _write(result: duckdb.DuckDBPyRelation, path: Path) -> int:
-    """Write a result in record batches; return how many rows it had."""
-    rows = 0
+def _write(result: duckdb.DuckDBPyRelation, path: Path) -> None:
+    """Write a result in record batches."""
     try:
         reader = result.to_arrow_reader(BATCH_ROWS)
         with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
             for batch in reader:
-                rows += batch.num_rows
                 writer.write_batch(batch)
     except duckdb.Error as error:
-        raise SlipwayError(f"ingest.query: {_one_line(error)}") from None
-    return rows
-
-
-def _leaks(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> list[str]:
-    """Name the columns whose values change when what is known later changes."""
-    later = {name: s.known_later for name, s in config.sources.items() if s.known_later}
-    if not later:
-        return []
-    before = _fingerprints(_select(database, config), config)
-    for name, columns in later.items():
-        changes = ", ".join(
-            f'"{c}" = {_another_value(c, config.sources[name].columns[c])}' for c in columns
-        )
-        database.execute(f'UPDATE "{name}" SET {changes}').fetchall()
-    after = _fingerprints(_select(database, config), config)
-    return sorted(column for column in before if before[column] != after[column])
-
-
-def _another_value(column: str, kind: str) -> str:
-    """Change a value but not whether there is one: rows may be chosen by that."""
-    match kind:
-        case "string":
-            return f"\"{column}\" || '~'"
-        case "bool":
-            return f'NOT "{column}"'
-        case "timestamp" | "datetime":
-            return f'"{column}" + INTERVAL 17 MINUTE'
-        case _:
-            return f'"{column}" + 17'
-
-
-def _fingerprints(result: duckdb.DuckDBPyRelation, config: "IngestConfig") -> dict[str, Any]:
-    """Hash every column but the label together with the row's key, regardless of order."""
-    key = ", ".join(f'"{column}"' for column in config.key)
-    columns = [column for column in result.columns if column != config.label]
-    # xor is blind to order; the key inside the hash makes it blind to nothing else
-    sums = ", ".join(f'bit_xor(hash({key}, "{c}"))' for c in columns)
-    [row] = result.aggregate(sums).fetchall()
-    return dict(zip(columns, row, strict=True))
+        raise SlipwayError(f"ingest.query: {query.one_line(error)}") from None
 
 
 def _facts(
@@ -235,7 +178,3 @@ def _facts(
         known_later=sorted({c for s in config.sources.values() for c in s.known_later}),
         leaks=leaks,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -78,11 +78,12 @@ def run(
 
 def stop_leaks(facts: Facts, table: pa.Table) -> None:
     """Refuse columns that are known only after the moment of prediction, under any name."""
-    by_name = sorted(set(table.column_names) & set(facts.known_later))
-    if leaks := sorted({*by_name, *facts.leaks}):
+    by_name = set(table.column_names) & set(facts.known_later) - {facts.label}
+    if leaks := sorted(by_name | set(facts.leaks)):
         raise SlipwayError(
             f"leak: {', '.join(leaks)} depend{'s' if len(leaks) == 1 else ''} on what is known"
-            f" only later ({', '.join(facts.known_later)}); take it out of ingest.query"
+            f" only later ({', '.join(facts.known_later)}); take it out of ingest.query. A window"
+            " over the rows that a filter on it leaves depends on it too: compute it before"
         )
 
 

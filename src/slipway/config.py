@@ -44,7 +44,8 @@ class Source(Section):
     `timestamp` carries an offset and becomes UTC; `datetime` carries none and stays as it is."""
     known_later: list[str]
     """Columns known only after the moment of prediction. They may decide the label and which
-    rows count; a feature that changes when they change is a leak, under whatever name."""
+    rows count; a feature that changes when they change is a leak, under whatever name.
+    A table whose rows themselves come later names all of its columns, its keys too."""
 
     @model_validator(mode="after")
     def _later_columns_are_read(self) -> Self:

@@ -128,6 +128,11 @@ def test_a_leak_by_name_stops_the_line(tmp_path: Path):
         validated(tmp_path, table(), known_later=["size"])
 
 
+def test_a_label_may_bear_the_name_of_what_is_known_later(tmp_path: Path):
+    valid = validated(tmp_path, table(), known_later=["late"])
+    assert pq.read_table(valid / "table.parquet").num_rows == ROWS
+
+
 def test_a_leak_by_behaviour_stops_the_line(tmp_path: Path):
     with pytest.raises(SlipwayError, match="leak: kind depends"):
         validated(tmp_path, table(), leaks=["kind"])

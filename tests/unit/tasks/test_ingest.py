@@ -103,6 +103,24 @@ def test_a_column_that_follows_what_is_known_later_is_a_leak_under_any_name(tmp_
     assert json.loads((raw / "table.json").read_text())["leaks"] == ["humidity"]
 
 
+def test_a_copy_in_reverse_order_is_a_leak(tmp_path: Path):
+    query = QUERY.replace("size,", "last_value(delay) OVER (ORDER BY id DESC) AS humidity,")
+    raw = ingested(tmp_path, config(write(tmp_path / "t.csv"), query))
+    assert json.loads((raw / "table.json").read_text())["leaks"] == ["humidity"]
+
+
+def test_a_query_with_chance_in_it_is_refused(tmp_path: Path):
+    query = QUERY.replace("size,", "size + random() AS size,")
+    with pytest.raises(SlipwayError, match=r"ingest\.query uses random\(\)"):
+        ingested(tmp_path, config(write(tmp_path / "t.csv"), query))
+
+
+def test_a_key_that_two_rows_share_is_refused(tmp_path: Path):
+    url = write(tmp_path / "t.csv", CSV.replace("\n2,", "\n1,"))
+    with pytest.raises(SlipwayError, match=r"ingest\.key \(id\) is not unique"):
+        ingested(tmp_path, config(url))
+
+
 def test_a_source_that_changed_under_its_pin_is_refused(tmp_path: Path):
     section = config(write(tmp_path / "t.csv"))
     refresh_pin(tmp_path, "p", section.sources)
