@@ -85,25 +85,13 @@ Reply = Callable[["Call", Result], None]
 
 
 class Call:
-    """One request and where it should go.
+    """One request and where it should go. Made for every request: slots are quick to set and read,
+    where a default of the class costs a search at each look."""
 
-    Made for every request, so what most requests never set stays with the class.
-    """
-
-    trace: TraceSteps | None = None
-    prepared: Prepared | None = None
-    """The tensors, where the face has checked and made them itself; then `message` has no data
-    and `outputs` is set."""
-    outputs: tuple[str, ...] = ()
-    """The outputs to answer with, in this order."""
-    loaded: Loaded | None = None
-    """The version that answers."""
-    undecided: Serving | None = None
-    """Of what the version is to be chosen, once the message is read."""
-    shadow: Loaded | None = None
-    """The version that tries the same afterwards."""
-    reply: "Reply | None" = None
-    """Called exactly once with the outputs or the refusal, unless the call was cancelled."""
+    __slots__ = (
+        "caller", "key", "loaded", "message", "model", "outputs", "prepared", "reply", "request_id",
+        "shadow", "trace", "undecided", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -111,6 +99,7 @@ class Call:
         version: str | None,
         message: Message,
         request_id: str | None = None,
+        *,
         key: str | None = None,
         caller: Caller = ANYBODY,
     ) -> None:
@@ -123,6 +112,20 @@ class Call:
         self.key = key
         """Equal keys get the same version for as long as the candidate is the same."""
         self.caller = caller
+        self.trace: TraceSteps | None = None
+        self.prepared: Prepared | None = None
+        """The tensors, where the face has checked and made them itself; then `message` has no data
+        and `outputs` is set."""
+        self.outputs: tuple[str, ...] = ()
+        """The outputs to answer with, in this order."""
+        self.loaded: Loaded | None = None
+        """The version that answers."""
+        self.undecided: Serving | None = None
+        """Of what the version is to be chosen, once the message is read."""
+        self.shadow: Loaded | None = None
+        """The version that tries the same afterwards."""
+        self.reply: Reply | None = None
+        """Called exactly once with the outputs or the refusal, unless the call was cancelled."""
 
     def name(self) -> str:
         """Return the request's id; made up for one whose caller gave none, when it is needed."""

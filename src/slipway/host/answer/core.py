@@ -86,12 +86,12 @@ class Core:
         try:
             if self.draining:
                 raise RequestRefused("draining", "this host is stopping; ask another")
-            if call.loaded is None:
-                self.route(call)
+            loaded = call.loaded
+            if loaded is None:
+                loaded = self.route(call)
             if call.undecided is not None:
                 settle(call)
-            loaded = call.loaded
-            assert loaded is not None
+                loaded = call.loaded or loaded
             message, prepared = call.message, call.prepared
             if prepared is None:
                 call.outputs = pick_outputs(message, loaded.contract)
@@ -99,7 +99,8 @@ class Core:
             if call.caller.meter is not None:
                 call.caller.charge(prepared.rows)
             job = Job(prepared.inputs, prepared.rows, self._done, call)
-            job.group, job.arrived = prepared.group, arrived
+            job.group = prepared.group
+            job.arrived = arrived
             job.abandon = self._gone
             if message.timeout_us:
                 job.deadline = arrived + message.timeout_us * 1e-6
@@ -118,16 +119,17 @@ class Core:
         """Count a request that named a model and could not be read."""
         self._counts.series(model if model in self.models else "", "").count(refusal.code)
 
-    def route(self, call: Call) -> None:
-        """Choose the version that answers a call; left undecided if the message must say it."""
+    def route(self, call: Call) -> Loaded:
+        """Choose the version that reads a call, and answers it unless that is left undecided."""
         if call.version is not None:
-            call.loaded = self.find_version(call.model, call.version)
-            return
-        serving = self.models.get(call.model) or self.find(call.model)
-        if serving.candidate is None and serving.stable is not None:
-            call.loaded = serving.stable
+            loaded = self.find_version(call.model, call.version)
         else:
-            choose(call, serving)
+            serving = self.models.get(call.model) or self.find(call.model)
+            if serving.candidate is not None or serving.stable is None:
+                return choose(call, serving)
+            loaded = serving.stable
+        call.loaded = loaded
+        return loaded
 
     def _finish(self, job: Job, result: Result) -> None:
         """Send what the engine made of a call, then let the shadow try the same."""

@@ -8,25 +8,25 @@ hash of a made-up id would, and sooner.
 from random import random
 from typing import Final
 
-from slipway.host.answer.call import Call, Serving
+from slipway.host.answer.call import Call, Loaded, Serving
 from slipway.host.request.refusal import RequestRefused
 from slipway.store.split import takes_candidate
 
 NO_STABLE: Final = "this model has no stable version here yet"
 
 
-def choose(call: Call, serving: Serving) -> None:
+def choose(call: Call, serving: Serving) -> Loaded:
     """Choose by what is known before the body is read; leave it to `settle` where that is little.
 
     Until then the stable version reads the body: its contract is mostly the candidate's too.
     """
     key = call.key if call.key is not None else call.caller.id or call.request_id
     if serving.candidate is None:
-        _assign(call, serving, False)
-    elif key is not None or serving.stable is None:
-        _assign(call, serving, _takes_candidate(serving, key))
-    else:
-        call.loaded, call.undecided = serving.stable, serving
+        return _assign(call, serving, False)
+    if key is not None or serving.stable is None:
+        return _assign(call, serving, _takes_candidate(serving, key))
+    call.loaded, call.undecided = serving.stable, serving
+    return serving.stable
 
 
 def settle(call: Call) -> bool:
@@ -48,10 +48,10 @@ def _takes_candidate(serving: Serving, key: str | None) -> bool:
     return takes_candidate(serving.candidate.version, key, serving.percent)
 
 
-def _assign(call: Call, serving: Serving, chosen: bool) -> None:
-    if chosen and serving.mode == "canary":
-        call.loaded = serving.candidate
-        return
-    if serving.stable is None:
+def _assign(call: Call, serving: Serving, chosen: bool) -> Loaded:
+    loaded = serving.candidate if chosen and serving.mode == "canary" else serving.stable
+    if loaded is None:
         raise RequestRefused("not_ready", NO_STABLE)
-    call.loaded, call.shadow = serving.stable, serving.candidate if chosen else None
+    call.loaded = loaded
+    call.shadow = serving.candidate if chosen and loaded is serving.stable else None
+    return loaded

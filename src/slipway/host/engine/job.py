@@ -28,19 +28,12 @@ class Batch:
 
 
 class Job:
-    """One checked request. Made for every request: what few jobs set stays with the class."""
+    """One checked request. Made for every request, so it has slots."""
 
-    group: Any = None
-    """Only jobs of equal groups share a batch; the sizes of variable dimensions but the first."""
-    deadline = NEVER
-    """A job that has not begun by then is refused with `queue_timeout` and never run."""
-    high = False
-    """Whether it goes before the others."""
-    abandon: Callable[["Job"], None] | None = None
-    """Called when it is cancelled, at once."""
-    batch: Batch | None = None
-    """Set when it has run."""
-    cancelled = False
+    __slots__ = (
+        "abandon", "arrived", "batch", "cancelled", "context", "deadline", "finish", "group",
+        "high", "inputs", "rows",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -48,6 +41,7 @@ class Job:
         rows: int,
         finish: Callable[["Job", Result], None],
         context: Any = None,
+        *,
         group: Any = None,
         arrived: float = 0.0,
         deadline: float = NEVER,
@@ -60,13 +54,19 @@ class Job:
         """Called on the event loop, exactly once; never for a job that was cancelled."""
         self.context = context
         """The asker's own."""
+        self.group = group
+        """Only jobs of equal groups share a batch; the sizes of variable dimensions but the
+        first."""
         self.arrived = arrived
-        if group is not None:
-            self.group = group
-        if deadline != NEVER:
-            self.deadline = deadline
-        if high:
-            self.high = True
+        self.deadline = deadline
+        """A job that has not begun by then is refused with `queue_timeout` and never run."""
+        self.high = high
+        """Whether it goes before the others."""
+        self.abandon: Callable[[Job], None] | None = None
+        """Called when it is cancelled, at once."""
+        self.batch: Batch | None = None
+        """Set when it has run."""
+        self.cancelled = False
 
     def cancel(self) -> bool:
         """Give up: it is not run if it has not begun, and nobody hears of it."""

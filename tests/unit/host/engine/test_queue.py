@@ -18,7 +18,8 @@ def never_finish(job: Job, result: Result) -> None:
 def job(
     name: Any, rows: int = 1, group: Any = None, high: bool = False, deadline: float = NEVER
 ) -> Job:
-    return Job({"x": np.zeros(rows)}, rows, never_finish, name, group, 0.0, deadline, high)
+    inputs = {"x": np.zeros(rows)}
+    return Job(inputs, rows, never_finish, name, group=group, deadline=deadline, high=high)
 
 
 def names(jobs: list[Job]) -> list[Any]:

@@ -73,18 +73,20 @@ class Listener:
 
 
 class ResponseSlot:
-    """The place of one request in the order of responses. Most never set what the class has."""
+    """The place of one request in the order of responses."""
 
-    head_only = False
-    linger = False
-    response: Response | Written | None = None
-    work: Cancellable | None = None
-    held_bytes = 0
-    """What the request's body takes until it is answered."""
+    __slots__ = (
+        "connection", "head_only", "held_bytes", "keep_alive", "linger", "response", "work",
+    )  # fmt: skip
 
     def __init__(self, connection: "Connection", keep_alive: bool) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
+        self.head_only = self.linger = False
+        self.response: Response | Written | None = None
+        self.work: Cancellable | None = None
+        self.held_bytes = 0
+        """What the request's body takes until it is answered."""
 
     def respond(self, response: Response | Written) -> None:
         """Send a response when its turn has come."""

@@ -1,6 +1,7 @@
 """The way in of an inference over HTTP: from a request's head and body to the core."""
 
 from collections.abc import Mapping
+from functools import partial
 from math import prod
 from typing import Final
 
@@ -15,7 +16,7 @@ from slipway.host.request.message import InputData, Message
 from slipway.host.request.refusal import RequestRefused, bad_request
 from slipway.host.wire.compression import unpack
 from slipway.host.wire.http.exchange import Body, Head, Limits, Respond
-from slipway.host.wire.http.reply import BINARY, JSON, HttpReply
+from slipway.host.wire.http.reply import BINARY, JSON, Form, reply
 from slipway.host.wire.http.templates import (
     NO_CUT,
     RequestTemplate,
@@ -59,24 +60,24 @@ class Infer:
     def handle(self, asked: InferHead, head: Head, body: Body, respond: Respond) -> Job | None:
         """Answer one request."""
         core = self._core
-        call = Call(asked.model, asked.version, NOTHING, key=asked.key, caller=asked.caller)
-        reply = call.reply = HttpReply(respond)
+        call = Call(asked.model, asked.version, NOTHING)
+        call.key, call.caller = asked.key, asked.caller
         if self._begin is not None:
             call.trace = self._begin(head.headers)
         try:
-            core.route(call)
-            loaded = call.loaded
-            assert loaded is not None
+            loaded = core.route(call)
             if len(body) > CHEAP and loaded.engine.full:
                 raise RequestRefused("queue_full", "too many requests are waiting; try again")
             if asked.encoding != b"identity":
                 body = unpack(body, asked.encoding, self._body_bytes)
-            _read(call, reply, body, asked.header_length)
+            form = _read(call, loaded, body, asked.header_length)
             if call.undecided is not None and settle(call):
-                _read(call, reply, body, asked.header_length)
+                form = _read(call, call.loaded or loaded, body, asked.header_length)
         except RequestRefused as refusal:
+            call.reply = partial(reply, respond, None)
             core.refuse(call, refusal)
             return None
+        call.reply = partial(reply, respond, form)
         return core.submit(call)
 
 
@@ -84,21 +85,19 @@ NOTHING: Final = Message(None, (), ())
 """Until the body is read."""
 
 
-def _read(call: Call, reply: HttpReply, body: Body, header_length: int | None) -> None:
-    """Fill in the message and its tensors, by a template if there is one."""
-    loaded = call.loaded
-    assert loaded is not None
+def _read(call: Call, loaded: Loaded, body: Body, header_length: int | None) -> Form:
+    """Fill in the message and its tensors, by a template if there is one; return what it was."""
     cut = NO_CUT
     if call.shadow is None and header_length != 0:
-        cut = skeleton(body, header_length)
-        template = loaded.templates.get(cut[0])
+        key, start, end = cut = skeleton(body, header_length)
+        template = loaded.templates.get(key)
         if type(template) is RequestTemplate and template.binary == (header_length is not None):
-            prepared = template.prepare(body, cut[1], cut[2])
+            prepared = template.prepare(body, start, end)
             if prepared is not None:
-                call.message, call.outputs = template.message, template.outputs
-                call.prepared, call.request_id = prepared, template.message.id
-                reply.template = template
-                return
+                message = call.message = template.message
+                call.request_id, call.outputs = message.id, template.outputs
+                call.prepared = prepared
+                return template
     if header_length == 0:
         message, form = _raw_message(body, loaded)
     else:
@@ -106,9 +105,9 @@ def _read(call: Call, reply: HttpReply, body: Body, header_length: int | None) -
     call.message, call.request_id = message, message.id
     call.outputs = pick_outputs(message, loaded.contract)
     call.prepared = prepare(message, loaded.contract)
-    reply.format, reply.template = form, None
     if call.shadow is None:
         learn(call, form, body, cut)
+    return form
 
 
 def _raw_message(body: Body, loaded: Loaded) -> tuple[Message, AnswerFormat]:

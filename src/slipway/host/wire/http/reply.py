@@ -22,35 +22,27 @@ AFTER: Final = b"}]}"
 """What follows the numbers of the last output."""
 
 
-class HttpReply:
-    """Where the answer to one call goes, and how it is written."""
+Form = RequestTemplate | AnswerFormat | None
+"""How a request came, and so how its answer goes; None as long as its body is not read."""
 
-    __slots__ = ("format", "respond", "template")
 
-    def __init__(self, respond: Respond) -> None:
-        self.respond = respond
-        self.format: AnswerFormat | None = None
-        """Known when the body is read."""
-        self.template: RequestTemplate | None = None
-        """What the body was read by, if its form was known."""
-
-    def __call__(self, call: Call, result: Result) -> None:
-        """Send what became of a call; a value that cannot be written is the model's fault."""
-        if isinstance(result, RequestRefused):
-            version = call.loaded.version if call.loaded else None
-            headers = ((VERSION_HEADER, version.encode()),) if version else ()
-            self.respond(refuse(result, call.name(), headers))
-            return
-        response: Response | Written
-        try:
-            if self.template is not None:
-                response = _fill_in(call, self.template, result)
-            else:
-                response = _respond(make_answer(call, result), self.format)
-        except Exception:
-            log.exception("an answer could not be written", extra={"request_id": call.name()})
-            response = refuse(RequestRefused("model_failed", FAILED), call.name())
-        self.respond(response)
+def reply(respond: Respond, form: Form, call: Call, result: Result) -> None:
+    """Send what became of a call; a value that cannot be written is the model's fault."""
+    if isinstance(result, RequestRefused):
+        version = call.loaded.version if call.loaded else None
+        headers = ((VERSION_HEADER, version.encode()),) if version else ()
+        respond(refuse(result, call.name(), headers))
+        return
+    response: Response | Written
+    try:
+        if type(form) is RequestTemplate:
+            response = _fill_in(call, form, result)
+        else:
+            response = _respond(make_answer(call, result), form)
+    except Exception:
+        log.exception("an answer could not be written", extra={"request_id": call.name()})
+        response = refuse(RequestRefused("model_failed", FAILED), call.name())
+    respond(response)
 
 
 def _fill_in(

@@ -10,7 +10,7 @@ import re
 import warnings
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 import orjson
@@ -60,6 +60,7 @@ class AnswerTemplate:
         """All before the numbers, for a binary answer: its length never changes."""
 
 
+@final
 @dataclass(slots=True)
 class RequestTemplate:
     """A form of request that was found good."""
