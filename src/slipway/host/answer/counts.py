@@ -11,37 +11,19 @@ from slipway.host.engine.runner import BatchObserver
 class VersionTotals(Protocol):
     """What one version did so far; every time is in seconds, added up."""
 
-    @property
-    def answered(self) -> int:
-        """Requests that were answered."""
-
-    @property
-    def refused(self) -> int:
-        """Requests that were not."""
-
-    @property
-    def runs(self) -> int:
-        """Batches."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of all batches."""
-
-    @property
-    def request_s(self) -> float:
-        """From the complete requests to their answers."""
-
-    @property
-    def queue_s(self) -> float:
-        """From the checked requests to the begin of their runs."""
-
-    @property
-    def run_s(self) -> float:
-        """Of the runs, with copying."""
-
-    @property
-    def copy_s(self) -> float:
-        """Stacking rows, and moving them to and from a device."""
+    answered: int
+    refused: int
+    runs: int
+    """Batches."""
+    rows: int
+    """Of all batches."""
+    request_s: float
+    """From the complete requests to their answers."""
+    queue_s: float
+    """From the checked requests to the begin of their runs."""
+    run_s: float
+    """Of the runs, with copying."""
+    copy_s: float
 
 
 class VersionCounts(BatchObserver, CacheCounts, Protocol):

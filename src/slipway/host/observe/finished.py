@@ -13,41 +13,22 @@ Array = NDArray[Any]
 class Run(Protocol):
     """One run of a model on a batch; times are of `time.perf_counter`."""
 
-    @property
-    def number(self) -> int:
-        """Counts the runs of one version."""
-
-    @property
-    def rows(self) -> int:
-        """Of all its requests."""
-
-    @property
-    def jobs(self) -> int:
-        """Its requests."""
-
-    @property
-    def started(self) -> float:
-        """When it began."""
-
-    @property
-    def ended(self) -> float:
-        """When its outputs were there."""
-
-    @property
-    def copy_s(self) -> float:
-        """Seconds of it that went into copying."""
+    number: int
+    """Counts the runs of one version."""
+    rows: int
+    jobs: int
+    """Its requests."""
+    started: float
+    ended: float
+    copy_s: float
 
 
 class Execution(Protocol):
     """What an engine did for one request."""
 
-    @property
-    def rows(self) -> int:
-        """Its own."""
-
-    @property
-    def arrived(self) -> float:
-        """When it was checked and began to wait."""
+    rows: int
+    arrived: float
+    """When it was checked and began to wait."""
 
     @property
     def batch(self) -> Run | None:

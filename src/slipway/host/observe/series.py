@@ -6,7 +6,8 @@ so the hot path adds to lists and the text is made at the scrape.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
@@ -49,7 +50,8 @@ class Distribution:
         return buckets
 
 
-class SeriesTotals(NamedTuple):
+@dataclass(slots=True)
+class SeriesTotals:
     """What one version did so far; times are in seconds, added up."""
 
     answered: int
