@@ -1,7 +1,7 @@
 """Learn how callers ask, and answer requests of the same form without judging them again.
 
 Most requests to one version differ in their numbers only. What is left of a body when the
-numbers of its one input are cut out, its skeleton, is checked once by `v2` and `tensors`; after
+numbers of its one input are cut out, its skeleton, is checked once by `v2` and `admission`; after
 that, equal skeletons lead to the template that was made then, and only the numbers are new. JSON's
 grammar makes that sound: an array in the place of another array leaves the rest as it was.
 """

@@ -1,6 +1,6 @@
 """Read and write the Open Inference Protocol V2 over HTTP: JSON and the binary tensor extension.
 
-Knows the protocol, not the model: that a tensor fits its contract is `tensors`' business.
+Knows the protocol, not the model: that a tensor fits its contract is `admission`'s business.
 Strict where the specification leaves a choice: a key that it does not name, a key given twice,
 a number that is not finite and bytes that no tensor claims are refused, because a request that
 is half understood gets an answer that is wrong.
