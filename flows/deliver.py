@@ -14,6 +14,8 @@ if __name__ == "__main__":  # Prefect is imported there, when its settings are i
 
     sys.exit(main(sys.argv[1:]))
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from prefect.states import Failed
 from flows import publish, record, summary
 from flows.dag import workspace
 from flows.dag.build import Build
-from flows.record import Record
+from flows.parsing import parse
+from flows.record import HostAddress, Record, ReleaseResult, RunState
+from flows.report.page import write_report
 from flows.talk import Talk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
@@ -59,27 +63,38 @@ def run(
     if fleet is not None:
         check(fleet.credentials)  # now, and not after hours of training
     with Talk().live() as talk, workspace.only_run(root, talk.say):
-        record.close_killed(root, talk.say)
-        entry = record.begin(root, pipeline, fleet_name)
-        entry.prefect_flow_run = flow_run.id
+        if killed := record.find_killed(root):
+            finish(killed, "interrupted", "killed before it was done", talk.say)
+        entry = record.begin(root, pipeline, fleet_name, flow_run.id)
         try:
             _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
         except SlipwayError as error:
-            entry.finish("failed", str(error), talk.say)
+            finish(entry, "failed", str(error), talk.say)
             talk.say(f"report   {entry.report}")
             raise
         except Exception as error:  # a defect of ours: keep what is needed to find it
             trace = entry.folder / "traceback.txt"
             trace.write_text(traceback.format_exc(), "utf-8")
-            entry.finish("failed", f"{type(error).__name__}: {error} ({trace})", talk.say)
-            raise SlipwayError(entry.error) from error
+            message = f"{type(error).__name__}: {error} ({trace})"
+            finish(entry, "failed", message, talk.say)
+            raise SlipwayError(message) from error
         except BaseException:
-            entry.finish("interrupted", "interrupted before it was done", talk.say)
+            finish(entry, "interrupted", "interrupted before it was done", talk.say)
             raise
-        entry.finish("completed", None, talk.say)
+        finish(entry, "completed", None, talk.say)
     credentials = fleet.credentials if fleet else NO_CREDENTIALS
-    print(summary.summary(entry, root / "models" / pipeline / "payload", credentials), flush=True)
-    return entry.to_dict()
+    payload = root / "models" / pipeline / "payload"
+    print(summary.summary(entry.run, entry.report, payload, credentials), flush=True)
+    return entry.run.to_dict()
+
+
+def finish(entry: Record, state: RunState, error: str | None, say: Callable[[str], None]) -> None:
+    """Close the record and write the report; a report that fails costs only itself."""
+    entry.close(state, error)
+    try:
+        write_report(entry.root, entry.run, entry.report)
+    except Exception as problem:  # the run's own outcome is what must be told
+        say(f"the report could not be written: {type(problem).__name__}: {problem}")
 
 
 def _steps(
@@ -96,13 +111,14 @@ def _steps(
     from tasks.sources import refresh_pin
 
     workspace.recover(root, talk.say)
-    entry.git = git_state(root)
-    if refresh_pin(root, entry.pipeline, config.ingest.sources):
-        talk.say(f"the sources changed: data/{entry.pipeline}/sources.lock is updated")
-    Build(root, entry.folder / "logs", talk, entry.note_stages).run(entry.pipeline)
-    proven = publish.read_proven(root, entry.pipeline)
-    entry.version, entry.precision, entry.gates = proven.version, proven.precision, proven.gates
-    entry.save()
+    pipeline = entry.run.pipeline
+    entry.note(replace(entry.run, git=git_state(root)))
+    if refresh_pin(root, pipeline, config.ingest.sources):
+        talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
+    Build(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)
+    proven = publish.read_proven(root, pipeline)
+    built = replace(entry.run, version=proven.version, precision=proven.precision)
+    entry.note(replace(built, gates=proven.gates))
     if fleet is not None:
         _release(
             root, entry, config=config, fleet=fleet, launcher=launcher, proven=proven, talk=talk
@@ -126,18 +142,17 @@ def _release(
     from slipway.fleet.release import release
 
     keys = ensure_local_keys(root, fleet)
-    controller = Controller.open(fleet, entry.pipeline, keys.release, talk.say, run=entry.run)
-    git, store = entry.git, controller.store
-    first = publish.publish(
-        root, entry.pipeline, proven=proven, store=store, key=keys.builder, git=git
-    )
-    entry.published = "new" if first else "kept"
+    pipeline, git = entry.run.pipeline, entry.run.git
+    controller = Controller.open(fleet, pipeline, keys.release, talk.say, run=entry.run.run)
+    store = controller.store
+    first = publish.publish(root, pipeline, proven=proven, store=store, key=keys.builder, git=git)
+    entry.note(replace(entry.run, published="new" if first else "kept"))
     talk.say(f"v{short(proven.version)} {'published' if first else 'was published before'}")
-    entry.save()
     launcher.up(fleet, controller.client, talk.say)
-    entry.hosts = [{"name": host.name, "url": host.url} for host in fleet.hosts]
+    hosts = tuple(HostAddress(host.name, host.url) for host in fleet.hosts)
+    entry.note(replace(entry.run, hosts=hosts))
     done = release(controller, proven.version, config.release)
-    entry.release = done.to_dict()
+    entry.note(replace(entry.run, release=parse(ReleaseResult, done.to_dict())))
     if not done.ok:
         if lines := done.numbers.get("lines"):
             talk.say(table(lines))

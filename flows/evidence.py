@@ -9,27 +9,34 @@ from typing import Any
 
 import yaml
 
+from flows.git import GitState
 from flows.report.facts import Facts, Json, read_facts, read_json
-from flows.report.panels import splits
-from slipway.make.build import Build, Evidence, Part
+from flows.report.panels import parts
+from slipway.make.build import Build, Evidence
 from slipway.make.lineage import Source, lineage
-from slipway.wording import number
 
 
-def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: Mapping[str, Any]) -> Evidence:
+def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -> Evidence:
     """Return the evidence of the payload that a pipeline's stages left."""
     facts = read_facts(root, pipeline)
-    behind = f"{facts.problem.primary.key}_minus_tree"
+    history, metrics = facts.history, facts.metrics
     sections = {
-        "git": dict(git),
+        "git": git.to_dict(),
         "dvc_lock": locked_outs(root, pipeline),
         "rows": _rows(facts),
         "config": facts.config.model_dump(mode="json", by_alias=True) if facts.config else {},
         "training": {
-            key: facts.history.get(key)
-            for key in ("best_step", "stopped", "parameters", "processes")
+            "best_step": history.best_step,
+            "stopped": history.stopped,
+            "parameters": history.parameters,
+            "processes": history.processes,
         },
-        "metrics": {key: facts.metrics.get(key) for key in ("test", "tree", "base", behind)},
+        "metrics": {
+            "test": metrics.test.values or None,
+            "tree": metrics.tree.values or None,
+            "base": metrics.base.values or None,
+            f"{facts.problem.primary.key}_minus_tree": metrics.ahead,
+        },
     }
     sources = _sources(root, pipeline, facts)
     return Evidence(proof, lineage(proof, pipeline, sources, sections, root), build_of(facts))
@@ -37,20 +44,18 @@ def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: Mapping[str
 
 def build_of(facts: Facts) -> Build:
     """Put what the stages wrote into the form that cards and SBOMs are made of."""
-    first, last = [*(facts.table.get("time_range") or []), None, None][:2]
+    history, metrics = facts.history, facts.metrics
     return Build(
         problem=facts.problem,
-        rows=number(facts.table.get("rows")),
-        time_range=(first, last) if first and last else None,
-        quarantined=number(facts.validation.get("rows_quarantined")),
-        parts=tuple(
-            Part(part.name, part.days, part.rows, part.base_rate) for part in splits(facts)
-        ),
-        parameters=number(facts.history.get("parameters")),
-        best_step=number(facts.history.get("best_step")),
-        stopped=facts.history.get("stopped"),
-        quality={key: facts.metrics.get(key) or {} for key in ("test", "tree", "base")},
-        slices=facts.metrics.get("slices") or {},
+        rows=facts.table.rows,
+        time_range=facts.table.time_range,
+        quarantined=facts.validation.rows_quarantined,
+        parts=parts(facts),
+        parameters=history.parameters,
+        best_step=history.best_step,
+        stopped=history.stopped,
+        quality={"test": metrics.test, "tree": metrics.tree, "base": metrics.base},
+        slices=metrics.slices,
         slice_rows_min=facts.slice_rows_min,
     )
 
@@ -76,17 +81,15 @@ def locked_outs(root: Path, pipeline: str) -> dict[str, dict[str, Json]]:
 def _sources(root: Path, pipeline: str, facts: Facts) -> dict[str, Source]:
     """Join the pins (what was accepted) with the rows that were read from them."""
     pins = read_json(root / "data" / pipeline / "sources.lock")
-    read = facts.table.get("sources") or {}
-    return {
-        name: Source(**pin, rows=(read.get(name) or {}).get("rows")) for name, pin in pins.items()
-    }
+    rows = {name: source.rows for name, source in facts.table.sources.items()}
+    return {name: Source(**pin, rows=rows.get(name)) for name, pin in pins.items()}
 
 
 def _rows(facts: Facts) -> Json:
     return {
-        "raw": facts.table.get("rows"),
-        "valid": facts.validation.get("rows_valid"),
-        "quarantined": facts.validation.get("rows_quarantined"),
-        "golden": facts.golden.get("rows"),
-        **(facts.features.get("rows") or {}),
+        "raw": facts.table.rows,
+        "valid": facts.validation.rows_valid,
+        "quarantined": facts.validation.rows_quarantined,
+        "golden": facts.golden.rows,
+        **facts.features.rows,
     }

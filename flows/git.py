@@ -6,6 +6,7 @@ the run made. Anything else that changed means that the commit alone does not gi
 
 import os
 import subprocess
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,28 @@ CHANGED_SHOWN = 50
 DVC_LOCK = "dvc.lock"
 
 
-def git_state(root: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class GitState:
+    """What git says of a checkout."""
+
+    commit: str | None = None
+    dirty: bool = False
+    """Whether anything but dvc.lock differs from the commit."""
+    changed: tuple[str, ...] = ()
+    """The first names of what differs."""
+    changed_count: int = 0
+    dvc_lock_changed: bool = False
+    remote: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values; nothing where git was not asked."""
+        return {} if self == NOT_ASKED else asdict(self)
+
+
+NOT_ASKED = GitState()
+
+
+def git_state(root: Path) -> GitState:
     """Describe the checkout: commit, whether anything but dvc.lock changed, remote.
 
     A checkout that git knows no commit of counts as dirty: nothing leads back to its code.
@@ -26,14 +48,14 @@ def git_state(root: Path) -> dict[str, Any]:
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     changed = _changed(root)
     others = [path for path in changed if path != DVC_LOCK]
-    return {
-        "commit": commit,
-        "dirty": commit is None or bool(others),
-        "changed": others[:CHANGED_SHOWN],
-        "changed_count": len(others),
-        "dvc_lock_changed": DVC_LOCK in changed,
-        "remote": _remote(root),
-    }
+    return GitState(
+        commit=commit,
+        dirty=commit is None or bool(others),
+        changed=tuple(others[:CHANGED_SHOWN]),
+        changed_count=len(others),
+        dvc_lock_changed=DVC_LOCK in changed,
+        remote=_remote(root),
+    )
 
 
 def committed(root: Path, name: str) -> str | None:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.git import GitState
+from flows.parsing import parse
+from flows.record import GateResult
 from slipway.bundle.manifest import PAYLOAD_FILES, payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.errors import GateError, SlipwayError
@@ -36,9 +39,9 @@ class Proven:
     proof: Mapping[str, Any]
 
     @property
-    def gates(self) -> list[dict[str, Any]]:
+    def gates(self) -> tuple[GateResult, ...]:
         """Every gate: what was measured, its limit and the verdict."""
-        return list(self.proof["gates"])
+        return tuple(parse(GateResult, gate) for gate in self.proof["gates"])
 
 
 def read_proven(root: Path, pipeline: str) -> Proven:
@@ -56,7 +59,7 @@ def read_proven(root: Path, pipeline: str) -> Proven:
 
 
 def publish(
-    root: Path, pipeline: str, proven: Proven, store: Store, key: Path, git: Mapping[str, Any]
+    root: Path, pipeline: str, proven: Proven, store: Store, key: Path, git: GitState
 ) -> bool:
     """Upload the complete bundle; return False if its version was there, which is kept."""
     from flows.evidence import gather

@@ -1,4 +1,4 @@
-"""The record of one run: `.slipway/runs/<id>/run.json` and `report.html`.
+"""The record of one run: `.slipway/runs/<id>/run.json`.
 
 Written when the run begins and again whenever it got further, so that a run that failed, was
 interrupted or killed says as much as it can. What Prefect knows about a run is a hint; this
@@ -9,105 +9,186 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.git import NOT_ASKED, GitState
+from flows.parsing import parse
+
 RUNS = Path(".slipway/runs")
 
-State = Literal["running", "completed", "failed", "interrupted"]
+RunState = Literal["running", "completed", "failed", "interrupted"]
 
 
-@dataclass
-class Record:
-    """What a run did so far, in the form of run.json."""
+@dataclass(frozen=True)
+class StageOutcome:
+    """What became of one stage."""
 
-    root: Path
-    run: str
-    pipeline: str
-    fleet: str | None
-    started_at: str
-    state: State = "running"
+    stage: str = "?"
+    """DVC's name for it: `quantize@flights-int8-static`."""
+    state: str = "?"
+    """`not run`, `running`, `ran`, `skipped`, `failed` or `stopped`."""
+    why: tuple[str, ...] = ()
+    """What made it stale."""
+    from_cache: bool = False
+    """Skipped, as DVC's run-cache held the result of these inputs."""
+    started_at: str | None = None
+    seconds: float | None = None
+    error: str | None = None
+    """The stage's own message."""
+
+    @property
+    def name(self) -> str:
+        """Its name without the pipeline: `quantize`."""
+        return self.stage.partition("@")[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what there is to say, in the form of run.json."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, (), False)}
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One measure of one precision, and what it was held to."""
+
+    gate: str = "?"
+    measured: float | None = None
+    limit: float | None = None
+    bound: str = ""
+    verdict: str = "?"
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class HostAddress:
+    """Where a host of the fleet is asked."""
+
+    name: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class ReleaseResult:
+    """What the release did, as slipway.fleet.release tells it."""
+
+    model: str | None = None
+    fleet: str | None = None
+    version: str | None = None
+    previous: str | None = None
+    decision: str = ""
+    reason: str = ""
+    serial: int | None = None
+    started_at: str | None = None
+    seconds: float | None = None
+    hosts: tuple[HostAddress, ...] = ()
+    steps: tuple[str, ...] = ()
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """All that was measured; flows.report reads what it knows of it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run did so far: the content of run.json."""
+
+    run: str = ""
+    """Its id; ids sort by time."""
+    pipeline: str = ""
+    fleet: str | None = None
+    started_at: str = ""
+    state: str = ""
     finished_at: str | None = None
-    stages: list[dict[str, Any]] = field(default_factory=list)
+    stages: tuple[StageOutcome, ...] = ()
     version: str | None = None
     precision: str | None = None
-    gates: list[dict[str, Any]] = field(default_factory=list)
+    gates: tuple[GateResult, ...] = ()
     published: str | None = None
     """What publishing did: `new` or `kept`, None when it was not reached."""
-    release: dict[str, Any] | None = None
-    hosts: list[dict[str, str]] = field(default_factory=list)
-    git: dict[str, Any] = field(default_factory=dict)
+    release: ReleaseResult | None = None
+    hosts: tuple[HostAddress, ...] = ()
+    git: GitState = NOT_ASKED
     prefect_flow_run: str | None = None
     """The run's id on the Prefect server, None outside of Prefect."""
     error: str | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of run.json."""
+        return asdict(self) | {
+            "stages": [stage.to_dict() for stage in self.stages],
+            "git": self.git.to_dict(),
+        }
+
+
+class Record:
+    """A run's record on disk, which grows with the run."""
+
+    def __init__(self, root: Path, run: Run) -> None:
+        """Take the project's root and what is known so far."""
+        self.root, self.run = root, run
+        self._lock = threading.Lock()
 
     @property
     def folder(self) -> Path:
         """Where this run's record and logs lie."""
-        return self.root / RUNS / self.run
+        return self.root / RUNS / self.run.run
 
     @property
     def report(self) -> Path:
         """The page for people."""
         return self.folder / "report.html"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of run.json."""
-        inside = ("root", "_lock")
-        return {name: value for name, value in vars(self).items() if name not in inside}
+    def note(self, run: Run) -> None:
+        """Take over what the run did since."""
+        with self._lock:
+            self._save(run)
 
-    def note_stages(self, stages: list[dict[str, Any]]) -> None:
+    def note_stages(self, stages: tuple[StageOutcome, ...]) -> None:
         """Take over what became of the stages so far; they report from threads of their own."""
         with self._lock:
-            self.stages = stages
-            self.save()
+            self._save(replace(self.run, stages=stages))
 
-    def save(self) -> None:
+    def close(self, state: RunState, error: str | None = None) -> None:
+        """Note how the run ended, and when."""
+        stages = tuple(
+            replace(stage, state="stopped") if stage.state == "running" else stage
+            for stage in self.run.stages
+        )
+        ended = replace(self.run, state=state, error=error, finished_at=now(), stages=stages)
+        self.note(ended)
+
+    def _save(self, run: Run) -> None:
         """Write run.json whole, and point `latest` at this run."""
+        self.run = run
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / ".run.json.new"
-        aside.write_text(json.dumps(self.to_dict(), indent=2) + "\n", "utf-8")
+        aside.write_text(json.dumps(run.to_dict(), indent=2) + "\n", "utf-8")
         aside.replace(self.folder / "run.json")
         link = self.folder.with_name(".latest.new")
         link.unlink(missing_ok=True)
-        link.symlink_to(self.run)
+        link.symlink_to(run.run)
         os.replace(link, self.folder.with_name("latest"))
 
-    def finish(self, state: State, error: str | None, say: Callable[[str], None]) -> None:
-        """Close the record and write the report; a report that fails costs only itself."""
-        from flows.report.page import write_report
 
-        for stage in self.stages:
-            if stage["state"] == "running":
-                stage["state"] = "stopped"
-        self.state, self.error, self.finished_at = state, error, now()
-        self.save()
-        try:
-            write_report(self.root, self.to_dict(), self.report)
-        except Exception as problem:  # the run's own outcome is what must be told
-            say(f"the report could not be written: {type(problem).__name__}: {problem}")
-
-
-def begin(root: Path, pipeline: str, fleet: str | None) -> Record:
-    """Open the record of a run that starts now; ids sort by time."""
-    run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    record = Record(root, run, pipeline, fleet, started_at=now())
-    record.save()
+def begin(root: Path, pipeline: str, fleet: str | None, flow_run: str | None = None) -> Record:
+    """Open the record of a run that starts now."""
+    id_ = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    begun = Run(id_, pipeline, fleet, now(), state="running", prefect_flow_run=flow_run)
+    record = Record(root, begun)
+    record.note(begun)
     return record
 
 
-def close_killed(root: Path, say: Callable[[str], None]) -> None:
-    """Finish the record of the run before, if it was killed before it could do so itself."""
+def find_killed(root: Path) -> Record | None:
+    """Open the record of the run before, if it was killed before it could close it."""
     try:
         content = json.loads((root / RUNS / "latest/run.json").read_text("utf-8"))
-        if content["state"] == "running":
-            Record(root, **content).finish("interrupted", "killed before it was done", say)
-    except (OSError, ValueError, TypeError, KeyError):
-        return  # nothing there, or written by another version of this program
+    except (OSError, ValueError):
+        return None
+    run = parse(Run, content)
+    # what another version of this program wrote would be cut down to what this one knows
+    ours = run.run and content.keys() <= vars(run).keys()
+    return Record(root, run) if ours and run.state == "running" else None
 
 
 def now() -> str:

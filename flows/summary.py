@@ -3,13 +3,12 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from flows.record import Record
+from flows.record import GateResult, Run
 from slipway.bundle.contract import read_contract
 from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import read_golden, take
@@ -22,24 +21,24 @@ from slipway.wording import compact
 ANSWER_TIMEOUT_S = 10
 
 
-def summary(record: Record, payload: Path, credentials: Credentials) -> str:
+def summary(run: Run, report: Path, payload: Path, credentials: Credentials) -> str:
     """Write the summary of a completed run; asks the first host one golden row over HTTP."""
-    assert record.version is not None
+    assert run.version is not None
     parts = [
-        gate_table(record.gates, record.precision),
-        f"version  {record.version}  ({record.precision})",
+        gate_table(run.gates, run.precision),
+        f"version  {run.version}  ({run.precision})",
     ]
-    if record.release is not None:
-        parts.append(f"release  {record.release['decision']}: {record.release['reason']}")
-    parts += [f"host {host['name']}   {host['url']}" for host in record.hosts]
-    if record.hosts:
-        url = f"{record.hosts[0]['url']}/v2/models/{record.pipeline}/infer"
+    if run.release is not None:
+        parts.append(f"release  {run.release.decision}: {run.release.reason}")
+    parts += [f"host {host.name}   {host.url}" for host in run.hosts]
+    if run.hosts:
+        url = f"{run.hosts[0].url}/v2/models/{run.pipeline}/infer"
         body = golden_request(payload)
         reply = answer(url, body, credentials)
         parts += ["", curl(url, body, credentials), f"  -> {reply}", ""]
-    parts.append(f"report   {record.report}")
-    if record.hosts:
-        parts.append(f"stop the hosts with: {_command()} fleet down {record.fleet}")
+    parts.append(f"report   {report}")
+    if run.hosts:
+        parts.append(f"stop the hosts with: {_command()} fleet down {run.fleet}")
     return "\n".join(parts)
 
 
@@ -51,18 +50,18 @@ def _command() -> str:
     return "slipway"
 
 
-def gate_table(gates: Sequence[Mapping[str, Any]], chosen: str | None) -> str:
+def gate_table(gates: Sequence[GateResult], chosen: str | None) -> str:
     """Lay out every gate: what was measured, its limit, the verdict; the chosen form's first."""
     rows = [("precision", "gate", "measured", "limit", "verdict")]
     rows += [
         (
-            str(gate["precision"]),
-            str(gate["gate"]).replace("_", " "),
-            _with_unit(gate, "measured"),
-            f"{SIGNS.get(gate.get('bound', ''), '')} {_with_unit(gate, 'limit')}".strip(),
-            str(gate["verdict"]),
+            gate.precision,
+            gate.gate.replace("_", " "),
+            compact(gate.measured),
+            f"{SIGNS.get(gate.bound, '')} {compact(gate.limit)}".strip(),
+            gate.verdict,
         )
-        for gate in sorted(gates, key=lambda g: (g["precision"] != chosen, g["precision"]))
+        for gate in sorted(gates, key=lambda g: (g.precision != chosen, g.precision))
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
@@ -102,8 +101,3 @@ def answer(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> 
         return json.dumps(reply.raise_for_status().json())
     except (httpx.HTTPError, ValueError, Stranger) as error:
         raise SlipwayError(f"the released host did not answer {url}: {error}") from None
-
-
-def _with_unit(gate: Mapping[str, Any], key: str) -> str:
-    unit = f" {gate['unit']}" if gate.get("unit") and gate.get(key) is not None else ""
-    return compact(gate.get(key)) + unit

@@ -195,7 +195,7 @@ async def ask_many_rows(rows: int, seed: int, workers: Workers | None) -> None:
     for n, (begin, end) in enumerate(zip(begins, ends.tolist(), strict=True)):
         group, high = int(random.integers(3)), n % 5 == 0
         inputs = {"id": numbers[begin:end]}
-        engine.submit(Job(inputs, end - begin, finish, None, group, 0.0, high=high))
+        engine.submit(Job(inputs, end - begin, finish, group=group, high=high))
         if n % 128 == 127:
             await asyncio.sleep(0)
             await until(lambda: engine.waiting < 100)

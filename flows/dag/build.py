@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from flows import environment
 from flows.dag import gpu, seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
-from flows.record import now
+from flows.record import StageOutcome, now
 from flows.talk import StageTalk, Talk
 from slipway.errors import SlipwayError
 
@@ -36,30 +36,14 @@ TAIL_LINES = 20
 StageState = Literal["ran", "skipped", "failed", "stopped", "running", "not run"]
 
 
-@dataclass
-class Outcome:
-    """What became of one stage."""
-
-    stage: str
-    state: StageState
-    why: list[str] = field(default_factory=list)
-    """What made it stale."""
-    from_cache: bool = False
-    """Skipped, as DVC's run-cache held the result of these inputs."""
-    started_at: str | None = None
-    seconds: float = 0.0
-    error: str | None = None
-    """The stage's own message."""
-
-
 class Build:
     """One run of the stale stages; `stop` ends all that is running."""
 
     def __init__(
-        self, root: Path, logs: Path, talk: Talk, note: Callable[[list[dict[str, Any]]], None]
+        self, root: Path, logs: Path, talk: Talk, note: Callable[[tuple[StageOutcome, ...]], None]
     ) -> None:
         """Take the project's root, the folder for logs, and who is told of every change."""
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, StageOutcome] = {}
         self._root, self._logs, self._talk, self._note = root, logs, talk, note
         self._trees: set[Tree] = set()
         self._damaged: set[str] = set()
@@ -72,14 +56,14 @@ class Build:
         stale = stages.to_run(everything)
         fresh = [stage for stage in everything if stage not in stale]
         self.outcomes = {
-            stage.address: Outcome(
-                stage.address, "not run" if stage in stale else "skipped", [*stage.stale]
+            stage.address: StageOutcome(
+                stage.address, "not run" if stage in stale else "skipped", stage.stale
             )
             for stage in everything
         }
         self._talk.unchanged([stage.title for stage in fresh])
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._note(self.entries())
+        self._note(tuple(self.outcomes.values()))
         try:
             self._submit(stale)
         finally:
@@ -88,13 +72,6 @@ class Build:
                 stages.put_in_order(self._root)
         if errors := [o.error for o in self.outcomes.values() if o.error]:
             raise SlipwayError("\n".join(errors))
-
-    def entries(self) -> list[dict[str, Any]]:
-        """Return the outcomes in the DAG's order, in the form of run.json."""
-        return [
-            {key: value for key, value in vars(outcome).items() if value not in (None, [], False)}
-            for outcome in self.outcomes.values()
-        ]
 
     def stop(self) -> None:
         """End every stage that runs, with all of its processes, and start no other."""
@@ -130,28 +107,41 @@ class Build:
         outcome = self.outcomes[stage.address]
         if outcome.state in ("not run", "running"):
             if state.is_failed() or state.is_crashed():
-                outcome.state, outcome.error = "failed", f"{stage.title}: {state.message}"
+                said = f"{stage.title}: {state.message}"
+                outcome = replace(outcome, state="failed", error=said)
+                self.outcomes[stage.address] = outcome
             with self._talk.stage(stage.title) as talk:
                 talk.done(outcome.state)
 
-    def stage(self, stage: Stage, log: Any) -> Outcome:
+    def stage(self, stage: Stage, log: Any) -> StageOutcome:
         """Run one stage; called by its Prefect task."""
-        outcome = self.outcomes[stage.address]
-        outcome.state, outcome.started_at = "running", now()
-        self._note(self.entries())
+        outcome = replace(self.outcomes[stage.address], state="running", started_at=now())
+        self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
             code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
             if code == 0 and (found := seals.damage(self._root, stage.outs)):
                 # what the stage made is sealed by it: this came out of DVC's cache
-                code, lines = self._run_anew(stage, talk, log, found)
-            outcome.seconds = round(talk.seconds, 2)
-            outcome.state = self._judge(code, lines)
-            outcome.from_cache = any(RESTORED in line for line in lines)
-            if outcome.state == "failed":
-                outcome.error = message_of(stage.title, lines, self._log_of(stage))
-            talk.done("restored" if outcome.from_cache else outcome.state)
-        self._note(self.entries())
+                outcome = replace(outcome, why=(*outcome.why, *found))
+                self._talk.say(f"{stage.title}: DVC's cache gave back damage ({found[0]})")
+                code, lines = self._supervise(stage, talk, log, again=True)
+            state = self._judge(code, lines)
+            failed = state == "failed"
+            outcome = replace(
+                outcome,
+                state=state,
+                seconds=round(talk.seconds, 2),
+                from_cache=any(RESTORED in line for line in lines),
+                error=message_of(stage.title, lines, self._log_of(stage)) if failed else None,
+            )
+            talk.done("restored" if outcome.from_cache else state)
+        self._keep(outcome)
         return outcome
+
+    def _keep(self, outcome: StageOutcome) -> None:
+        """Note what became of a stage; the last note is the newest, whichever thread wrote it."""
+        with self._lock:
+            self.outcomes[outcome.stage] = outcome
+            self._note(tuple(self.outcomes.values()))
 
     def _with_damage(self, stage: Stage) -> Stage:
         """Have a stage run that DVC takes to be up to date, if its outputs are damaged."""
@@ -159,14 +149,6 @@ class Build:
             return stage
         self._damaged.add(stage.address)
         return replace(stage, stale=tuple(found))
-
-    def _run_anew(
-        self, stage: Stage, talk: StageTalk, log: Any, found: list[str]
-    ) -> tuple[int, list[str]]:
-        """Run a stage whose outputs DVC's cache gave back damaged, without that cache."""
-        self.outcomes[stage.address].why += found
-        self._talk.say(f"{stage.title}: DVC's cache gave back damage ({found[0]}); it runs anew")
-        return self._supervise(stage, talk, log, again=True)
 
     def _supervise(
         self, stage: Stage, talk: StageTalk, log: Any, *, again: bool
@@ -214,7 +196,7 @@ class Build:
 
 
 @task(persist_result=False)
-def run_stage(build: Build, stage: Stage) -> "Outcome | State[Any]":
+def run_stage(build: Build, stage: Stage) -> "StageOutcome | State[Any]":
     """Run one stage of the DAG; a failure carries the stage's own message."""
     log = get_run_logger()
     for reason in stage.stale:

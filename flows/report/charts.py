@@ -7,14 +7,15 @@ its letters shrink with it; wider screens put two side by side.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
 
+from flows.report.facts import History
+from slipway.make.build import Measures
 from slipway.problem import Measure
+from slipway.problem.record import CalibrationBin
 from slipway.statistics.intervals import wilson
-from slipway.wording import number
 
 BUCKETS = 120
 """Points drawn of a long curve; each stands for the mean and the range of its steps."""
@@ -124,16 +125,16 @@ def path(points: Iterable[Point]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
-def pairs(rows: Iterable[Mapping[str, Any]], x: str, y: str) -> list[Point]:
-    """Take the (x, y) of the rows that hold both as numbers."""
-    read = ((number(row.get(x)), number(row.get(y))) for row in rows)
+def pairs(rows: Iterable[Measures], x: str, y: str) -> list[Point]:
+    """Take the (x, y) of the rows that hold both."""
+    read = ((row[x], row[y]) for row in rows)
     return [(a, b) for a, b in read if a is not None and b is not None]
 
 
-def loss_chart(history: Mapping[str, Any], measure: Measure) -> Chart | None:
+def loss_chart(history: History, measure: Measure) -> Chart | None:
     """Draw the training loss (mean and range of neighbouring steps) and the validation loss."""
-    steps = pairs(history.get("steps") or [], "step", "train_loss")
-    judged = pairs(history.get("evaluations") or [], "step", measure.key)
+    steps = pairs(history.steps, "step", "train_loss")
+    judged = pairs(history.evaluations, "step", measure.key)
     if len(steps) < 2 and len(judged) < 2:
         return None
     trained = buckets(steps)
@@ -149,12 +150,12 @@ def loss_chart(history: Mapping[str, Any], measure: Measure) -> Chart | None:
     return _training_chart(f"{measure.title} by training step", history, judged, x, y, curves)
 
 
-def measure_chart(history: Mapping[str, Any], measure: Measure) -> Chart | None:
+def measure_chart(history: History, measure: Measure) -> Chart | None:
     """Draw a measure of the validation rows over the steps of training."""
-    judged = pairs(history.get("evaluations") or [], "step", measure.key)
+    judged = pairs(history.evaluations, "step", measure.key)
     if len(judged) < 2:
         return None
-    steps = pairs(history.get("steps") or [], "step", "train_loss")
+    steps = pairs(history.steps, "step", "train_loss")
     x, y = _axes(steps + judged, [value for _, value in judged])
     name = f"Validation {measure.name} by training step"
     chart = _training_chart(name, history, judged, x, y, {})
@@ -169,7 +170,7 @@ def _axes(along: Sequence[Point], values: Sequence[float]) -> tuple[Axis, Axis]:
 
 def _training_chart(
     label: str,
-    history: Mapping[str, Any],
+    history: History,
     judged: Sequence[Point],
     x: Axis,
     y: Axis,
@@ -178,7 +179,7 @@ def _training_chart(
     """Add what both training charts share: the judged curve, its points and the best step."""
     if judged:
         curves["model"] = path((x.at(at), y.at(value)) for at, value in judged)
-    best = number(history.get("best_step"))
+    best = history.best_step
     dots = [
         Mark(x.at(at), y.at(value), 0, 0, f"step {at:,.0f}: {value:.4f}") for at, value in judged
     ]
@@ -196,11 +197,11 @@ def _training_chart(
 
 
 def calibration_chart(
-    model: Iterable[Mapping[str, Any]], tree: Iterable[Mapping[str, Any]]
+    model: Sequence[CalibrationBin], tree: Sequence[CalibrationBin]
 ) -> Chart | None:
     """Draw observed against predicted shares, with intervals, beside the line of truth."""
-    drawn = {"model": list(_bins(model)), "tree": list(_bins(tree))}
-    known = [value for bins in drawn.values() for p, o, _ in bins for value in (p, o)]
+    drawn = {"model": model, "tree": tree}
+    known = [value for one in (*model, *tree) for value in (one.predicted, one.observed)]
     if not known:
         return None
     high = min(1.0, max(known) * 1.12)
@@ -216,20 +217,16 @@ def calibration_chart(
         y_ticks=y.ticks(),
         curves={"truth": path([(x.at(0), y.at(0)), (x.at(high), y.at(high))])}
         | {
-            who: path((x.at(p), y.at(o)) for p, o, _ in bins) for who, bins in drawn.items() if bins
+            who: path((x.at(one.predicted), y.at(one.observed)) for one in bins)
+            for who, bins in drawn.items()
+            if bins
         },
-        marks={who: [_calibration_mark(x, y, *one) for one in bins] for who, bins in drawn.items()},
+        marks={who: [_calibration_mark(x, y, one) for one in bins] for who, bins in drawn.items()},
     )
 
 
-def _bins(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[float, float, float]]:
-    for row in rows:
-        predicted, observed = number(row.get("predicted")), number(row.get("observed"))
-        if predicted is not None and observed is not None:
-            yield predicted, observed, number(row.get("rows")) or 0.0
-
-
-def _calibration_mark(x: Axis, y: Axis, predicted: float, observed: float, rows: float) -> Mark:
+def _calibration_mark(x: Axis, y: Axis, one: CalibrationBin) -> Mark:
+    observed, rows = one.observed, one.rows
     low, high = wilson(observed * rows, rows) if rows else (observed, observed)
-    words = f"predicted {predicted:.3f}, observed {observed:.3f} of {rows:,.0f} rows"
-    return Mark(x.at(predicted), y.at(observed), y.at(low), y.at(high), words)
+    words = f"predicted {one.predicted:.3f}, observed {observed:.3f} of {rows:,.0f} rows"
+    return Mark(x.at(one.predicted), y.at(observed), y.at(low), y.at(high), words)

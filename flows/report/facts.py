@@ -1,21 +1,28 @@
-"""Read what the stages left on disk, for the report and the papers of a bundle.
+"""Read what the stages left on disk, for the report and the evidence of a bundle.
 
-Knows file names, not meanings: what is there is returned as it was written, what is not
-there is an empty mapping. Folders outlive runs, so a report that named an earlier run's
-numbers would lie: of a given run only what its own stages stand for is read.
+Every file is parsed once, here; one that is not there, or cannot be read, is an empty
+record. Folders outlive runs, so a report that named an earlier run's numbers would lie: of a
+given run only what its own stages stand for is read.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AliasChoices, BeforeValidator, Field
+
+from flows.parsing import parse
+from flows.record import GateResult, Run
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
+from slipway.make.build import NOT_MEASURED, Measures
+from slipway.make.lineage import Source
 from slipway.problem import BINARY, PROBLEMS, Problem
-from slipway.wording import moment
+from slipway.problem.record import CalibrationBin
+from slipway.wording import moment, number
 
 Json = dict[str, Any]
 
@@ -28,12 +35,10 @@ STAGE_FILES = {
     "golden": ("golden", "data/{pipeline}/golden/golden.json"),
     "features": ("prepare", "data/{pipeline}/prepared/features.json"),
     "history": ("train", "models/{pipeline}/training-report/history.json"),
-    "architecture": ("train", "models/{pipeline}/weights/architecture.json"),
     "metrics": ("evaluate", "models/{pipeline}/evaluation/metrics.json"),
     "export": ("export", "models/{pipeline}/fp32/export.json"),
     "gates": ("prove", "models/{pipeline}/gates/gates.json"),
     "timings": ("prove", ".slipway/reports/{pipeline}/prove.json"),
-    "contract": ("payload", "models/{pipeline}/payload/contract.json"),
 }
 """Name of a fact: the stage that writes it, and the file."""
 
@@ -45,60 +50,202 @@ BROKEN_OFF = {"failed", "stopped"}
 """States of a stage that may have written before it ended."""
 
 
+def _measures(value: Any) -> Any:
+    """Take the numbers of a mapping, in which the keys are a problem's measures."""
+    if not isinstance(value, dict):
+        return value
+    return {"values": {k: v if number(v) is not None else None for k, v in value.items()}}
+
+
+_AHEAD = AliasChoices(*(f"{each.primary.key}_minus_tree" for each in PROBLEMS.values()))
+
+Measured = Annotated[Measures, BeforeValidator(_measures)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What ingest made of the sources."""
+
+    rows: int | None = None
+    time_range: tuple[str, str] | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One rule, and how many rows are against it."""
+
+    rule: str = ""
+    """In words."""
+    level: str = ""
+    """`row` or `suite`."""
+    success: bool = False
+    unexpected: int | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What became of the rows that were held against every rule."""
+
+    rows_in: int | None = None
+    rows_valid: int | None = None
+    rows_quarantined: int | None = None
+    expectations: tuple[Expectation, ...] = ()
+
+
+@dataclass(frozen=True)
+class GoldenFacts:
+    """The days that were set aside for proving."""
+
+    rows: int | None = None
+    positives: int | None = None
+    days: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows and share of positives of each part that was prepared."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    base_rate: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """The course of a training."""
+
+    steps: tuple[Measured, ...] = ()
+    """`step` and `train_loss`."""
+    evaluations: tuple[Measured, ...] = ()
+    """`step`, and what was measured of the validation rows there."""
+    best_step: int | None = None
+    stopped: str | None = None
+    """Why it ended."""
+    parameters: int | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How well the test rows were answered, by whom."""
+
+    problem: str | None = None
+    test: Measured = NOT_MEASURED
+    """By the model."""
+    tree: Measured = NOT_MEASURED
+    base: Measured = NOT_MEASURED
+    """By the base rate of training."""
+    ahead: Annotated[float | None, Field(validation_alias=_AHEAD)] = None
+    """The model's primary measure minus the tree's."""
+    calibration: tuple[CalibrationBin, ...] = ()
+    calibration_tree: tuple[CalibrationBin, ...] = ()
+    slice_rows_min: int | None = None
+    slices: dict[str, dict[str, Measured]] = field(default_factory=dict)
+    """By column and value."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of making the model in one precision."""
+
+    made: bool = False
+    reason: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PrecisionGates:
+    """The gates of one precision, and what they came to."""
+
+    verdict: str | None = None
+    reason: str | None = None
+    gates: tuple[GateResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class GatesFile:
+    """Which precision was chosen, and why not the others."""
+
+    chosen: str | None = None
+    precisions: dict[str, PrecisionGates] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long calls of one precision take."""
+
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    rows: int | None = None
+    """Rows of a call."""
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What it was timed on."""
+
+    cpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Every precision's latency."""
+
+    provider: str | None = None
+    hardware: Hardware = Hardware()
+    latency: dict[str, Latency] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Facts:
     """Everything the stages wrote about themselves; empty where nothing was written."""
 
-    table: Json = field(default_factory=dict)
-    validation: Json = field(default_factory=dict)
-    golden: Json = field(default_factory=dict)
-    features: Json = field(default_factory=dict)
-    history: Json = field(default_factory=dict)
-    architecture: Json = field(default_factory=dict)
-    metrics: Json = field(default_factory=dict)
-    export: Json = field(default_factory=dict)
-    gates: Json = field(default_factory=dict)
-    timings: Json = field(default_factory=dict)
-    contract: Json = field(default_factory=dict)
-    quantized: dict[str, Json] = field(default_factory=dict)
+    table: Table = Table()
+    validation: Validation = Validation()
+    golden: GoldenFacts = GoldenFacts()
+    features: Features = Features()
+    history: History = History()
+    metrics: Metrics = Metrics()
+    export: Exported = Exported()
+    gates: GatesFile = GatesFile()
+    timings: Timings = Timings()
+    quantized: dict[str, Exported] = field(default_factory=dict)
     config: Config | None = None
 
     @property
     def problem(self) -> Problem:
         """Give the problem that was measured, or that the config poses where nothing was yet."""
         posed = self.config.ingest.problem if self.config else BINARY.name
-        return PROBLEMS[self.metrics.get("problem", posed)]
+        return PROBLEMS[self.metrics.problem or posed]
 
     @property
     def slice_rows_min(self) -> int:
         """Give the size below which a slice's AUC is noise."""
-        return int(self.metrics.get("slice_rows_min") or SMALL_SLICE_ROWS)
+        return self.metrics.slice_rows_min or SMALL_SLICE_ROWS
 
 
-def read_facts(root: Path, pipeline: str, run: Mapping[str, Any] | None = None) -> Facts:
+def read_facts(root: Path, pipeline: str, run: Run | None = None) -> Facts:
     """Gather the facts of a pipeline: all that are there, or those that `run` stands for."""
     may_read = _everything if run is None else _of_run(run)
-    read = {}
-    for name, (stage, pattern) in STAGE_FILES.items():
-        path = root / pattern.format(pipeline=pipeline)
-        read[name] = read_json(path) if may_read(stage, path) else {}
-    quantized = {
+    found: Json = {
+        name: read_json(path)
+        for name, (stage, pattern) in STAGE_FILES.items()
+        if may_read(stage, path := root / pattern.format(pipeline=pipeline))
+    }
+    found["quantized"] = {
         path.parent.name: read_json(path)
         for path in sorted((root / "models" / pipeline).glob("*/result.json"))
         if may_read("quantize", path)
     }
-    return Facts(**read, quantized=quantized, config=_config(root, pipeline))
-
-
-def stage_name(entry: Mapping[str, Any]) -> str:
-    """Give `train` for the entry of DVC's `train@flights`."""
-    return str(entry.get("stage", "")).partition("@")[0]
+    return replace(parse(Facts, found), config=_config(root, pipeline))
 
 
 def read_json(path: Path) -> Json:
     """Read one mapping; a file that is missing or broken counts as nothing written."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        # NaN and infinity are no JSON: Python writes them where training diverged
+        value = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -108,7 +255,7 @@ def _everything(stage: str, path: Path) -> bool:
     return True
 
 
-def _of_run(run: Mapping[str, Any]) -> Callable[[str, Path], bool]:
+def _of_run(run: Run) -> Callable[[str, Path], bool]:
     """Tell the files a run stands for from those an earlier run left behind.
 
     What a stage that ran, was restored or was skipped wrote is right by DVC's word. One that
@@ -116,10 +263,9 @@ def _of_run(run: Mapping[str, Any]) -> Callable[[str, Path], bool]:
     deletes outs before a stage runs, but it may have failed before that.
     """
     states: dict[str, set[str]] = {}
-    stages: Iterable[Mapping[str, Any]] = run.get("stages") or []
-    for entry in stages:
-        states.setdefault(stage_name(entry), set()).add(str(entry.get("state")))
-    started = moment(run.get("started_at"))
+    for outcome in run.stages:
+        states.setdefault(outcome.name, set()).add(outcome.state)
+    started = moment(run.started_at)
 
     def may_read(stage: str, path: Path) -> bool:
         seen = states.get(stage, {"not run"})

@@ -8,28 +8,30 @@ data that others wrote.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from flows.record import HostAddress, Run
 from flows.report.charts import calibration_chart, loss_chart, measure_chart
-from flows.report.facts import Facts, read_facts
-from flows.report.panels import comparisons, gates, other_numbers, precisions, splits, timeline
+from flows.report.facts import Expectation, Facts, Features, Table, Validation, read_facts
+from flows.report.panels import gates, numbers_of, other_numbers, parts, precisions, timeline
 from flows.report.sentences import sentences, verdict
 from flows.report.slices import slice_plots
 from slipway import __version__
+from slipway.bundle.gate import SIGNS
 from slipway.precision import REFERENCE
-from slipway.wording import FILTERS, millis, moment, number, score, scrub, share, size, when
+from slipway.wording import FILTERS, millis, moment, score, scrub, share, size, when
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write_report(root: Path, run: Mapping[str, Any], path: Path) -> None:
+def write_report(root: Path, run: Run, path: Path) -> None:
     """Write the page of a run, whole or not at all."""
-    page = render(run, read_facts(root, str(run.get("pipeline", "")), run))
+    page = render(run, read_facts(root, run.pipeline, run))
     aside = path.with_name(f".{path.name}.new")
     with aside.open("w", encoding="utf-8") as file:
         file.write(page)
@@ -38,7 +40,7 @@ def write_report(root: Path, run: Mapping[str, Any], path: Path) -> None:
     aside.replace(path)
 
 
-def render(run: Mapping[str, Any], facts: Facts) -> str:
+def render(run: Run, facts: Facts) -> str:
     """Fill the template with whatever there is."""
     page = _page(run, facts)
     return _template().render(page | {"sections": _sections(page)})
@@ -57,31 +59,31 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _page(run: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    calibration = facts.metrics.get("calibration") or []
-    tree_calibration = facts.metrics.get("calibration_tree") or []
+def _page(run: Run, facts: Facts) -> dict[str, Any]:
+    metrics = facts.metrics
     return {
         "run": run,
         "facts": facts,
-        "git": run.get("git") or {},
+        "git": run.git,
         "verdict": verdict(run),
         "words": sentences(run, facts),
         "took": _took(run),
-        "hosts": [_host(host) for host in run.get("hosts") or []],
+        "hosts": [_host(host) for host in run.hosts],
         "figures": _figures(run, facts),
         "timeline": timeline(run),
-        "splits": splits(facts),
+        "splits": parts(facts),
         "broken": _broken(facts),
         "problem": facts.problem,
         "loss_chart": loss_chart(facts.history, facts.problem.stopping),
         "primary_chart": measure_chart(facts.history, facts.problem.primary),
         "quality": _quality(facts),
-        "calibration": calibration_chart(calibration, tree_calibration),
+        "calibration": calibration_chart(metrics.calibration, metrics.calibration_tree),
         "slices": slice_plots(facts),
         "precisions": precisions(run, facts),
         "gates": gates(run, facts),
-        "comparisons": comparisons(run.get("release") or {}),
-        "other_numbers": other_numbers(run.get("release") or {}),
+        "signs": SIGNS,
+        "comparisons": numbers_of(run.release).lines,
+        "other_numbers": other_numbers(run.release),
         "lineage": _lineage(run),
         "slipway_version": __version__,
     }
@@ -90,50 +92,47 @@ def _page(run: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
 def _sections(page: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name the sections that have something to show, in the order of the line."""
     facts, quality = page["facts"], page["quality"]
+    data = (facts.table, facts.validation, facts.features)
     known = {
         "stages": ("What happened", page["timeline"]),
-        "data": ("Data", facts.table or facts.validation or facts.features),
+        "data": ("Data", data != (Table(), Validation(), Features())),
         "training": ("Training", page["loss_chart"] or page["primary_chart"]),
         "quality": ("Quality", quality["rows"]),
         "slices": ("Slices", page["slices"]),
         "precisions": ("Precisions", page["precisions"]),
         "gates": ("Gates", page["gates"]),
-        "release": ("Release", page["run"].get("release")),
-        "lineage": ("Lineage", page["lineage"] or page["git"]),
+        "release": ("Release", page["run"].release),
+        "lineage": ("Lineage", page["lineage"]),
     }
     return [(id_, name) for id_, (name, there) in known.items() if there]
 
 
-def _took(run: Mapping[str, Any]) -> float | None:
-    begun, ended = moment(run.get("started_at")), moment(run.get("finished_at"))
+def _took(run: Run) -> float | None:
+    begun, ended = moment(run.started_at), moment(run.finished_at)
     if begun is None or ended is None or (begun.tzinfo is None) != (ended.tzinfo is None):
         return None
     return (ended - begun).total_seconds()
 
 
-def _host(host: Any) -> str:
-    if not isinstance(host, dict):
-        return scrub(host)
-    return " · ".join(scrub(host[key]) for key in ("name", "url") if host.get(key))
+def _host(host: HostAddress) -> str:
+    return " · ".join(scrub(part) for part in (host.name, host.url) if part)
 
 
-def _figures(run: Mapping[str, Any], facts: Facts) -> list[dict[str, str]]:
+def _figures(run: Run, facts: Facts) -> list[dict[str, str]]:
     """Pick the five numbers that a reader looks for first."""
-    test, tree, base = (facts.metrics.get(key) or {} for key in ("test", "tree", "base"))
+    test, tree, base = facts.metrics.test, facts.metrics.tree, facts.metrics.base
     figures = []
     primary, stopping = facts.problem.primary, facts.problem.stopping
-    if (mine := number(test.get(primary.key))) is not None:
-        theirs = number(tree.get(primary.key))
+    if (mine := test[primary.key]) is not None:
+        theirs = tree[primary.key]
         beside = "" if theirs is None else f"tree {score(theirs)}"
         figures.append({"name": f"Test {primary.name}", "value": score(mine), "beside": beside})
-    if (loss := number(test.get(stopping.key))) is not None:
-        beside = f"base rate {score(base.get(stopping.key))}" if base else ""
+    if (loss := test[stopping.key]) is not None:
+        beside = f"base rate {score(base[stopping.key])}" if base.values else ""
         figures.append({"name": f"Test {stopping.name}", "value": score(loss), "beside": beside})
-    if number(test.get("ece")) is not None:
-        beside = f"base rate {share(test.get('base_rate'))}"
-        figures.append(
-            {"name": "Calibration error", "value": share(test["ece"], 2), "beside": beside}
-        )
+    if (error := test["ece"]) is not None:
+        beside = f"base rate {share(test.base_rate)}"
+        figures.append({"name": "Calibration error", "value": share(error, 2), "beside": beside})
     known = {one.name: one for one in precisions(run, facts)}
     chosen, usual = next((one for one in known.values() if one.chosen), None), known.get(REFERENCE)
     if chosen and chosen.p50_ms is not None:
@@ -145,45 +144,42 @@ def _figures(run: Mapping[str, Any], facts: Facts) -> list[dict[str, str]]:
     return figures
 
 
-def _broken(facts: Facts) -> list[Mapping[str, Any]]:
+def _broken(facts: Facts) -> list[Expectation]:
     """List the rules that rows broke, those of the whole table first."""
-    rules = facts.validation.get("expectations") or []
     return sorted(
-        (rule for rule in rules if not rule.get("success")),
-        key=lambda rule: (rule.get("level") != "suite", -(number(rule.get("unexpected")) or 0)),
+        (rule for rule in facts.validation.expectations if not rule.success),
+        key=lambda rule: (rule.level != "suite", -(rule.unexpected or 0)),
     )
-
-
-PEERS = {"test": "Network", "tree": "Tree", "base": "Base rate"}
 
 
 def _quality(facts: Facts) -> dict[str, Any]:
     metrics = facts.metrics
-    peers = {key: name for key, name in PEERS.items() if metrics.get(key)}
+    sides = {"Network": metrics.test, "Tree": metrics.tree, "Base rate": metrics.base}
+    peers = {name: measured for name, measured in sides.items() if measured.values}
     rows = []
     for measure in facts.problem.measures:
-        values = [number(metrics[key].get(measure.key)) for key in peers]
+        values = [measured[measure.key] for measured in peers.values()]
         known = [value for value in values if value is not None]
         if known:
             best = measure.best(known)
             rows.append({"name": measure.title, "values": values, "best": best})
-    return {"peers": list(peers.values()), "rows": rows}
+    return {"peers": list(peers), "rows": rows}
 
 
-def _lineage(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    git = run.get("git") or {}
+def _lineage(run: Run) -> list[tuple[str, str]]:
+    git = run.git
     known = {
-        "Commit": git.get("commit"),
-        "Remote": scrub(git["remote"]) if git.get("remote") else None,
-        "Changed since": _some([*map(str, git.get("changed") or [])], git.get("changed_count")),
-        "dvc.lock": "changed since the commit" if git.get("dvc_lock_changed") else None,
-        "Run": run.get("run"),
-        "Finished": when(run["finished_at"]) if run.get("finished_at") else None,
+        "Commit": git.commit,
+        "Remote": scrub(git.remote) if git.remote else None,
+        "Changed since": _some(git.changed, git.changed_count),
+        "dvc.lock": "changed since the commit" if git.dvc_lock_changed else None,
+        "Run": run.run,
+        "Finished": when(run.finished_at) if run.finished_at else None,
     }
-    return [(name, str(value)) for name, value in known.items() if value]
+    return [(name, value) for name, value in known.items() if value]
 
 
-def _some(names: list[str], count: Any, most: int = 8) -> str:
+def _some(names: Sequence[str], count: int, most: int = 8) -> str:
     """List names, the first of them only where there are many."""
-    more = int(number(count) or len(names)) - len(names[:most])
+    more = (count or len(names)) - len(names[:most])
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

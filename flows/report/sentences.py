@@ -4,15 +4,17 @@ Pure. A sentence stands only on what is there: a part that has nothing to say re
 empty text, never a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from flows.report.facts import Facts, stage_name
-from flows.report.panels import label
+from flows.record import ReleaseResult, Run, StageOutcome
+from flows.report.facts import Facts, History, Metrics, Timings
+from flows.report.panels import gate_results, label, numbers_of
+from slipway.make.build import NOT_MEASURED
 from slipway.precision import REFERENCE
 from slipway.problem import Measure, Problem
-from slipway.wording import count, day, number, score, scrub, sentence, share
+from slipway.wording import count, day, score, scrub, sentence, share
 
 BUILD_STAGES = {
     *("ingest", "validate", "golden", "prepare", "train"),
@@ -34,21 +36,22 @@ class Verdict:
     after: str = ""
 
 
-def verdict(run: Mapping[str, Any]) -> Verdict:
+def verdict(run: Run) -> Verdict:
     """Say what came of the run: where it stopped and why, or what it released."""
-    error, release = scrub(run.get("error") or ""), run.get("release") or {}
+    error = scrub(run.error or "")
     if failed := _in_state(run, "failed"):
-        reasons = [scrub(entry["error"]) for entry in failed if entry.get("error")]
+        reasons = [scrub(stage.error) for stage in failed if stage.error]
         text = "\n".join(reasons) or error or "the log of this stage holds the reason"
         return _explained(f"Stopped at {_names(run, failed)}", text, _untouched(failed))
-    if run.get("state") == "interrupted":
+    if run.state == "interrupted":
         stopped = _in_state(run, "stopped")
         where = f" at {_names(run, stopped)}" if stopped else ""
         return Verdict("bad", f"Interrupted{where}", "The next run goes on from what was done.")
-    tone, title = _DECISIONS.get(str(release.get("decision")), ("quiet", "Built, not released"))
+    release = run.release or ReleaseResult()
+    tone, title = _DECISIONS.get(release.decision, ("quiet", "Built, not released"))
     if error and tone != "bad":
         return _explained("Stopped", error)
-    return Verdict(tone, title, sentence(scrub(release.get("reason") or "")))
+    return Verdict(tone, title, sentence(scrub(release.reason)))
 
 
 _DECISIONS: dict[str, tuple[Tone, str]] = {
@@ -67,21 +70,21 @@ def _explained(title: str, text: str, after: str = "") -> Verdict:
     return Verdict("bad", title, sentence(first), tuple(more), after)
 
 
-def _in_state(run: Mapping[str, Any], state: str) -> list[Mapping[str, Any]]:
-    return [entry for entry in run.get("stages") or [] if entry.get("state") == state]
+def _in_state(run: Run, state: str) -> list[StageOutcome]:
+    return [stage for stage in run.stages if stage.state == state]
 
 
-def _names(run: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> str:
-    return ", ".join(label(entry, str(run.get("pipeline"))) for entry in entries)
+def _names(run: Run, outcomes: Sequence[StageOutcome]) -> str:
+    return ", ".join(label(stage, run.pipeline) for stage in outcomes)
 
 
-def _untouched(failed: list[Mapping[str, Any]]) -> str:
+def _untouched(failed: Sequence[StageOutcome]) -> str:
     """Say that nothing went out, where that is sure: publishing comes after every stage."""
-    inside = all(stage_name(entry) in BUILD_STAGES for entry in failed)
+    inside = all(stage.name in BUILD_STAGES for stage in failed)
     return "Nothing was published; what served before goes on serving." if inside else ""
 
 
-def sentences(run: Mapping[str, Any], facts: Facts) -> dict[str, str]:
+def sentences(run: Run, facts: Facts) -> dict[str, str]:
     """Write the opening sentence of every section."""
     return {
         "stages": _stages(run),
@@ -93,13 +96,13 @@ def sentences(run: Mapping[str, Any], facts: Facts) -> dict[str, str]:
         "precisions": _precisions(facts),
         "timed": _timed(facts.timings),
         "gates": _gates(run, facts),
-        "release": _release(run.get("release") or {}),
+        "release": _release(run.release) if run.release else "",
         "lineage": _lineage(run),
     }
 
 
-def _stages(run: Mapping[str, Any]) -> str:
-    states = [str(entry.get("state")) for entry in run.get("stages") or []]
+def _stages(run: Run) -> str:
+    states = [stage.state for stage in run.stages]
     if states and states.count("skipped") == len(states):
         return f"All {len(states)} stages were up to date, so none ran."
     if states and states.count("ran") == len(states):
@@ -120,13 +123,14 @@ _TOLD = {
 
 
 def _data(facts: Facts) -> str:
-    rows_in = number(facts.validation.get("rows_in")) or number(facts.table.get("rows"))
+    table, validation = facts.table, facts.validation
+    rows_in = validation.rows_in if validation.rows_in is not None else table.rows
     if rows_in is None:
         return ""
     text = f"{count(rows_in)} rows"
-    first, last = [*(facts.table.get("time_range") or []), None, None][:2]
+    first, last = table.time_range or ("", "")
     text += f" from {day(first)} to {day(last)}." if first and last else "."
-    aside = number(facts.validation.get("rows_quarantined"))
+    aside = validation.rows_quarantined
     if aside is None:
         return text
     if aside == 0:
@@ -137,52 +141,48 @@ def _data(facts: Facts) -> str:
 
 
 def _expectations(facts: Facts) -> str:
-    rules = facts.validation.get("expectations") or []
-    held = sum(bool(rule.get("success")) for rule in rules)
+    rules = facts.validation.expectations
+    held = sum(rule.success for rule in rules)
     return f"{held} of {len(rules)} hold{'s' if held == 1 else ''} for every row and the table."
 
 
-def _training(history: Mapping[str, Any], problem: Problem) -> str:
-    best = number(history.get("best_step"))
-    judged = {entry.get("step"): entry for entry in history.get("evaluations") or []}
-    if best is None:
+def _training(history: History, problem: Problem) -> str:
+    if history.best_step is None:
         return ""
-    kept = judged.get(best, {})
-    text = f"The weights of step {count(best)} were kept"
+    kept = {one["step"]: one for one in history.evaluations}.get(history.best_step, NOT_MEASURED)
+    text = f"The weights of step {count(history.best_step)} were kept"
     by = sorted(problem.gated, key=lambda measure: measure is not problem.stopping)
-    if number(kept.get(problem.stopping.key)) is not None:
-        text += ": validation " + ", ".join(f"{m.name} {score(kept.get(m.key))}" for m in by)
+    if kept[problem.stopping.key] is not None:
+        text += ": validation " + ", ".join(f"{m.name} {score(kept[m.key])}" for m in by)
     text += "."
-    if history.get("stopped"):
-        text += f" Training stopped: {history['stopped']}."
-    if number(history.get("parameters")) is not None:
-        text += f" {count(history['parameters'])} parameters"
-        processes = number(history.get("processes"))
+    if history.stopped:
+        text += f" Training stopped: {history.stopped}."
+    if history.parameters is not None:
+        text += f" {count(history.parameters)} parameters"
+        processes = history.processes
         text += f", {count(processes)} {_plural('process', processes)}." if processes else "."
     return text
 
 
-def _quality(metrics: Mapping[str, Any], primary: Measure) -> str:
-    test, tree = metrics.get("test") or {}, metrics.get("tree") or {}
-    mine, theirs = number(test.get(primary.key)), number(tree.get(primary.key))
+def _quality(metrics: Metrics, primary: Measure) -> str:
+    test, mine, theirs = metrics.test, metrics.test[primary.key], metrics.tree[primary.key]
     if mine is None:
         return ""
-    rows = count(test.get("rows"))
-    text = f"On {rows} test rows the network's {primary.name} is {score(mine)}"
+    text = f"On {count(test.rows)} test rows the network's {primary.name} is {score(mine)}"
     if theirs is not None:
         side = "above" if mine >= theirs else "below"
         text += f", {score(abs(mine - theirs))} {side} the tree on the same rows"
     text += "."
-    if number(test.get("ece")) is not None:
-        text += f" Its probabilities are off by {share(test['ece'], 2)} on average over the bins."
+    if (error := test["ece"]) is not None:
+        text += f" Its probabilities are off by {share(error, 2)} on average over the bins."
     return text
 
 
 def _slices(facts: Facts) -> str:
     primary = facts.problem.primary
     known = [
-        (number(measured.get(primary.key)), number(measured.get("rows")) or 0, column, value)
-        for column, values in (facts.metrics.get("slices") or {}).items()
+        (measured[primary.key], measured.rows or 0, column, value)
+        for column, values in facts.metrics.slices.items()
         for value, measured in values.items()
     ]
     judged = [
@@ -204,73 +204,66 @@ def _slices(facts: Facts) -> str:
 
 
 def _precisions(facts: Facts) -> str:
-    chosen = facts.gates.get("chosen")
+    chosen = facts.gates.chosen
     margin = f" by {share(facts.config.prove.cheaper_by_min, 0)}" if facts.config else ""
     if chosen == REFERENCE:
         return f"{chosen} was chosen: no cheaper precision passed every gate and beat it{margin}."
     if chosen:
         return f"{chosen} was chosen: it passed every gate and beats {REFERENCE}{margin} or more."
-    return "No precision passed every gate, so none was chosen." if facts.gates else ""
+    return "No precision passed every gate, so none was chosen." if facts.gates.precisions else ""
 
 
-def _timed(timings: Mapping[str, Any]) -> str:
-    latency = timings.get("latency") or {}
-    rows = {number(one.get("rows")) for one in latency.values()} - {None}
-    if not latency:
+def _timed(timings: Timings) -> str:
+    if not timings.latency:
         return ""
+    rows = {one.rows for one in timings.latency.values()} - {None}
     calls = f" of {count(rows.pop())} rows" if len(rows) == 1 else ""
     text = f"Time per call{calls}"
-    if timings.get("provider"):
-        text += f" on {timings['provider']}"
-    hardware = timings.get("hardware") or {}
-    cpu = hardware.get("cpu") or hardware.get("cpu_model")
+    if timings.provider:
+        text += f" on {timings.provider}"
+    cpu = timings.hardware.cpu
     return f"{text}, {cpu}." if cpu else f"{text}."
 
 
-def _gates(run: Mapping[str, Any], facts: Facts) -> str:
-    entries = run.get("gates") or [
-        gate
-        for proof in (facts.gates.get("precisions") or {}).values()
-        for gate in proof.get("gates") or []
-    ]
-    failed = sum(entry.get("verdict") == "fail" for entry in entries)
+def _gates(run: Run, facts: Facts) -> str:
+    results = gate_results(run, facts)
+    failed = sum(gate.verdict == "fail" for gate in results)
     if not failed:
-        return f"All {len(entries)} gates passed."
-    text = f"{failed} of {len(entries)} gates failed."
-    chosen = run.get("precision") or facts.gates.get("chosen")
-    ours = [entry for entry in entries if entry.get("precision") == chosen]
-    if chosen and ours and all(entry.get("verdict") == "pass" for entry in ours):
+        return f"All {len(results)} gates passed."
+    text = f"{failed} of {len(results)} gates failed."
+    chosen = run.precision or facts.gates.chosen
+    ours = [gate for gate in results if gate.precision == chosen]
+    if chosen and ours and all(gate.verdict == "pass" for gate in ours):
         text += f" All {len(ours)} gates of {chosen}, which was chosen, passed."
     return text
 
 
-def _release(release: Mapping[str, Any]) -> str:
-    decision, reason = release.get("decision"), sentence(scrub(release.get("reason") or ""))
-    text = sentence(decision)
-    return " ".join(part for part in (text, reason, _traffic(release)) if part)
+def _release(release: ReleaseResult) -> str:
+    parts = (sentence(release.decision), sentence(scrub(release.reason)), _traffic(release))
+    return " ".join(part for part in parts if part)
 
 
-def _traffic(release: Mapping[str, Any]) -> str:
+def _traffic(release: ReleaseResult) -> str:
     """Say on how much traffic the sides were compared."""
-    numbers = release.get("numbers") or {}
-    sides = {name: numbers[name] for name in ("candidate", "stable") if numbers.get(name)}
+    numbers = numbers_of(release)
+    sides = {"candidate": numbers.candidate, "stable": numbers.stable}
     told = [
-        f"the {name} answered {count(side.get('answered'))} of {count(side.get('requests'))}"
-        f" requests ({count(side.get('rows'))} rows)"
+        f"the {name} answered {count(side.answered)} of {count(side.requests)}"
+        f" requests ({count(side.rows)} rows)"
         for name, side in sides.items()
+        if side
     ]
     return sentence(", ".join(told))
 
 
-def _lineage(run: Mapping[str, Any]) -> str:
-    git = run.get("git") or {}
-    if not git.get("commit"):
+def _lineage(run: Run) -> str:
+    git = run.git
+    if not git.commit:
         return "This checkout has no git commit, so the code cannot be traced."
-    if git.get("dirty"):
-        changed = int(number(git.get("changed_count")) or 0)
-        files = f"{changed} {_plural('file', changed)}"
+    if git.dirty:
+        files = f"{git.changed_count} {_plural('file', git.changed_count)}"
         return f"The commit alone does not give this run: {files} differed from it."
-    if not run.get("version"):
+    if not run.version:
         return "The code that ran is exactly this commit."
     return "This commit, these sources and this dvc.lock give this version again."
 

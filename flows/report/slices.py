@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from flows.report.charts import Axis, Tick, round_step
-from flows.report.facts import Facts, Json
+from flows.report.facts import Facts
+from slipway.make.build import Measures
 from slipway.problem import Measure, Problem
-from slipway.wording import number
 
 SLICES_SHOWN = 40
 """Rows of one plot; a column with more values shows its largest."""
@@ -49,8 +49,7 @@ class SlicePlot:
 def slice_plots(facts: Facts) -> list[SlicePlot]:
     """Lay out the slices of every column on one axis, so that columns compare too."""
     primary = facts.problem.primary
-    overall = number((facts.metrics.get("test") or {}).get(primary.key))
-    columns = facts.metrics.get("slices") or {}
+    overall, columns = facts.metrics.test[primary.key], facts.metrics.slices
     known = {
         column: [
             _slice(value, measured, primary, facts.slice_rows_min)
@@ -88,25 +87,21 @@ def _shown(slices: list[Slice]) -> list[Slice]:
     return sorted(largest, key=_reading_order(largest))
 
 
-def _slice(value: str, measured: Json, primary: Measure, rows_min: int) -> Slice:
-    rows, score = number(measured.get("rows")) or 0.0, number(measured.get(primary.key))
+def _slice(value: str, measured: Measures, primary: Measure, rows_min: int) -> Slice:
+    rows, score = measured.rows or 0, measured[primary.key]
     return Slice(
         value=value,
         rows=rows,
-        base_rate=number(measured.get("base_rate")),
+        base_rate=measured.base_rate,
         score=score,
-        tree_score=number(measured.get(f"tree_{primary.key}")),
+        tree_score=measured[f"tree_{primary.key}"],
         judged=score is not None and rows >= rows_min,
     )
 
 
-def _interval(measured: Json, problem: Problem) -> tuple[float, float] | None:
-    score = number(measured.get(problem.primary.key))
-    return None if score is None else problem.interval(score, measured)
-
-
-def _placed(one: Slice, axis: Axis, measured: Json, problem: Problem) -> Slice:
-    interval = _interval(measured, problem) if one.judged else None
+def _placed(one: Slice, axis: Axis, measured: Measures, problem: Problem) -> Slice:
+    score = one.score if one.judged else None
+    interval = None if score is None else problem.interval(score, measured.values)
     return replace(
         one,
         at=None if one.score is None else axis.at(one.score),

@@ -5,13 +5,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.problem import BINARY, Problem
-from slipway.wording import number, share
+from slipway.wording import share
 
 DRIFT_MIN = 0.01
 """A base rate that moves by less than this is not worth a warning."""
 
-Measured = Mapping[str, Any]
-"""Measures of some rows by their keys, beside `rows` and what the problem describes."""
+
+@dataclass(frozen=True)
+class Measures:
+    """What was measured of some rows, by the measures' keys; None of what was not."""
+
+    values: Mapping[str, int | float | None] = field(default_factory=dict)
+    """`rows` and what the problem describes are among them."""
+
+    def __getitem__(self, key: str) -> int | float | None:
+        return self.values.get(key)
+
+    @property
+    def rows(self) -> int | float | None:
+        """How many rows they are."""
+        return self["rows"]
+
+    @property
+    def base_rate(self) -> float | None:
+        """The share of positives among them."""
+        return self["base_rate"]
+
+
+NOT_MEASURED = Measures()
 
 
 @dataclass(frozen=True)
@@ -37,25 +58,27 @@ class Build:
     parameters: float | None = None
     best_step: float | None = None
     stopped: str | None = None
-    quality: Mapping[str, Measured] = field(default_factory=dict)
+    quality: Mapping[str, Measures] = field(default_factory=dict)
     """Of the test rows, by who answered: `test` (the model), `tree`, `base`."""
-    slices: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
+    slices: Mapping[str, Mapping[str, Measures]] = field(default_factory=dict)
     """By column and value."""
     slice_rows_min: int = 0
 
-    def is_telling(self, measured: Measured) -> bool:
+    def is_telling(self, measured: Measures) -> bool:
         """Tell whether a slice is large enough, and of both classes, to mean something."""
-        known = number(measured.get(self.problem.primary.key)) is not None
-        return known and (number(measured.get("rows")) or 0) >= self.slice_rows_min
+        known = measured[self.problem.primary.key] is not None
+        return known and (measured.rows or 0) >= self.slice_rows_min
 
-    def telling_slices(self) -> dict[str, list[tuple[str, Measured]]]:
+    def telling_slices(self) -> dict[str, list[tuple[str, Measures]]]:
         """Keep the slices that mean something, best first."""
         primary = self.problem.primary
         found = {}
         for column, values in self.slices.items():
             large = [(value, each) for value, each in values.items() if self.is_telling(each)]
             if large:
-                found[column] = sorted(large, key=lambda p: primary.loss(p[1][primary.key], 0.0))
+                found[column] = sorted(
+                    large, key=lambda p: primary.loss(p[1][primary.key] or 0.0, 0.0)
+                )
         return found
 
     def limits(self) -> list[str]:

@@ -31,9 +31,8 @@ from slipway import __version__
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.format import file_digest
 from slipway.errors import SlipwayError
-from slipway.make.build import Build, Evidence
+from slipway.make.build import NOT_MEASURED, Build, Evidence
 from slipway.make.toolchain import DISTRIBUTION, distributions, normal
-from slipway.wording import number
 
 Json = dict[str, Any]
 
@@ -107,11 +106,11 @@ def model_card(contract: Contract, lineage: Mapping[str, Any], build: Build) -> 
 
 def _measures(build: Build) -> list[Json]:
     """List the quality on test, overall and of every slice large enough to mean something."""
-    test, primary = build.quality.get("test") or {}, build.problem.primary.key
+    test, primary = build.quality.get("test", NOT_MEASURED), build.problem.primary.key
     found = [
         {"type": measure.key, "value": str(test[measure.key]), "slice": "test"}
         for measure in build.problem.measures
-        if number(test.get(measure.key)) is not None
+        if test[measure.key] is not None
     ]
     return found + [
         {"type": primary, "value": str(each[primary]), "slice": f"test, {column} = {value}"}

