@@ -27,7 +27,10 @@ DUCKDB_TYPES = {
 }
 """What ingest's tables hold; zones are gone by then."""
 
-SEALED = {"enable_external_access": False, "threads": 1}
+SEALED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
+    "threads": 1,
+}
 """A query that is only looked at reads no file."""
 
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")

@@ -195,11 +195,13 @@ def _compare(
         f" AND kept.{quoted(column)} IS DISTINCT FROM now.{quoted(column)})"
         for column in there
     )
-    [(rows, common, *counts)] = result.query(
+    counted = result.query(
         "the result",
         f"SELECT count(*), count(kept.rowid), {differs}"
         f' FROM "the result" AS now LEFT JOIN {KEPT} AS kept ON {same_key}',
-    ).fetchall()
+    )
+    assert counted is not None, "a SELECT gives a relation"
+    [(rows, common, *counts)] = counted.fetchall()
     differing = [column for column, count in zip(there, counts, strict=True) if count]
     gone = [column for column in kept if column not in there]
     return Difference(int(rows), int(common), tuple(sorted([*differing, *gone])))

@@ -33,6 +33,7 @@ from tasks.target import require_target
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
 import great_expectations as gx
+from great_expectations.checkpoint.actions import UpdateDataDocsAction
 from great_expectations.expectations import core
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class DataDocs:
         # its YAML files are corrupted by parallel runs: keep everything in memory
         with _quiet():
             self._context = gx.get_context(mode="ephemeral")
-            self._context.variables.progress_bars = {"globally": False}
+            # its own type for this is a TypedDict of all metrics; the store takes any mapping
+            self._context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
             self._asset = self._context.data_sources.add_pandas("table")
             self._context.add_data_docs_site(
                 site_name="docs",
@@ -173,12 +175,18 @@ class DataDocs:
             checkpoint = gx.Checkpoint(
                 name=name,
                 validation_definitions=[self._context.validation_definitions.add(definition)],
-                actions=[gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["docs"])],
+                actions=[UpdateDataDocsAction(name="docs", site_names=["docs"])],
                 result_format="COMPLETE",
             )
             outcome = self._context.checkpoints.add(checkpoint).run({"dataframe": frame})
         [run_result] = outcome.run_results.values()
-        return [(rules[r.expectation_config.meta["rule"]], r) for r in run_result.results]
+        return [(rules[_number(r)], r) for r in run_result.results]
+
+
+def _number(result: Any) -> int:
+    """Return the number that a rule was given in its meta data."""
+    number: int = result.expectation_config.meta["rule"]
+    return number
 
 
 @contextmanager
