@@ -26,7 +26,7 @@ from prefect.states import Failed
 
 from flows import publish, record, summary
 from flows.dag import workspace
-from flows.dag.build import Build
+from flows.dag.build import StageRuns
 from flows.parsing import parse
 from flows.record import HostAddress, Record, ReleaseResult, RunState
 from flows.report.page import write_report
@@ -115,7 +115,7 @@ def _steps(
     entry.note(replace(entry.run, git=git_state(root)))
     if refresh_pin(root, pipeline, config.ingest.sources):
         talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
-    Build(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)
+    StageRuns(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)
     proven = publish.read_proven(root, pipeline)
     built = replace(entry.run, version=proven.version, precision=proven.precision)
     entry.note(replace(built, gates=proven.gates))

@@ -13,7 +13,7 @@ from flows.git import GitState
 from flows.report.facts import Facts, Json, read_facts, read_json
 from flows.report.panels import parts
 from slipway.make.build import Build, Evidence
-from slipway.make.lineage import Source, lineage
+from slipway.make.lineage import SourceFile, lineage
 
 
 def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -> Evidence:
@@ -78,11 +78,11 @@ def locked_outs(root: Path, pipeline: str) -> dict[str, dict[str, Json]]:
     return {stage: outs for stage, outs in found.items() if outs}
 
 
-def _sources(root: Path, pipeline: str, facts: Facts) -> dict[str, Source]:
+def _sources(root: Path, pipeline: str, facts: Facts) -> dict[str, SourceFile]:
     """Join the pins (what was accepted) with the rows that were read from them."""
     pins = read_json(root / "data" / pipeline / "sources.lock")
     rows = {name: source.rows for name, source in facts.table.sources.items()}
-    return {name: Source(**pin, rows=rows.get(name)) for name, pin in pins.items()}
+    return {name: SourceFile(**pin, rows=rows.get(name)) for name, pin in pins.items()}
 
 
 def _rows(facts: Facts) -> Json:

@@ -14,7 +14,7 @@ from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import read_golden, take
 from slipway.bundle.request import write_request
 from slipway.errors import SlipwayError
-from slipway.fleet.credentials import KeyFile, Stranger, trust
+from slipway.fleet.credentials import CallerKeyFile, Stranger, trust
 from slipway.fleet.inventory import NO_CREDENTIALS, Credentials
 from slipway.wording import compact
 
@@ -88,7 +88,7 @@ def curl(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> st
 
 def answer(url: str, body: bytes, credentials: Credentials = NO_CREDENTIALS) -> str:
     """Send the request now and return the answer on one line."""
-    key = KeyFile(credentials.key_file)
+    key = CallerKeyFile(credentials.key_file)
     headers = {"Content-Type": "application/json", **key.header()}
     # over TLS a stranger would have to show a certificate
     extensions = {} if url.startswith("https:") else {"trace": key.look}

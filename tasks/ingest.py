@@ -19,7 +19,7 @@ from slipway.errors import SlipwayError
 from tasks import query
 from tasks.leaks import find_leaks
 from tasks.sources import DAMAGED, Pin, open_pinned, read_pins, unpacked
-from tasks.tables import TABLE, Facts, write_facts
+from tasks.tables import TABLE, TableFacts, write_facts
 
 if TYPE_CHECKING:
     from slipway.config import IngestConfig, Source
@@ -156,9 +156,9 @@ def _facts(
     counts: Mapping[str, int],
     pins: Mapping[str, Pin],
     leaks: list[str],
-) -> Facts:
+) -> TableFacts:
     times = pc.min_max(table.read([config.time])[config.time])
-    return Facts(
+    return TableFacts(
         problem=config.problem,
         key=config.key,
         time=config.time,

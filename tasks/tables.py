@@ -16,7 +16,7 @@ FACTS = "table.json"
 
 
 @dataclass(frozen=True)
-class Facts:
+class TableFacts:
     """The record beside a table."""
 
     key: list[str]
@@ -32,12 +32,12 @@ class Facts:
     """What kind of answer the label asks for."""
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path) -> TableFacts:
     """Read the record beside a table."""
-    return Facts(**json.loads((folder / FACTS).read_text("utf-8")))
+    return TableFacts(**json.loads((folder / FACTS).read_text("utf-8")))
 
 
-def write_facts(folder: Path, facts: Facts) -> None:
+def write_facts(folder: Path, facts: TableFacts) -> None:
     """Write the record beside a table."""
     write_json(folder / FACTS, asdict(facts))
 
@@ -52,7 +52,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=1 << 16)
 
 
-def with_rows(facts: Facts, table: pa.Table) -> Facts:
+def with_rows(facts: TableFacts, table: pa.Table) -> TableFacts:
     """Update what a changed set of rows changes."""
     bounds = pc.min_max(table[facts.time])
     times = [bounds[end].as_py().isoformat() for end in ("min", "max")]

@@ -20,7 +20,7 @@ from slipway.errors import SlipwayError
 from tasks.expectations import Rule, read_rules
 from tasks.tables import (
     TABLE,
-    Facts,
+    TableFacts,
     read_facts,
     read_table,
     with_rows,
@@ -77,7 +77,7 @@ def run(
     )
 
 
-def stop_leaks(facts: Facts, table: pa.Table) -> None:
+def stop_leaks(facts: TableFacts, table: pa.Table) -> None:
     """Refuse columns that are known only after the moment of prediction, under any name."""
     by_name = set(table.column_names) & set(facts.known_later) - {facts.label}
     if leaks := sorted(by_name | set(facts.leaks)):

@@ -13,7 +13,7 @@ from slipway.bundle.rows import from_bytes
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import verify_bundle
-from slipway.fleet.client import Answer, HostStatus, ModelStatus
+from slipway.fleet.client import HostAnswer, HostStatus, ModelStatus
 from slipway.fleet.inventory import Fleet, Host
 from slipway.store.bundles import download_bundle
 from slipway.store.channel import Channel, models, read_channel
@@ -68,19 +68,21 @@ class FakeHosts:
         key: str,
         version: str | None,
         json_bytes: int | None = None,
-    ) -> Answer:
+    ) -> HostAnswer:
         self.before_answer(len(self.asked))
         channel = self._read(model)
         if host.name in self.down or channel is None:
-            return Answer(1.0, error="ConnectError: no host" if channel else "HTTP 404: no model")
+            return HostAnswer(
+                1.0, error="ConnectError: no host" if channel else "HTTP 404: no model"
+            )
         chosen = self._route(channel, key, version)
         self.asked.append((host.name, chosen or "", version))
         if chosen is None:
-            return Answer(1.0, error="HTTP 404: version is not loaded")
+            return HostAnswer(1.0, error="HTTP 404: version is not loaded")
         self.seen_body(chosen, body)
         latency_ms = self.slow_ms.get(chosen, 1.0)
         if chosen in self.broken:
-            return Answer(latency_ms, error=self.broken[chosen])
+            return HostAnswer(latency_ms, error=self.broken[chosen])
         session = self._session(model, chosen)
         answers = session.run(_tensors(body, json_bytes, session.inputs))
         outputs = {
@@ -88,7 +90,7 @@ class FakeHosts:
         }
         skew = self.skewed.get(chosen, 0.0)
         skewed = {n: v + skew if v.dtype.kind == "f" and skew else v for n, v in outputs.items()}
-        return Answer(latency_ms, chosen, skewed)
+        return HostAnswer(latency_ms, chosen, skewed)
 
     def _read(self, model: str) -> Channel | None:
         """Return the channel; a serial is read once, as it never changes."""

@@ -36,7 +36,7 @@ TAIL_LINES = 20
 StageState = Literal["ran", "skipped", "failed", "stopped", "running", "not run"]
 
 
-class Build:
+class StageRuns:
     """One run of the stale stages; `stop` ends all that is running."""
 
     def __init__(
@@ -196,7 +196,7 @@ class Build:
 
 
 @task(persist_result=False)
-def run_stage(build: Build, stage: Stage) -> "StageOutcome | State[Any]":
+def run_stage(build: StageRuns, stage: Stage) -> "StageOutcome | State[Any]":
     """Run one stage of the DAG; a failure carries the stage's own message."""
     log = get_run_logger()
     for reason in stage.stale:

@@ -19,7 +19,7 @@ from flows.record import GateResult, Run
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
 from slipway.make.build import NOT_MEASURED, Measures
-from slipway.make.lineage import Source
+from slipway.make.lineage import SourceFile
 from slipway.problem import BINARY, PROBLEMS, Problem
 from slipway.problem.record import CalibrationBin
 from slipway.wording import moment, number
@@ -68,7 +68,7 @@ class Table:
 
     rows: int | None = None
     time_range: tuple[str, str] | None = None
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, SourceFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Metrics:
+class QualityFacts:
     """How well the test rows were answered, by whom."""
 
     problem: str | None = None
@@ -171,7 +171,7 @@ class GatesFile:
 
 
 @dataclass(frozen=True)
-class Latency:
+class LatencyFacts:
     """How long calls of one precision take."""
 
     p50_ms: float | None = None
@@ -194,7 +194,7 @@ class Timings:
 
     provider: str | None = None
     hardware: Hardware = Hardware()
-    latency: dict[str, Latency] = field(default_factory=dict)
+    latency: dict[str, LatencyFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Facts:
     golden: GoldenFacts = GoldenFacts()
     features: Features = Features()
     history: History = History()
-    metrics: Metrics = Metrics()
+    metrics: QualityFacts = QualityFacts()
     export: Exported = Exported()
     gates: GatesFile = GatesFile()
     timings: Timings = Timings()

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 from flows.parsing import parse
 from flows.record import GateResult, ReleaseResult, Run, StageOutcome
-from flows.report.facts import Exported, Facts, Latency, PrecisionGates
+from flows.report.facts import Exported, Facts, LatencyFacts, PrecisionGates
 from slipway.fleet.judge import Line
-from slipway.make.build import Part
+from slipway.make.build import DataPart
 from slipway.precision import REFERENCE
 from slipway.problem import Measure
 from slipway.wording import compact, day, moment, scrub
@@ -68,7 +68,7 @@ def _span(outcome: StageOutcome, origin: datetime | None) -> tuple[float, float]
     return max((begun - origin).total_seconds(), 0.0), length
 
 
-def parts(facts: Facts) -> tuple[Part, ...]:
+def parts(facts: Facts) -> tuple[DataPart, ...]:
     """List the parts that learned, stopped, tested and proved, in the order of time."""
     rows, rates = facts.features.rows, facts.features.base_rate
     periods = facts.config.prepare if facts.config else None
@@ -77,12 +77,12 @@ def parts(facts: Facts) -> tuple[Part, ...]:
         if name in rows:
             period = getattr(periods, name, None)
             days = f"{day(period.start)} to {day(period.end - ONE_DAY)}" if period else ""
-            found.append(Part(name, days, rows[name], rates.get(name)))
+            found.append(DataPart(name, days, rows[name], rates.get(name)))
     golden = facts.golden
     if golden.rows:
         days = f"{len(golden.days)} whole days, never trained on"
         rate = None if golden.positives is None else golden.positives / golden.rows
-        found.append(Part("golden", days, golden.rows, rate))
+        found.append(DataPart("golden", days, golden.rows, rate))
     return tuple(found)
 
 
@@ -105,7 +105,7 @@ def gates(run: Run, facts: Facts) -> dict[str, list[GateResult]]:
 
 
 @dataclass(frozen=True)
-class Precision:
+class PrecisionRow:
     """One exported form of the model beside its peers."""
 
     name: str
@@ -120,7 +120,7 @@ class Precision:
     measures: dict[str, float | None]
 
 
-def precisions(run: Run, facts: Facts) -> list[Precision]:
+def precisions(run: Run, facts: Facts) -> list[PrecisionRow]:
     """Compare what was tried: size, time, quality, verdict and the reason for it."""
     proofs, latency = facts.gates.precisions, facts.timings.latency
     known = {*proofs, *latency, *facts.quantized}
@@ -131,11 +131,11 @@ def precisions(run: Run, facts: Facts) -> list[Precision]:
     for name in names:
         proof = proofs.get(name, PrecisionGates())
         made = facts.quantized.get(name, Exported())
-        timed = latency.get(name, Latency())
+        timed = latency.get(name, LatencyFacts())
         exported = facts.export.size_bytes if name == REFERENCE else None
         sizes = (timed.size_bytes, made.size_bytes, exported)
         found.append(
-            Precision(
+            PrecisionRow(
                 name=name,
                 chosen=name == chosen,
                 verdict=proof.verdict or ("made" if made.made else "not made"),

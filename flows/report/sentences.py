@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flows.record import ReleaseResult, Run, StageOutcome
-from flows.report.facts import Facts, History, Metrics, Timings
+from flows.report.facts import Facts, History, QualityFacts, Timings
 from flows.report.panels import gate_results, label, numbers_of
 from slipway.make.build import NOT_MEASURED
 from slipway.precision import REFERENCE
@@ -26,7 +26,7 @@ Tone = Literal["good", "quiet", "bad"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What came of a run: one line, a sentence, and the lines of a longer message."""
 
     tone: Tone
@@ -36,7 +36,7 @@ class Verdict:
     after: str = ""
 
 
-def verdict(run: Run) -> Verdict:
+def verdict(run: Run) -> RunVerdict:
     """Say what came of the run: where it stopped and why, or what it released."""
     error = scrub(run.error or "")
     if failed := _in_state(run, "failed"):
@@ -46,12 +46,12 @@ def verdict(run: Run) -> Verdict:
     if run.state == "interrupted":
         stopped = _in_state(run, "stopped")
         where = f" at {_names(run, stopped)}" if stopped else ""
-        return Verdict("bad", f"Interrupted{where}", "The next run goes on from what was done.")
+        return RunVerdict("bad", f"Interrupted{where}", "The next run goes on from what was done.")
     release = run.release or ReleaseResult()
     tone, title = _DECISIONS.get(release.decision, ("quiet", "Built, not released"))
     if error and tone != "bad":
         return _explained("Stopped", error)
-    return Verdict(tone, title, sentence(scrub(release.reason)))
+    return RunVerdict(tone, title, sentence(scrub(release.reason)))
 
 
 _DECISIONS: dict[str, tuple[Tone, str]] = {
@@ -64,10 +64,10 @@ _DECISIONS: dict[str, tuple[Tone, str]] = {
 }
 
 
-def _explained(title: str, text: str, after: str = "") -> Verdict:
+def _explained(title: str, text: str, after: str = "") -> RunVerdict:
     """Keep the lines of a message as they are: it may hold a table."""
     first, *more = text.strip().splitlines()
-    return Verdict("bad", title, sentence(first), tuple(more), after)
+    return RunVerdict("bad", title, sentence(first), tuple(more), after)
 
 
 def _in_state(run: Run, state: str) -> list[StageOutcome]:
@@ -164,7 +164,7 @@ def _training(history: History, problem: Problem) -> str:
     return text
 
 
-def _quality(metrics: Metrics, primary: Measure) -> str:
+def _quality(metrics: QualityFacts, primary: Measure) -> str:
     test, mine, theirs = metrics.test, metrics.test[primary.key], metrics.tree[primary.key]
     if mine is None:
         return ""

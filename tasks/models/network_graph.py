@@ -11,7 +11,7 @@ import torch
 from tasks import graph
 
 
-class Core(torch.nn.Module):
+class NetworkCore(torch.nn.Module):
     """The network with the sigmoid inside: hosts answer with probabilities."""
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -38,7 +38,7 @@ def export_core(
         # torch 2.13 copies its own deprecated tree specs while exporting
         warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
         program = torch.onnx.export(
-            Core(network).eval(),
+            NetworkCore(network).eval(),
             example,
             dynamo=True,
             opset_version=opset,

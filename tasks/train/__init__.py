@@ -16,9 +16,9 @@ from slipway.config import TrainConfig
 from slipway.errors import SlipwayError
 from tasks import shards
 from tasks.models import find_source
-from tasks.train.job import Job, write_job
+from tasks.train.job import TrainingJob, write_job
 from tasks.train.launch import local
-from tasks.train.launch.launcher import Launcher
+from tasks.train.launch.launcher import TrainingLauncher
 
 NETWORK = "network"
 FAMILIES = (NETWORK,)
@@ -27,7 +27,7 @@ FAMILIES = (NETWORK,)
 
 def run(
     config: TrainConfig,
-    launcher: Launcher = local.launch,
+    launcher: TrainingLauncher = local.launch,
     *,
     prepared: Path,
     weights: Path,
@@ -37,7 +37,7 @@ def run(
     """Train until early stopping or the last epoch; write the best weights and the curves."""
     folder = checkpoints / input_digest(config, prepared)[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    job = Job(
+    job = TrainingJob(
         config=config,
         family=NETWORK,
         prepared=prepared,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from slipway.config import TrainConfig
 
 
-class Job(BaseModel):
+class TrainingJob(BaseModel):
     """One training: what it learns from, and where its results go."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,11 +21,11 @@ class Job(BaseModel):
     checkpoints: Path
 
 
-def write_job(path: Path, job: Job) -> None:
+def write_job(path: Path, job: TrainingJob) -> None:
     """Write a job for the ranks."""
     path.write_text(job.model_dump_json(), "utf-8")
 
 
-def read_job(path: Path) -> Job:
+def read_job(path: Path) -> TrainingJob:
     """Read what `write_job` wrote."""
-    return Job.model_validate_json(path.read_bytes())
+    return TrainingJob.model_validate_json(path.read_bytes())

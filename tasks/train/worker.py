@@ -26,7 +26,7 @@ from tasks.progress import track
 from tasks.shards import Rows, Shards, read_features, read_shards, read_split
 from tasks.train import checkpoint
 from tasks.train.checkpoint import State
-from tasks.train.job import Job, read_job
+from tasks.train.job import TrainingJob, read_job
 
 LOSS_EVERY_STEPS = 10
 """Steps between two points of the training curve; the loss is averaged over the ranks there."""
@@ -66,7 +66,7 @@ def join_group(threads: int) -> torch.device:
 class Trainer:
     """The loop, with everything that it carries from step to step."""
 
-    def __init__(self, job: Job, device: torch.device) -> None:
+    def __init__(self, job: TrainingJob, device: torch.device) -> None:
         self.job, self.config, self.device = job, job.config, device
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.family = load_family(job.family)

@@ -10,7 +10,7 @@ from slipway.bundle.format import short
 from slipway.cli.project import find_root, fleet_option, json_option, show_json
 
 if TYPE_CHECKING:
-    from slipway.fleet.trace import Trace
+    from slipway.fleet.trace import VersionTrace
 
 INDENT = "  "
 
@@ -100,7 +100,7 @@ def trace(version: str, fleet_name: str, as_json: bool) -> None:
         _show(found)
 
 
-def _show(found: "Trace") -> None:
+def _show(found: "VersionTrace") -> None:
     """Write what leads back to the origin first, then how it did, the long config last."""
     lineage = found.lineage
     click.echo(f"{found.model} {found.version}")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slipway.fleet.credentials import (
     REFUSALS,
-    KeyFile,
+    CallerKeyFile,
     Stranger,
     explain_refusal,
     explain_tls,
@@ -63,7 +63,7 @@ class HostStatus(_Said):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HostAnswer:
     """One answer: either outputs and who made them, or the error in its place."""
 
     latency_ms: float
@@ -90,7 +90,7 @@ class HostClient(Protocol):
         key: str,
         version: str | None,
         json_bytes: int | None = None,
-    ) -> Answer:
+    ) -> HostAnswer:
         """Send one V2 request; with `version`, to that version whatever its share.
 
         `json_bytes`: how much of the body is JSON, where binary tensors follow.
@@ -103,7 +103,7 @@ class HttpClient:
     def __init__(self, credentials: Credentials = NO_CREDENTIALS) -> None:
         """Read the files of the credentials; raise SlipwayError if one cannot be used."""
         self._credentials = credentials
-        self._key = KeyFile(credentials.key_file)
+        self._key = CallerKeyFile(credentials.key_file)
         self._reached: set[str] = set()
         # Loopback and internal addresses: a proxy in the environment must not see them.
         self._http = httpx.Client(
@@ -141,7 +141,7 @@ class HttpClient:
         key: str,
         version: str | None,
         json_bytes: int | None = None,
-    ) -> Answer:
+    ) -> HostAnswer:
         """Post one request and time it to the last byte of the answer."""
         part = f"/versions/{version}" if version else ""
         headers = {"Content-Type": "application/json", "Slipway-Key": key, **self._key.header()}
@@ -159,14 +159,14 @@ class HttpClient:
                 extensions=extensions,
             )
         except Stranger as stranger:
-            return Answer(_ms_since(started), error=str(stranger), ours=True)
+            return HostAnswer(_ms_since(started), error=str(stranger), ours=True)
         except httpx.HTTPError as error:
             why = explain_tls(error, self._credentials.ca)
             said = why or f"{type(error).__name__}: {error}"
-            return Answer(_ms_since(started), error=said, ours=why is not None)
+            return HostAnswer(_ms_since(started), error=said, ours=why is not None)
         latency_ms = _ms_since(started)
         if (why := self._refused(response, f"the scope infer or the model {model}")) is not None:
-            return Answer(latency_ms, error=why, ours=True)
+            return HostAnswer(latency_ms, error=why, ours=True)
         length = response.headers.get(JSON_LENGTH)
         return read_answer(response.status_code, response.content, latency_ms, length)
 
@@ -191,18 +191,18 @@ class HttpClient:
 
 def read_answer(
     status: int, content: bytes, latency_ms: float, json_length: str | None = None
-) -> Answer:
+) -> HostAnswer:
     """Make an answer of a host's response; a number that is not finite is an error."""
     try:
         if status != 200:
             error = str(json.loads(content)["error"])
-            return Answer(latency_ms, error=f"HTTP {status}: {error[:300]}")
+            return HostAnswer(latency_ms, error=f"HTTP {status}: {error[:300]}")
         version, outputs = read_response(content, int(json_length) if json_length else None)
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Answer(latency_ms, error=f"HTTP {status} with a body that is no V2 response")
+        return HostAnswer(latency_ms, error=f"HTTP {status} with a body that is no V2 response")
     if not all_finite(outputs):
-        return Answer(latency_ms, error="an answer that is not a finite number")
-    return Answer(latency_ms, version, outputs)
+        return HostAnswer(latency_ms, error="an answer that is not a finite number")
+    return HostAnswer(latency_ms, version, outputs)
 
 
 def _ms_since(started: float) -> float:

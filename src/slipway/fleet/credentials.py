@@ -33,7 +33,7 @@ class Stranger(SlipwayError):
     """Somebody else would have learned the secret."""
 
 
-class KeyFile:
+class CallerKeyFile:
     """The secret of a file, read again when the file changes, so that rotation is taken up."""
 
     def __init__(self, path: Path | None) -> None:
@@ -109,7 +109,7 @@ def trust(ca: Path | None) -> ssl.SSLContext:
 
 def check(credentials: Credentials) -> None:
     """Raise SlipwayError unless the files can be used, for whoever needs them only later."""
-    KeyFile(credentials.key_file)
+    CallerKeyFile(credentials.key_file)
     trust(credentials.ca)
 
 

@@ -28,7 +28,7 @@ and a rejected version never comes back."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedBy:
     """The output that labels can judge, and the problem that says how."""
 
     problem: Problem
@@ -49,7 +49,7 @@ class Questions:
     asked another's golden rows."""
     labels: NDArray[np.int64]
     """Per golden row."""
-    judged: Judged | None
+    judged: JudgedBy | None
     """What its answers are judged by; None where nobody knows what a good one is."""
 
 
@@ -77,7 +77,7 @@ def make_questions(
     )
 
 
-def find_judged(golden: Golden, contract: Contract, sure: bool = False) -> Judged | None:
+def find_judged(golden: Golden, contract: Contract, sure: bool = False) -> JudgedBy | None:
     """Return the output that can be judged by labels: one number a row, both labels known.
 
     A model that was made elsewhere may have no labels, several outputs, or one of any shape. Its
@@ -90,7 +90,7 @@ def find_judged(golden: Golden, contract: Contract, sure: bool = False) -> Judge
     answers = golden.expected[output.name]
     if not golden.batchable or labels != {0, 1} or is_ragged(answers):
         return None
-    judged = Judged(BINARY, output.name)
+    judged = JudgedBy(BINARY, output.name)
     if contract.problem == BINARY.name or output.range == BINARY.output.range:
         return judged
     if golden.rows < LABELLED_ROWS_MIN:
@@ -140,7 +140,7 @@ def how_asked_apart(candidate: Contract, stable: Contract) -> str | None:
     return None
 
 
-def _judged_alike(candidate: Verified, stable: Verified) -> Judged:
+def _judged_alike(candidate: Verified, stable: Verified) -> JudgedBy:
     """Return the output that is held to what stable is held to: no release may end that."""
     found = find_judged(candidate.golden, candidate.contract, sure=True)
     if found is None:

@@ -27,8 +27,8 @@ from slipway.fleet.rollout import (
 )
 from slipway.fleet.takeover import (
     RELEASED,
+    Conclusion,
     Decision,
-    Outcome,
     already_serves,
     canary,
     first_release,
@@ -83,7 +83,7 @@ def release(
     words = tuple(describe(step, controller.fleet.name, config.percent) for step in steps)
     if dry_run:
         planned: Decision = "refused" if isinstance(steps[-1], Refuse) else "planned"
-        outcome = Outcome(planned, "; then ".join(words))
+        outcome = Conclusion(planned, "; then ".join(words))
     else:
         outcome = _execute(controller, channel, steps=steps, words=words, config=config)
     return Release(
@@ -118,7 +118,7 @@ def _execute(
     steps: list[Step],
     words: tuple[str, ...],
     config: ReleaseConfig,
-) -> Outcome:
+) -> Conclusion:
     """Carry out the steps in order; the last one ends the release."""
     if channel is not None and channel.candidate is not None:
         _refuse_if_a_release_runs(controller, channel.candidate)
@@ -126,7 +126,7 @@ def _execute(
         controller.say(text)
         match step:
             case Refuse():
-                return Outcome("refused", _why_rejected(controller, step.version))
+                return Conclusion("refused", _why_rejected(controller, step.version))
             case DropLeftover():
                 assert channel is not None
                 channel = controller.write(channel, stable=channel.stable, reason=text)

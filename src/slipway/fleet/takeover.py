@@ -43,7 +43,7 @@ RELEASED = ("first release", "promoted")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Conclusion:
     """How a step ended the release."""
 
     decision: Decision
@@ -65,19 +65,19 @@ class Trial:
 
 def already_serves(
     controller: Controller, channel: Channel, step: AlreadyServes, config: ReleaseConfig
-) -> Outcome:
+) -> Conclusion:
     """Make sure of what the channel says; a host that was just started may still be loading."""
     _all_hosts(controller, Awaited(step.version, "stable", channel.serial), config.wait_s)
     reason = f"{controller.fleet.name} already serves v{short(step.version)}"
     controller.record(
         "already serves", step.version, previous=None, serial=channel.serial, reason=reason
     )
-    return Outcome("already serves", reason, channel.serial)
+    return Conclusion("already serves", reason, channel.serial)
 
 
 def first_release(
     controller: Controller, channel: Channel | None, step: FirstRelease, config: ReleaseConfig
-) -> Outcome:
+) -> Conclusion:
     """Publish a version with nothing to compare it with, and check what the hosts answer."""
     bundle = _fetch(controller, step.version)
     if step.publish or channel is None:
@@ -115,12 +115,12 @@ def first_release(
         reason=reason,
         numbers=measured,
     )
-    return Outcome("first release", reason, channel.serial, measured)
+    return Conclusion("first release", reason, channel.serial, measured)
 
 
 def canary(
     controller: Controller, channel: Channel, step: Canary, config: ReleaseConfig
-) -> Outcome:
+) -> Conclusion:
     """Let the candidate answer beside stable, judge both, and promote or reject."""
     bundle = _fetch(controller, step.version)
     trial = Trial(step, bundle, _questions(controller, step, bundle, config), config)
@@ -156,7 +156,7 @@ def canary(
         if verdict.decision == "wait":
             why = f"{name} was neither promoted nor rejected: {verdict.reason}"
             channel = controller.write(channel, stable=step.stable, reason=why)
-            return Outcome("undecided", verdict.reason, channel.serial, measured)
+            return Conclusion("undecided", verdict.reason, channel.serial, measured)
         why = f"{name} was promoted: {verdict.reason}"
         channel = controller.write(channel, stable=step.version, reason=why)
         controller.record(
@@ -168,7 +168,7 @@ def canary(
             numbers=measured,
         )
     _all_hosts(controller, Awaited(step.version, "stable", channel.serial), config.wait_s)
-    return Outcome("promoted", verdict.reason, channel.serial, measured)
+    return Conclusion("promoted", verdict.reason, channel.serial, measured)
 
 
 def _refusal(seen: Uptake) -> Verdict:
@@ -218,7 +218,7 @@ def _reject(
     stable: str | None,
     reason: str,
     measured: dict[str, Any],
-) -> Outcome:
+) -> Conclusion:
     """Take a version back for cause: it does not come back with the next run."""
     why = f"v{short(version)} was rejected: {reason}"
     channel = controller.write(channel, stable=stable, rejected=(version,), reason=why)
@@ -230,7 +230,7 @@ def _reject(
         reason=reason,
         numbers=measured,
     )
-    return Outcome("rejected", reason, channel.serial, measured)
+    return Conclusion("rejected", reason, channel.serial, measured)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ PREFIX = re.compile(r"v?([0-9a-f]{12,64})")
 
 
 @dataclass(frozen=True)
-class Trace:
+class VersionTrace:
     """Everything known about one version."""
 
     model: str
@@ -37,7 +37,7 @@ class Trace:
         return dict(vars(self))
 
 
-def trace(fleet: Fleet, store: Store, text: str) -> Trace:
+def trace(fleet: Fleet, store: Store, text: str) -> VersionTrace:
     """Find the version and check its bundle first: an origin that nobody vouches for is none."""
     model, version = find_version(store, text)
     with tempfile.TemporaryDirectory(prefix="slipway-trace-") as folder:
@@ -70,10 +70,10 @@ def find_version(store: Store, text: str, model: str | None = None) -> tuple[str
     return found[0]
 
 
-def _trace(fleet: Fleet, store: Store, bundle: Verified, lineage: dict[str, Any]) -> Trace:
+def _trace(fleet: Fleet, store: Store, bundle: Verified, lineage: dict[str, Any]) -> VersionTrace:
     model, version = bundle.manifest.name, bundle.manifest.version
     entries = read_ledger(store, fleet.name, model)
-    return Trace(
+    return VersionTrace(
         model=model,
         version=version,
         signed_by=bundle.key_id,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart, add, compare_all
-from slipway.fleet.client import INFER_TIMEOUT_S, Answer, HostClient
+from slipway.fleet.client import INFER_TIMEOUT_S, HostAnswer, HostClient
 from slipway.fleet.inventory import Host
 from slipway.fleet.judge import Scored, Traffic
-from slipway.fleet.questions import Judged, Questions
+from slipway.fleet.questions import JudgedBy, Questions
 from slipway.store.split import takes_candidate
 
 WARM_UP_REQUESTS = 5
@@ -25,7 +25,7 @@ WARM_UP_REQUESTS = 5
 TIMEOUTS_MAX = 3
 """A version that leaves so many requests in a row without an answer is asked no more."""
 
-NOT_ASKED = Answer(
+NOT_ASKED = HostAnswer(
     INFER_TIMEOUT_S * 1000.0,
     error=f"not asked: {TIMEOUTS_MAX} requests in a row got no answer within"
     f" {INFER_TIMEOUT_S:.0f} s",
@@ -75,7 +75,7 @@ def send(
     for host in hosts:
         for i in range(len(questions[0].bodies)):
             turn = list(range(len(sides)))
-            answers: list[Answer | None] = [None] * len(sides)
+            answers: list[HostAnswer | None] = [None] * len(sides)
             for s in turn if i % 2 == 0 else reversed(turn):
                 answer = (
                     NOT_ASKED
@@ -90,7 +90,7 @@ def send(
 
 def _ask(
     client: HostClient, host: Host, model: str, side: Side, questions: Questions, i: int
-) -> Answer:
+) -> HostAnswer:
     body = questions.bodies[i]
     answer = client.infer(
         host,
@@ -127,7 +127,7 @@ class _Tally:
         """Whether the last requests all went without an answer."""
         return self._timeouts >= TIMEOUTS_MAX
 
-    def count(self, i: int, answer: Answer) -> Answer | None:
+    def count(self, i: int, answer: HostAnswer) -> HostAnswer | None:
         """Take down one answer; None if it is an error, such as an answer by another version."""
         rows = self._questions.rows[i]
         numbers = np.arange(self._asked_rows, self._asked_rows + rows.size)
@@ -150,7 +150,7 @@ class _Tally:
             self._proven = add(self._proven, compared)
         return answer
 
-    def compare(self, mine: Answer, theirs: Answer) -> None:
+    def compare(self, mine: HostAnswer, theirs: HostAnswer) -> None:
         """Take down how far the other side's answer to the same question was."""
         self._apart = add(self._apart, compare_all(mine.outputs, theirs.outputs))
 
@@ -167,7 +167,7 @@ class _Tally:
             scored=self._scored(judged) if (judged := self._questions.judged) is not None else None,
         )
 
-    def _scored(self, judged: Judged) -> Scored:
+    def _scored(self, judged: JudgedBy) -> Scored:
         return Scored(
             problem=judged.problem,
             golden=self._questions.golden,
@@ -176,7 +176,7 @@ class _Tally:
             answers=_joined(self._judged_answers, np.float64),
         )
 
-    def _problem(self, i: int, answer: Answer) -> str | None:
+    def _problem(self, i: int, answer: HostAnswer) -> str | None:
         if answer.error is not None:
             return answer.error
         if answer.version != self._version:

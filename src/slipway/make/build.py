@@ -36,7 +36,7 @@ NOT_MEASURED = Measures()
 
 
 @dataclass(frozen=True)
-class Part:
+class DataPart:
     """One part of the data and what it is for."""
 
     name: str
@@ -54,7 +54,7 @@ class Build:
     rows: float | None = None
     time_range: tuple[str, str] | None = None
     quarantined: float | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[DataPart, ...] = ()
     parameters: float | None = None
     best_step: float | None = None
     stopped: str | None = None

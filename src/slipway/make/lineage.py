@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """One file that went in."""
 
     url: str
@@ -31,7 +31,7 @@ class Source:
 def lineage(
     proof: Mapping[str, Any],
     model: str,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, SourceFile],
     sections: Mapping[str, Any],
     root: Path | None = None,
 ) -> Json:
@@ -50,7 +50,7 @@ def lineage(
     return cleaned
 
 
-def _told(source: Source) -> Json:
+def _told(source: SourceFile) -> Json:
     return {key: value for key, value in vars(source).items() if value is not None}
 
 

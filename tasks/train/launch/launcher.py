@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 
-class Launcher(Protocol):
+class TrainingLauncher(Protocol):
     """Start one training and wait for its end."""
 
     def __call__(self, job: Path, *, processes: int, threads: int) -> int:

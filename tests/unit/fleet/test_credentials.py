@@ -17,8 +17,8 @@ import pytest
 from flows import summary
 from slipway.errors import SlipwayError
 from slipway.fleet import client, credentials
-from slipway.fleet.client import Answer, HttpClient
-from slipway.fleet.credentials import KeyFile, check, trust
+from slipway.fleet.client import HostAnswer, HttpClient
+from slipway.fleet.credentials import CallerKeyFile, check, trust
 from slipway.fleet.inventory import Credentials, Host
 from tests.certificates import make_certificate
 
@@ -126,7 +126,7 @@ def write(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def ask(caller: HttpClient, host: Host) -> Answer:
+def ask(caller: HttpClient, host: Host) -> HostAnswer:
     return caller.infer(host, "flights", b"{}", key="k", version=None)
 
 
@@ -257,24 +257,24 @@ def test_without_an_authority_no_host_is_believed(pair):
 @pytest.mark.parametrize("text", ["", "\n", "two\nlines", "with space", "sl\x00w", "naïve", "="])
 def test_a_file_that_holds_no_secret_is_refused_without_being_shown(tmp_path, text):
     with pytest.raises(SlipwayError, match="must hold one secret and nothing else") as refused:
-        KeyFile(write(tmp_path / "secret", text))
+        CallerKeyFile(write(tmp_path / "secret", text))
     assert text.strip() in ("", "=") or text not in str(refused.value)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o660])
 def test_a_secret_that_others_could_read_or_change_is_refused(tmp_path, mode):
     with pytest.raises(SlipwayError, match="at most 0640 is accepted"):
-        KeyFile(write(tmp_path / "secret", SECRET, mode))
+        CallerKeyFile(write(tmp_path / "secret", SECRET, mode))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SlipwayError, match="secret: No such file"):
-        KeyFile(tmp_path / "secret")
+        CallerKeyFile(tmp_path / "secret")
 
 
 @pytest.mark.parametrize("replace", [lambda p: write(p, ""), lambda p: write(p, OTHER, 0o644)])
 def test_a_file_that_cannot_be_used_now_leaves_the_secret_that_was_read(key_file, replace):
-    keys = KeyFile(key_file)
+    keys = CallerKeyFile(key_file)
     replace(key_file)
     assert keys.header() == {"Authorization": f"Bearer {SECRET}"}
     write(key_file, f"{OTHER}\n")
@@ -310,7 +310,7 @@ def test_files_that_are_needed_later_are_looked_at_before(pair, key_file, tmp_pa
 
 
 def test_without_a_key_file_nothing_is_shown():
-    assert KeyFile(None).header() == {}
+    assert CallerKeyFile(None).header() == {}
 
 
 @pytest.mark.parametrize("text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nx", "ü"])
@@ -375,7 +375,7 @@ def test_one_look_is_enough_for_a_connection_and_none_for_one_that_is_gone(key_f
         def get_extra_info(self, name: str) -> None:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
-    KeyFile(key_file).look("connection.connect_tcp.complete", {"return_value": Gone()})
+    CallerKeyFile(key_file).look("connection.connect_tcp.complete", {"return_value": Gone()})
     assert looks == []
     with stand(kept=True) as at:
         host = at.host.model_copy(update={"tls": False})

@@ -12,7 +12,7 @@ from slipway.errors import SlipwayError
 from slipway.fleet import questions
 from slipway.fleet.questions import (
     LABELLED_ROWS_MIN,
-    Judged,
+    JudgedBy,
     ask_both,
     find_judged,
     how_asked_apart,
@@ -158,7 +158,7 @@ def found(bundle: Verified, **how) -> str | None:
     return name_of(find_judged(bundle.golden, bundle.contract, **how))
 
 
-def name_of(judged: Judged | None) -> str | None:
+def name_of(judged: JudgedBy | None) -> str | None:
     return judged and judged.output
 
 

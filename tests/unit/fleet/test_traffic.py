@@ -10,7 +10,7 @@ from slipway.bundle.golden import Golden, read_golden
 from slipway.bundle.request import Body
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart
-from slipway.fleet.client import INFER_TIMEOUT_S, Answer
+from slipway.fleet.client import INFER_TIMEOUT_S, HostAnswer
 from slipway.fleet.inventory import Host
 from slipway.fleet.questions import Questions, make_questions
 from slipway.fleet.traffic import (
@@ -64,7 +64,7 @@ def ask(payload, *answers, requests=50):
 
 
 def good(latency_ms=1.0, version=V, rows=4):
-    return Answer(latency_ms, version, {"probability": np.full(rows, 0.5)})
+    return HostAnswer(latency_ms, version, {"probability": np.full(rows, 0.5)})
 
 
 def test_every_answered_row_is_taken_down_with_its_label(payload):
@@ -77,11 +77,11 @@ def test_every_answered_row_is_taken_down_with_its_label(payload):
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Answer(1.0, error="HTTP 500: the model failed"), "HTTP 500: the model failed"),
+        (HostAnswer(1.0, error="HTTP 500: the model failed"), "HTTP 500: the model failed"),
         (good(version="d" * 64), f"answered by version {'d' * 64}, expected {V}"),
         (good(version=None), f"answered by version None, expected {V}"),
         (good(rows=3), "3 answers to 4 rows"),
-        (Answer(1.0, V, {"other": np.zeros(4)}), "no answers to 4 rows"),
+        (HostAnswer(1.0, V, {"other": np.zeros(4)}), "no answers to 4 rows"),
     ],
 )
 def test_an_answer_that_is_none_is_counted_as_an_error_and_leaves_no_row(payload, answer, error):
@@ -116,7 +116,7 @@ def unlabelled(proven: bool = True) -> Questions:
 
 def reply(version=V, score=0.0, text="abc", shape=(ROWS, 2)):
     texts = np.array([[each] for each in text], dtype=object)
-    return Answer(1.0, version, {TEXT: texts, FLOATS: np.full(shape, score, np.float32)})
+    return HostAnswer(1.0, version, {TEXT: texts, FLOATS: np.full(shape, score, np.float32)})
 
 
 def test_every_output_is_measured_from_what_was_proven_as_the_answers_come():
@@ -137,7 +137,7 @@ def test_every_output_is_measured_from_what_was_proven_as_the_answers_come():
     ("bad", "error"),
     [
         (reply(shape=(ROWS, 3)), "output 'score' has the shape (3, 3), proven was (3, 2)"),
-        (Answer(1.0, V, {TEXT: reply().outputs[TEXT]}), "an answer without output 'score'"),
+        (HostAnswer(1.0, V, {TEXT: reply().outputs[TEXT]}), "an answer without output 'score'"),
     ],
 )
 def test_an_answer_that_lacks_an_output_or_has_another_shape_is_an_error(bad, error):
@@ -177,18 +177,18 @@ def test_answers_to_other_questions_are_not_compared():
 
 
 def test_a_stable_version_with_outputs_of_its_own_is_no_error():
-    other = Answer(1.0, V, {"else": np.zeros(7)})
+    other = HostAnswer(1.0, V, {"else": np.zeros(7)})
     (traffic,) = send(OneHost(other), [HOST], "m", [(one_side(V), unlabelled(proven=False))])
     assert (traffic.errors, traffic.answered) == ({}, 50)
 
 
 def test_a_host_that_refuses_this_caller_says_nothing_about_the_version():
-    refused = Answer(1.0, error="the key is not known there", ours=True)
+    refused = HostAnswer(1.0, error="the key is not known there", ours=True)
     with pytest.raises(SlipwayError, match="host a: the key is not known there"):
         send(OneHost(refused), [HOST], "m", [(one_side(V), unlabelled())])
 
 
-TIMED_OUT = Answer(INFER_TIMEOUT_S * 1000.0, error="ReadTimeout: timed out")
+TIMED_OUT = HostAnswer(INFER_TIMEOUT_S * 1000.0, error="ReadTimeout: timed out")
 
 
 @dataclass
@@ -221,7 +221,7 @@ def test_a_version_that_hangs_is_asked_no_more_and_fails_all_the_rest(answered):
 
 
 def test_an_answer_or_a_quick_error_in_between_is_no_hanging():
-    quick = Answer(1.0, error="HTTP 500: the model failed")
+    quick = HostAnswer(1.0, error="HTTP 500: the model failed")
     answers = [TIMED_OUT, TIMED_OUT, reply(), TIMED_OUT, TIMED_OUT, quick, reply()]
     (traffic,) = send(OneHost(*answers), [HOST], "m", [(one_side(V), unlabelled())])
     assert traffic.errors == {TIMED_OUT.error: 4, quick.error: 1}

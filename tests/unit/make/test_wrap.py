@@ -24,7 +24,7 @@ from slipway.bundle.verify import check_here, verify_bundle
 from slipway.errors import BundleRefused, ConfigError, SlipwayError
 from slipway.make.wrap.request import WrapRequest
 from slipway.make.wrap.rows import InputSpec, read_rows
-from slipway.make.wrap.tolerance import Measured, choose_tolerance, find_problems
+from slipway.make.wrap.tolerance import Movement, choose_tolerance, find_problems
 from slipway.make.wrap.wrap import wrap_onnx
 from tests.bundles import CPU, Keys, make_keys
 from tests.tensors import (
@@ -299,13 +299,13 @@ def test_a_tampered_golden_answer_is_found_by_the_host(keys, tmp_path):
     ids=["the floor", "four times what was measured", "what was asked for"],
 )
 def test_the_tolerance_covers_what_was_measured(found, asked, tolerance):
-    measured = Measured("FP32", 10.0, {"repeatability": 0.0, "batch invariance": found})
+    measured = Movement("FP32", 10.0, {"repeatability": 0.0, "batch invariance": found})
     assert choose_tolerance(measured, asked) == pytest.approx(tolerance)
     assert find_problems("y", measured, asked) == []
 
 
 def test_whole_numbers_have_no_tolerance_whatever_is_asked():
-    measured = Measured("INT64", 1.0, {"batch invariance": float("inf")})
+    measured = Movement("INT64", 1.0, {"batch invariance": float("inf")})
     assert choose_tolerance(measured, 5.0) == 0.0
     assert "INT64 must be equal" in find_problems("y", measured, 5.0)[0]
 

@@ -15,7 +15,7 @@ from slipway.errors import ConfigError, SlipwayError
 from tasks import golden, prepare, validate
 from tasks.expectations import read_rules
 from tasks.shards import read_features, read_shards, read_split
-from tasks.tables import Facts, write_facts, write_table
+from tasks.tables import TableFacts, write_facts, write_table
 from tests.project import rule
 
 ROWS = 3000
@@ -41,7 +41,7 @@ def folder(path: Path, rows: pa.Table, **facts: Any) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     write_table(path / "table.parquet", rows)
     known = {"known_later": ["delay"], "leaks": [], "problem": "binary", **facts}
-    record = Facts(["id"], "at", "late", rows.num_rows, {}, ["", ""], {}, **known)
+    record = TableFacts(["id"], "at", "late", rows.num_rows, {}, ["", ""], {}, **known)
     write_facts(path, record)
     return path
 

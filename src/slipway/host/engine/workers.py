@@ -15,7 +15,7 @@ Work = Callable[[bool], None]
 """Do it; told whether nothing else of the host runs or waits."""
 
 
-class Source(Protocol):
+class WorkSource(Protocol):
     """What a thread needs of an engine. All but the work itself runs under the workers' lock."""
 
     @property
@@ -40,7 +40,7 @@ class Workers:
         self.lock: Final = threading.Lock()
         self.closed = False
         self._wanted = threading.Condition(self.lock)
-        self._sources: list[Source] = []
+        self._sources: list[WorkSource] = []
         self._running = 0
         self._idle = 0
         self._threads = [
@@ -50,12 +50,12 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def add(self, source: Source) -> None:
+    def add(self, source: WorkSource) -> None:
         """Serve another engine."""
         with self.lock:
             self._sources.append(source)
 
-    def remove(self, source: Source) -> None:
+    def remove(self, source: WorkSource) -> None:
         """Serve an engine no longer. Under the lock."""
         self._sources.remove(source)
 
@@ -91,7 +91,7 @@ class Workers:
                 source.done()
             del picked, source, work  # an idle thread must not keep an unloaded model
 
-    def _next(self) -> tuple[Source, Work, bool] | None:
+    def _next(self) -> tuple[WorkSource, Work, bool] | None:
         """Return the next work, or None when it is time to end; waits for it."""
         with self.lock:
             while not self.closed:
@@ -103,7 +103,7 @@ class Workers:
                 self._idle -= 1
         return None
 
-    def _pick(self) -> tuple[Source, Work, bool] | None:
+    def _pick(self) -> tuple[WorkSource, Work, bool] | None:
         """Ask the engines in turn; the one that is served goes to the end of the line."""
         for n, source in enumerate(self._sources):
             work = source.pick(self._idle)

@@ -14,7 +14,7 @@ from typing import Final
 from slipway.errors import SlipwayError
 from slipway.host.guard.caller import Guard, OpenGuard
 from slipway.host.guard.claims import Expected
-from slipway.host.guard.gate import Gate, Sources
+from slipway.host.guard.gate import AccessGate, Sources
 from slipway.host.guard.tls import TlsContext
 from slipway.host.guard.tokens import ALGORITHMS
 
@@ -77,7 +77,7 @@ def open_guard(access: Access, parts: int = 1) -> Guard:
         assert audience
         assert access.jwt_issuer
         expected = Expected(algorithm, audience, access.jwt_issuer, access.jwt_leeway_s)
-    return Gate(Sources(access.api_keys, access.jwks, expected), parts=parts)
+    return AccessGate(Sources(access.api_keys, access.jwks, expected), parts=parts)
 
 
 def open_tls(access: Access, protocol: str = "http/1.1") -> TlsContext | None:

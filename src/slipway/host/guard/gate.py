@@ -41,7 +41,7 @@ class Sources:
     """What its tokens must say; given with `jwks`."""
 
 
-class Gate:
+class AccessGate:
     """Tells who sends a request, by the secret in its `Authorization` header."""
 
     generation: int

@@ -10,7 +10,7 @@ from slipway.bundle.contract import Contract
 Array = NDArray[Any]
 
 
-class Run(Protocol):
+class FinishedRun(Protocol):
     """One run of a model on a batch; times are of `time.perf_counter`."""
 
     number: int
@@ -31,7 +31,7 @@ class Execution(Protocol):
     """When it was checked and began to wait."""
 
     @property
-    def batch(self) -> Run | None:
+    def batch(self) -> FinishedRun | None:
         """The run that carried it; None: it was never run."""
 
 

@@ -28,7 +28,7 @@ SHARED: Final = "slipway_gpu_"
 
 
 @dataclass
-class Family:
+class MetricFamily:
     """One metric with all its samples."""
 
     kind: str
@@ -42,7 +42,7 @@ class Family:
         return self.kind in ("counter", "histogram")
 
 
-Families = dict[str, Family]
+Families = dict[str, MetricFamily]
 
 
 def parse(text: bytes) -> Families:
@@ -56,7 +56,7 @@ def parse(text: bytes) -> Families:
             texts[name] = rest[0] if rest else ""
         elif line.startswith("# TYPE "):
             _, _, name, kind = line.split(" ")
-            samples = families.setdefault(name, Family(kind, texts.get(name, ""))).samples
+            samples = families.setdefault(name, MetricFamily(kind, texts.get(name, ""))).samples
         elif line:
             series, _, value = line.rpartition(" ")
             samples[series] = float(value)
@@ -68,7 +68,7 @@ def merge(many: Iterable[Families]) -> Families:
     merged: Families = {}
     for families in many:
         for name, family in families.items():
-            into = merged.setdefault(name, Family(family.kind, family.text))
+            into = merged.setdefault(name, MetricFamily(family.kind, family.text))
             fold = _fold(name, family)
             for series, value in family.samples.items():
                 there = into.samples.get(series)
@@ -94,7 +94,7 @@ def past(families: Families) -> Families:
     }
 
 
-def _fold(name: str, family: Family) -> Callable[[float, float], float]:
+def _fold(name: str, family: MetricFamily) -> Callable[[float, float], float]:
     if name.startswith(SHARED):
         return max
     if family.counts or name in SUMMED:

@@ -11,7 +11,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from slipway.host.observe.finished import Execution, Run
+from slipway.host.observe.finished import Execution, FinishedRun
 
 SECONDS: Final = (
     0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30,
@@ -114,7 +114,9 @@ class Series:
         seconds.counts[bisect_left(SECONDS, total_s)] += 1
         seconds.sum += total_s
 
-    def batch(self, batch: Run, jobs: Sequence[Execution], error: Exception | None = None) -> None:
+    def batch(
+        self, batch: FinishedRun, jobs: Sequence[Execution], error: Exception | None = None
+    ) -> None:
         """Count one run of the model and the wait of each of its requests: a BatchObserver."""
         started = batch.started
         queued = self.queue_seconds

@@ -28,7 +28,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from slipway.host.observe.finished import Run
+from slipway.host.observe.finished import FinishedRun
 from slipway.host.observe.tracing import Traced
 
 SPANS_MAX: Final = 4096
@@ -45,7 +45,7 @@ SETTLED_S: Final = 0.5
 class _Open:
     """A batch whose span may still get links."""
 
-    batch: Run
+    batch: FinishedRun
     span: Span
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from slipway.host.observe.finished import Finished, Run
+from slipway.host.observe.finished import Finished, FinishedRun
 from slipway.host.observe.sink import Sink
 
 PER_SECOND: Final = 100
@@ -45,7 +45,7 @@ class Traced(NamedTuple):
     steps: list[tuple[str, float, float]]
     attributes: dict[str, str | int]
     code: str
-    batch: Run | None
+    batch: FinishedRun | None
 
 
 class Exporter(Protocol):

@@ -11,7 +11,7 @@ from slipway.host.answer.call import Begin
 from slipway.host.answer.core import Core, Observer
 from slipway.host.follow.background import in_background
 from slipway.host.guard.caller import Guard
-from slipway.host.guard.gate import Gate
+from slipway.host.guard.gate import AccessGate
 from slipway.host.guard.rate import Used
 from slipway.host.guard.used import read_used, write_used
 from slipway.host.observe.access import AccessLog
@@ -33,7 +33,7 @@ class Recording:
     def __init__(self, options: HostOptions, core: Core, metrics: Metrics, guard: Guard) -> None:
         """Open what is asked for; raise SlipwayError for a file that cannot be written."""
         records = options.records
-        self._gate = guard if isinstance(guard, Gate) else None
+        self._gate = guard if isinstance(guard, AccessGate) else None
         self._quotas = options.state / QUOTAS
         self._kept: dict[str, Used] = {}
         if self._gate is not None:

@@ -10,7 +10,7 @@ from slipway.bundle.memory import memory_bytes
 from slipway.bundle.session import Session
 from slipway.errors import ConfigError
 from slipway.make.wrap.request import WrapRequest
-from slipway.make.wrap.tolerance import Measured
+from slipway.make.wrap.tolerance import Movement
 from slipway.precision import AS_MADE
 
 Shapes = dict[str, list[int]]
@@ -65,7 +65,7 @@ def make_contract(
     session: Session,
     shapes: Shapes,
     axes: Mapping[str, int],
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, Movement],
     model_bytes: int,
 ) -> Contract:
     """Write down what the graph says and what was measured; meanings and ranges nobody knows."""

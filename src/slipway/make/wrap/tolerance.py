@@ -34,7 +34,7 @@ ONE_ROW: Final = "give --one-row, with which rows are never batched"
 
 
 @dataclass(frozen=True)
-class Measured:
+class Movement:
     """What one output showed."""
 
     datatype: Datatype
@@ -44,7 +44,7 @@ class Measured:
     """By measurement: repeatability, batch invariance, padding."""
 
 
-def choose_tolerance(measured: Measured, asked: float | None) -> float:
+def choose_tolerance(measured: Movement, asked: float | None) -> float:
     """Return the tolerance of one output."""
     if measured.datatype not in FLOORS:
         return 0.0
@@ -54,7 +54,7 @@ def choose_tolerance(measured: Measured, asked: float | None) -> float:
     return max(MARGIN * found, FLOORS[measured.datatype] * measured.magnitude)
 
 
-def find_problems(name: str, measured: Measured, asked: float | None) -> list[str]:
+def find_problems(name: str, measured: Movement, asked: float | None) -> list[str]:
     """Say which measurements of one output are too far off, and what to do."""
     if measured.datatype not in FLOORS:
         limit, why = 0.0, f"{measured.datatype} must be equal"
@@ -75,7 +75,7 @@ def find_problems(name: str, measured: Measured, asked: float | None) -> list[st
     ]
 
 
-def make_gates(measured: Mapping[str, Measured], tolerance: Mapping[str, float]) -> list[Gate]:
+def make_gates(measured: Mapping[str, Movement], tolerance: Mapping[str, float]) -> list[Gate]:
     """Hold every measurement to its output's tolerance."""
     return [
         at_most(f"{what} of {name}", found, tolerance[name])

@@ -27,7 +27,7 @@ from slipway.bundle.signing import sign_bundle
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.make.build import Evidence
 from slipway.make.evidence import write_evidence
-from slipway.make.lineage import Source, lineage
+from slipway.make.lineage import SourceFile, lineage
 from slipway.make.proof import proof, untimed
 from slipway.make.wrap.contract import Shapes, batchable, make_contract, read_shapes
 from slipway.make.wrap.measure import (
@@ -40,7 +40,7 @@ from slipway.make.wrap.measure import (
 )
 from slipway.make.wrap.request import WrapRequest, check_request
 from slipway.make.wrap.rows import GoldenRows, InputSpec, read_rows
-from slipway.make.wrap.tolerance import Measured, choose_tolerance, find_problems, make_gates
+from slipway.make.wrap.tolerance import Movement, choose_tolerance, find_problems, make_gates
 from slipway.precision import AS_MADE
 
 THREADS: Final = 1
@@ -148,7 +148,7 @@ def _record(session: Session, rows: GoldenRows, batchable: bool) -> Golden:
 
 def _measure(
     request: WrapRequest, session: Session, another: Session, golden: Golden
-) -> tuple[dict[str, Measured], dict[str, int]]:
+) -> tuple[dict[str, Movement], dict[str, int]]:
     """Measure, and refuse what is too far off for a host to be held to it."""
     failures = Failures()
     golden = replace(golden, tolerance=dict.fromkeys(golden.expected, math.inf))
@@ -160,7 +160,7 @@ def _measure(
         padded = measure_padding(session.run, golden, request.paddings, request.max_rows)
         found["padding"], axes = padded.distances, padded.axes
     measured = {
-        name: Measured(
+        name: Movement(
             datatype=golden.datatypes[name],
             magnitude=magnitude(golden, name),
             distances={what: largest[name] for what, largest in found.items()},
@@ -223,13 +223,13 @@ def _lineage(
     """Trace back as far as anything is known: to the two files, and who wrapped them."""
     model, rows = request.model, request.rows
     sources = {
-        "model": Source(
+        "model": SourceFile(
             url=model.name,
             sha256=hashlib.sha256(made.model).hexdigest(),
             size_bytes=len(made.model),
             about=session.about,
         ),
-        "golden rows": Source(
+        "golden rows": SourceFile(
             url=rows.name,
             sha256=file_digest(rows),
             size_bytes=rows.stat().st_size,

@@ -14,7 +14,7 @@ import pytest
 from flows.parsing import parse
 from flows.record import Run
 from flows.report.charts import Axis, calibration_chart, loss_chart
-from flows.report.facts import Facts, History, Metrics
+from flows.report.facts import Facts, History, QualityFacts
 from flows.report.page import render, write_report
 from flows.report.sentences import sentences, verdict
 from flows.report.slices import slice_plots
@@ -359,7 +359,7 @@ def test_without_steps_there_is_no_training_chart(history: dict[str, Any]) -> No
 def test_without_bins_there_is_no_calibration_chart() -> None:
     bins = [{"predicted": None, "observed": 0.1, "rows": 3}]
 
-    metrics = parse(Metrics, {"calibration": bins})
+    metrics = parse(QualityFacts, {"calibration": bins})
 
     assert calibration_chart(metrics.calibration, metrics.calibration_tree) is None
 

@@ -16,7 +16,7 @@ from slipway.host.guard.access import (
 )
 from slipway.host.guard.caller import OpenGuard
 from slipway.host.guard.environment import scrub
-from slipway.host.guard.gate import Gate
+from slipway.host.guard.gate import AccessGate
 from slipway.host.guard.keys import ApiKey, add_key, digest
 
 KEYS = Path("api-keys.json")
@@ -110,7 +110,7 @@ def test_a_host_without_keys_is_open_and_one_with_a_file_of_keys_is_not(tmp_path
     with pytest.raises(SlipwayError, match="No such file"):
         open_guard(Access(api_keys=path))
     add_key(path, ApiKey(id="a", sha256=digest(b"x"), scopes=("infer",)))
-    assert isinstance(open_guard(Access(api_keys=path)), Gate)
+    assert isinstance(open_guard(Access(api_keys=path)), AccessGate)
 
 
 @pytest.mark.parametrize("given", [TOKENS, {**TOKENS, "api_keys": KEYS}, {"api_keys": KEYS}])

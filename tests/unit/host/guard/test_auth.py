@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slipway.host.guard.gate import Gate, Sources
+from slipway.host.guard.gate import AccessGate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.policy import POLICY, check_policy
 from slipway.host.request.routes import ADMIN_ROUTES, DATA_ROUTES
@@ -43,16 +43,16 @@ KEYS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+def gate(tmp_path_factory: pytest.TempPathFactory) -> AccessGate:
     """Know three keys."""
     path = tmp_path_factory.mktemp("gate") / "keys.json"
     for name, fields in KEYS.items():
         add_key(path, ApiKey(id=name, sha256=digest(name.encode()), **fields))
-    return Gate(Sources(api_keys=path))
+    return AccessGate(Sources(api_keys=path))
 
 
 @pytest.fixture(scope="module")
-def host(gate: Gate) -> Iterator[PaperHost]:
+def host(gate: AccessGate) -> Iterator[PaperHost]:
     """Serve models of misleading names behind the gate."""
     host = PaperHost(*(make_contract(name, x="FP32") for name in MODELS[:-1]), guard=gate)
     yield host

@@ -16,7 +16,7 @@ from slipway.cli.keys import SCOPES
 from slipway.cli.keys import keys as command
 from slipway.errors import SlipwayError
 from slipway.host.guard.caller import Caller
-from slipway.host.guard.gate import Gate, Sources
+from slipway.host.guard.gate import AccessGate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest, new_secret, read_keys, revoke_key
 from slipway.host.guard.policy import Scope
 from slipway.host.guard.rate import RateLimits, Used
@@ -44,7 +44,7 @@ def bearer(secret: str) -> bytes:
     return f"Bearer {secret}".encode()
 
 
-def refusal(gate: Gate, header: bytes | None) -> str:
+def refusal(gate: AccessGate, header: bytes | None) -> str:
     with pytest.raises(RequestRefused) as refused:
         gate.identify(header)
     assert refused.value.code == "unauthenticated"
@@ -64,7 +64,7 @@ def test_a_key_that_was_added_lets_its_holder_in(path):
     secret = new_secret()
     expires = datetime.fromtimestamp(NOON, UTC) + timedelta(days=1)
     add_key(path, make_key("shop", secret, models=("flights",), expires=expires))
-    caller = Gate(Sources(api_keys=path), Wall()).identify(bearer(secret))
+    caller = AccessGate(Sources(api_keys=path), Wall()).identify(bearer(secret))
     assert caller == Caller("shop", frozenset({"infer"}), frozenset({"flights"}), NOON + 86400)
 
 
@@ -85,37 +85,37 @@ def test_a_secret_is_256_random_bits_and_the_file_does_not_hold_it(path):
 )  # fmt: skip
 def test_whoever_has_no_known_secret_is_nobody(path, header):
     add_key(path, make_key("shop", new_secret()))
-    refusal(Gate(Sources(api_keys=path)), header)
+    refusal(AccessGate(Sources(api_keys=path)), header)
 
 
 @pytest.mark.parametrize("rest", [b" ", b" x", b",x", b"\n", b"\0", b"=x", b"\xff"])
 def test_a_known_secret_with_anything_behind_it_is_no_secret(path, rest):
     add_key(path, make_key("shop", "slw_x"))
-    said = refusal(Gate(Sources(api_keys=path)), b"Bearer slw_x" + rest)
+    said = refusal(AccessGate(Sources(api_keys=path)), b"Bearer slw_x" + rest)
     assert said == "the Authorization header is no Bearer token"
 
 
 def test_no_secret_at_all_is_nobodys_even_if_the_file_knows_it(path):
     add_key(path, make_key("shop", ""))
-    said = refusal(Gate(Sources(api_keys=path)), b"Bearer ")
+    said = refusal(AccessGate(Sources(api_keys=path)), b"Bearer ")
     assert said == "the Authorization header is no Bearer token"
 
 
 def test_the_scheme_may_be_written_in_any_case(path):
     add_key(path, make_key("shop", "slw_x"))
-    assert Gate(Sources(api_keys=path)).identify(b"bEARER slw_x").id == "shop"
+    assert AccessGate(Sources(api_keys=path)).identify(b"bEARER slw_x").id == "shop"
 
 
 def test_what_the_file_holds_is_no_secret_itself(path):
     secret = new_secret()
     add_key(path, make_key("shop", secret))
-    refusal(Gate(Sources(api_keys=path)), bearer(digest(secret.encode())))
+    refusal(AccessGate(Sources(api_keys=path)), bearer(digest(secret.encode())))
 
 
 def test_a_key_ends_at_its_time(path):
     wall = Wall()
     add_key(path, make_key("shop", "slw_x", expires=datetime.fromtimestamp(NOON + 1, UTC)))
-    gate = Gate(Sources(api_keys=path), wall)
+    gate = AccessGate(Sources(api_keys=path), wall)
     gate.identify(b"Bearer slw_x")
     wall.now += 1
     assert refusal(gate, b"Bearer slw_x") == "the key or token has expired"
@@ -148,7 +148,7 @@ def test_a_file_that_others_could_read_is_refused_with_what_to_do(path, mode):
     add_key(path, make_key("shop", "slw_x"))
     path.chmod(mode)
     with pytest.raises(SlipwayError) as refused:
-        Gate(Sources(api_keys=path))
+        AccessGate(Sources(api_keys=path))
     assert f"its mode is {mode:04o}, at most 0640" in str(refused.value)
     assert f"chmod 0640 {path}" in str(refused.value)
 
@@ -157,7 +157,7 @@ def test_a_file_that_others_could_read_is_refused_with_what_to_do(path, mode):
 def test_a_file_for_the_host_alone_is_read(path, mode):
     add_key(path, make_key("shop", "slw_x"))
     path.chmod(mode)
-    assert Gate(Sources(api_keys=path)).generation == 1
+    assert AccessGate(Sources(api_keys=path)).generation == 1
 
 
 def test_a_named_pipe_in_the_files_place_does_not_hold_the_host_up(path):
@@ -200,7 +200,7 @@ def test_two_keys_share_neither_name_nor_secret(path, field):
 def test_a_revoked_key_lets_nobody_in_after_the_next_look(path):
     for name in ("shop", "desk"):
         add_key(path, make_key(name, f"slw_{name}"))
-    gate = Gate(Sources(api_keys=path))
+    gate = AccessGate(Sources(api_keys=path))
     before = gate.generation
     gate.poll()
     assert gate.generation == before
@@ -213,7 +213,7 @@ def test_a_revoked_key_lets_nobody_in_after_the_next_look(path):
 
 def test_a_broken_file_keeps_the_old_keys_and_is_an_alarm(path, caplog):
     add_key(path, make_key("shop", "slw_x"))
-    gate = Gate(Sources(api_keys=path))
+    gate = AccessGate(Sources(api_keys=path))
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     gate.poll()
@@ -230,7 +230,7 @@ def test_a_broken_file_keeps_the_old_keys_and_is_an_alarm(path, caplog):
 
 def test_a_file_that_becomes_readable_to_others_or_is_gone_is_an_alarm_too(path):
     add_key(path, make_key("shop", "slw_x"))
-    gate = Gate(Sources(api_keys=path))
+    gate = AccessGate(Sources(api_keys=path))
     path.chmod(0o644)
     gate.poll()
     assert "mode is 0644" in (gate.problem or "")
@@ -242,7 +242,7 @@ def test_a_file_that_becomes_readable_to_others_or_is_gone_is_an_alarm_too(path)
 
 def test_a_reload_gives_nobody_a_fresh_quota_but_a_new_limit(path):
     add_key(path, make_key("shop", "slw_x", quota_rows_per_day=10))
-    gate = Gate(Sources(api_keys=path), Wall())
+    gate = AccessGate(Sources(api_keys=path), Wall())
     gate.identify(b"Bearer slw_x").charge(10)
     add_key(path, make_key("desk", "slw_y"))
     gate.poll()
@@ -258,7 +258,7 @@ def test_a_reload_gives_nobody_a_fresh_quota_but_a_new_limit(path):
 
 def test_each_of_several_processes_gives_a_key_its_part(path):
     add_key(path, make_key("shop", "slw_x", quota_rows_per_day=10))
-    gate = Gate(Sources(api_keys=path), Wall(), parts=2)
+    gate = AccessGate(Sources(api_keys=path), Wall(), parts=2)
     gate.identify(b"Bearer slw_x").charge(5)
     with pytest.raises(RequestRefused, match="allowance"):
         gate.identify(b"Bearer slw_x").charge(1)
@@ -266,10 +266,10 @@ def test_each_of_several_processes_gives_a_key_its_part(path):
 
 def test_quotas_go_on_after_a_restart(path, tmp_path):
     add_key(path, make_key("shop", "slw_x", quota_rows_per_day=10))
-    gate = Gate(Sources(api_keys=path), Wall())
+    gate = AccessGate(Sources(api_keys=path), Wall())
     gate.identify(b"Bearer slw_x").charge(9)
     write_used(tmp_path / "used.json", gate.used())
-    gate = Gate(Sources(api_keys=path), Wall())
+    gate = AccessGate(Sources(api_keys=path), Wall())
     gate.restore(read_used(tmp_path / "used.json"))
     with pytest.raises(RequestRefused):
         gate.identify(b"Bearer slw_x").charge(2)
@@ -323,7 +323,7 @@ def test_the_command_prints_a_secret_once_and_it_opens_the_gate(path):
     assert done.exit_code == 0
     assert "shown this once" in done.stderr
     (secret,) = done.stdout.split()
-    caller = Gate(Sources(api_keys=path)).identify(bearer(secret))
+    caller = AccessGate(Sources(api_keys=path)).identify(bearer(secret))
     assert caller.scopes == {"metrics"}
     listed = run("list", "--file", path)
     assert secret not in listed.output

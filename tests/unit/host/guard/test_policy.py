@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from slipway.host.guard.caller import Caller, OpenGuard
-from slipway.host.guard.gate import Gate, Sources
+from slipway.host.guard.gate import AccessGate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.policy import (
     LOCAL,
@@ -55,7 +55,7 @@ def every_request():
 
 
 @pytest.fixture
-def gate(tmp_path) -> Gate:
+def gate(tmp_path) -> AccessGate:
     path = tmp_path / "api-keys.json"
     for name, scopes in (
         ("all", ("infer", "metadata", "metrics", "admin")),
@@ -65,7 +65,7 @@ def gate(tmp_path) -> Gate:
         ("admin", ("admin",)),
     ):
         add_key(path, ApiKey(id=name, sha256=digest(name.encode()), scopes=scopes))
-    return Gate(Sources(api_keys=path))
+    return AccessGate(Sources(api_keys=path))
 
 
 def test_every_route_has_a_policy():

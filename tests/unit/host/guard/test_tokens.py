@@ -18,7 +18,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from slipway.errors import SlipwayError
 from slipway.host.guard.caller import Caller
 from slipway.host.guard.claims import LATEST, Expected, read_header
-from slipway.host.guard.gate import Gate, Sources
+from slipway.host.guard.gate import AccessGate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.tokens import REMEMBERED, Tokens, read_jwks
 from slipway.host.request.refusal import RequestRefused
@@ -96,15 +96,15 @@ def sources(tmp_path) -> Sources:
 
 
 @pytest.fixture
-def gate(sources, wall) -> Gate:
-    return Gate(sources, wall)
+def gate(sources, wall) -> AccessGate:
+    return AccessGate(sources, wall)
 
 
-def identify(gate: Gate, token: str) -> Caller:
+def identify(gate: AccessGate, token: str) -> Caller:
     return gate.identify(b"Bearer " + token.encode())
 
 
-def reason(gate: Gate, token: str) -> str:
+def reason(gate: AccessGate, token: str) -> str:
     with pytest.raises(RequestRefused) as refused:
         identify(gate, token)
     assert refused.value.code == "unauthenticated"
@@ -121,7 +121,9 @@ def test_a_good_token_says_who_asks_what_for_and_until_when(gate):
 @pytest.mark.parametrize(("algorithm", "key"), [("ES256", EC), ("RS256", RSA), ("EdDSA", ED)])
 def test_each_algorithm_verifies_what_another_library_call_signed(tmp_path, wall, algorithm, key):
     jwks = write_jwks(tmp_path / "jwks.json", public_jwk(key, "k.1_-"))
-    gate = Gate(Sources(jwks=jwks, expected=Expected(algorithm, "slipway", CLAIMS["iss"])), wall)
+    gate = AccessGate(
+        Sources(jwks=jwks, expected=Expected(algorithm, "slipway", CLAIMS["iss"])), wall
+    )
     token = jwt.encode(
         {**CLAIMS, "exp": int(NOW) + 9}, key, algorithm, headers={"kid": "k.1_-", "typ": "at+JWT"}
     )
@@ -356,7 +358,7 @@ def test_a_token_has_at_most_8_kib_at_each_of_the_two_places_that_ask(gate, sour
 
 def test_a_kid_has_up_to_128_characters(sources, wall):
     write_jwks(sources.jwks, public_jwk(EC, "a" * 128))
-    assert identify(Gate(sources, wall), sign(header=head(kid="a" * 128))).id == "token:shop"
+    assert identify(AccessGate(sources, wall), sign(header=head(kid="a" * 128))).id == "token:shop"
     with pytest.raises(ValueError, match="kid must be 1 to 128"):
         read_jwks(json.dumps({"keys": [public_jwk(EC, "a" * 129)]}).encode(), "ES256")
 
@@ -417,7 +419,7 @@ def test_a_broken_file_of_keys_keeps_the_old_ones(gate, sources):
 def test_keys_and_tokens_are_taken_side_by_side(sources, wall, tmp_path):
     path = tmp_path / "api-keys.json"
     add_key(path, ApiKey(id="desk", sha256=digest(b"slw_x"), scopes=("admin",)))
-    gate = Gate(Sources(path, sources.jwks, sources.expected), wall)
+    gate = AccessGate(Sources(path, sources.jwks, sources.expected), wall)
     assert identify(gate, "slw_x").id == "desk"
     assert identify(gate, sign()).id == "token:shop"
 
@@ -425,7 +427,7 @@ def test_keys_and_tokens_are_taken_side_by_side(sources, wall, tmp_path):
 def test_a_files_break_leaves_both_files_keys_as_they_were(sources, wall, tmp_path):
     path = tmp_path / "api-keys.json"
     add_key(path, ApiKey(id="desk", sha256=digest(b"slw_x"), scopes=("admin",)))
-    gate = Gate(Sources(path, sources.jwks, sources.expected), wall)
+    gate = AccessGate(Sources(path, sources.jwks, sources.expected), wall)
     add_key(path, ApiKey(id="shop", sha256=digest(b"slw_y"), scopes=("admin",)))
     sources.jwks.write_text("{")
     gate.poll()

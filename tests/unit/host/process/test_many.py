@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipway.errors import ConfigError, SlipwayError
-from slipway.host.guard.gate import Gate, Sources
+from slipway.host.guard.gate import AccessGate, Sources
 from slipway.host.guard.keys import ApiKey, add_key, digest
 from slipway.host.guard.rate import RateLimits
 from slipway.host.observe.access import group
@@ -304,7 +304,7 @@ def test_a_key_has_its_part_of_rate_burst_and_quota():
 def test_a_gate_of_one_of_two_processes_lets_half_through(tmp_path: Path):
     path = tmp_path / "keys.json"
     add_key(path, ApiKey(id="k", sha256=digest(b"k"), scopes=("infer",), quota_rows_per_day=10))
-    caller = Gate(Sources(api_keys=path), parts=2).identify(b"Bearer k")
+    caller = AccessGate(Sources(api_keys=path), parts=2).identify(b"Bearer k")
     caller.charge(5)
     with pytest.raises(RequestRefused, match="used up"):
         caller.charge(1)

@@ -8,7 +8,7 @@ import pytest
 from slipway.config import TrainConfig, load_config
 from slipway.errors import SlipwayError
 from tasks import train
-from tasks.train.job import Job, read_job
+from tasks.train.job import TrainingJob, read_job
 from tests.project import REPOSITORY
 
 
@@ -17,7 +17,7 @@ class Ranks:
 
     def __init__(self, exit_code: int = 0, history: dict[str, int] | None = None) -> None:
         self.exit_code, self.history = exit_code, history or {}
-        self.started: list[tuple[Job, int, int]] = []
+        self.started: list[tuple[TrainingJob, int, int]] = []
 
     def __call__(self, path: Path, *, processes: int, threads: int) -> int:
         job = read_job(path)

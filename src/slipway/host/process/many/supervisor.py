@@ -20,7 +20,7 @@ import uvloop
 from slipway.host.follow.background import in_background
 from slipway.host.guard.access import open_admin_socket, open_guard
 from slipway.host.guard.caller import Guard, OpenGuard
-from slipway.host.guard.gate import Gate
+from slipway.host.guard.gate import AccessGate
 from slipway.host.observe.audit import Audit
 from slipway.host.observe.logs import start_logging
 from slipway.host.process.many.ask import ask
@@ -221,7 +221,7 @@ class _Supervisor:
         notify(READY)
 
     def _reload_own(self) -> None:
-        if isinstance(self._guard, Gate):
+        if isinstance(self._guard, AccessGate):
             self._guard.reload()
 
     async def _keep(self) -> None:
@@ -232,7 +232,7 @@ class _Supervisor:
             await asyncio.sleep(SWEEP_S)
             for listener in self._listeners:
                 listener.expire(loop.time())
-            if isinstance(self._guard, Gate):
+            if isinstance(self._guard, AccessGate):
                 self._guard.poll()
             await asyncio.gather(*(child.look() for child in self._children))
             stuck = [child.number for child in self._children if child.stuck]

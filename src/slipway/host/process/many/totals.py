@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from slipway.host.observe.merge import Families, Family, merge, parse, past, render
+from slipway.host.observe.merge import Families, MetricFamily, merge, parse, past, render
 
 Ask = Callable[[int], Awaitable[bytes]]
 """Return the metrics of one process; raises OSError if it does not answer."""
@@ -71,13 +71,17 @@ class ProcessTotals:
         return True
 
     def _own(self, silent: int) -> Families:
-        restarts = Family("counter", "Processes that ended and were started again.")
+        restarts = MetricFamily("counter", "Processes that ended and were started again.")
         for number, count in enumerate(self.restarts):
             restarts.samples[f'slipway_process_restarts_total{{process="{number}"}}'] = count
-        errors = Family("counter", "Refused requests of every kind, those that name no model too.")
+        errors = MetricFamily(
+            "counter", "Refused requests of every kind, those that name no model too."
+        )
         for code, count in self._refused.items():
             errors.samples[f'slipway_errors_total{{code="{code}"}}'] = count
-        silence = Family("gauge", "Processes that did not tell; what they told last is counted.")
+        silence = MetricFamily(
+            "gauge", "Processes that did not tell; what they told last is counted."
+        )
         silence.samples["slipway_processes_silent"] = silent
         return {
             "slipway_errors_total": errors,
