@@ -39,7 +39,9 @@ def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -
         },
     }
     sources = _sources(root, pipeline, facts)
-    return Evidence(proof, lineage(proof, pipeline, sources, sections, root), build_of(facts))
+    return Evidence(
+        proof, lineage(proof, pipeline, sources, sections=sections, root=root), build_of(facts)
+    )
 
 
 def build_of(facts: Facts) -> Build:

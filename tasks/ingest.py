@@ -54,7 +54,7 @@ def run(config: "IngestConfig", *, sources: Path, raw: Path) -> None:
         query.require_repeatable(database, config)
         leaks = find_leaks(database, config)
     table = pq.ParquetFile(raw / TABLE)
-    write_facts(raw, _facts(config, table, counts, pins, leaks))
+    write_facts(raw, _facts(config, table, counts, pins=pins, leaks=leaks))
 
 
 def _load(database: duckdb.DuckDBPyConnection, name: str, source: "Source", pin: Pin | None) -> int:

@@ -147,7 +147,9 @@ def loss_chart(history: History, measure: Measure) -> Chart | None:
         lower = [(x.at(at), y.at(low)) for at, _, low, _ in reversed(trained)]
         curves["band"] = path(upper + lower) + "Z"
         curves["faint"] = path((x.at(at), y.at(mean)) for at, mean, _, _ in trained)
-    return _training_chart(f"{measure.title} by training step", history, judged, x, y, curves)
+    return _training_chart(
+        f"{measure.title} by training step", history, judged, x=x, y=y, curves=curves
+    )
 
 
 def measure_chart(history: History, measure: Measure) -> Chart | None:
@@ -158,7 +160,7 @@ def measure_chart(history: History, measure: Measure) -> Chart | None:
     steps = pairs(history.steps, "step", "train_loss")
     x, y = _axes(steps + judged, [value for _, value in judged])
     name = f"Validation {measure.name} by training step"
-    chart = _training_chart(name, history, judged, x, y, {})
+    chart = _training_chart(name, history, judged, x=x, y=y, curves={})
     return replace(chart, note_y=chart.bottom - 8)  # the kept point is at the top
 
 
@@ -181,7 +183,8 @@ def _training_chart(
         curves["model"] = path((x.at(at), y.at(value)) for at, value in judged)
     best = history.best_step
     dots = [
-        Mark(x.at(at), y.at(value), 0, 0, f"step {at:,.0f}: {value:.4f}") for at, value in judged
+        Mark(x.at(at), y.at(value), 0, high=0, words=f"step {at:,.0f}: {value:.4f}")
+        for at, value in judged
     ]
     kept = [dot for dot, (at, _) in zip(dots, judged, strict=True) if at == best]
     return Chart(
@@ -229,4 +232,4 @@ def _calibration_mark(x: Axis, y: Axis, one: CalibrationBin) -> Mark:
     observed, rows = one.observed, one.rows
     low, high = wilson(observed * rows, rows) if rows else (observed, observed)
     words = f"predicted {one.predicted:.3f}, observed {observed:.3f} of {rows:,.0f} rows"
-    return Mark(x.at(one.predicted), y.at(observed), y.at(low), y.at(high), words)
+    return Mark(x.at(one.predicted), y.at(observed), y.at(low), high=y.at(high), words=words)

@@ -67,7 +67,7 @@ _DECISIONS: dict[str, tuple[Tone, str]] = {
 def _explained(title: str, text: str, after: str = "") -> RunVerdict:
     """Keep the lines of a message as they are: it may hold a table."""
     first, *more = text.strip().splitlines()
-    return RunVerdict("bad", title, sentence(first), tuple(more), after)
+    return RunVerdict("bad", title, sentence(first), more=tuple(more), after=after)
 
 
 def _in_state(run: Run, state: str) -> list[StageOutcome]:
@@ -247,13 +247,13 @@ def _traffic(release: ReleaseResult) -> str:
     """Say on how much traffic the sides were compared."""
     numbers = numbers_of(release)
     sides = {"candidate": numbers.candidate, "stable": numbers.stable}
-    told = [
+    parts = [
         f"the {name} answered {count(side.answered)} of {count(side.requests)}"
         f" requests ({count(side.rows)} rows)"
         for name, side in sides.items()
         if side
     ]
-    return sentence(", ".join(told))
+    return sentence(", ".join(parts))
 
 
 def _lineage(run: Run) -> str:
