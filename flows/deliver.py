@@ -24,7 +24,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import publish, record, summary
+from flows import pid_files, publish, record, summary
 from flows.dag import workspace
 from flows.dag.build import StageRuns
 from flows.parsing import parse
@@ -46,6 +46,7 @@ def deliver(
     pipeline: str, fleet: str = "local", build_only: bool = False
 ) -> "dict[str, Any] | State[Any]":
     """Bring a pipeline's newest version to its fleet; do nothing where nothing changed."""
+    pid_files.hold(Path.cwd(), flow_run.id)
     try:
         return run(Path.cwd(), pipeline, None if build_only else fleet)
     except SlipwayError as error:

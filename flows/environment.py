@@ -34,14 +34,23 @@ WORKSPACE = "SLIPWAY_WORKSPACE"
 OWN_API = "SLIPWAY_OWN_API"
 """Set in a process whose Prefect API server is there for this one run only."""
 
+FLOW_RUN = "PREFECT__FLOW_RUN_ID"
+"""Set by Prefect's worker in a process that it starts for a flow run, from its birth on. Stages
+and hosts do not inherit it."""
+
 
 def apply(root: Path, env: MutableMapping[str, str] = os.environ) -> None:
     """Turn telemetry off and keep Prefect's state inside the checkout."""
-    env.update(TELEMETRY_OFF)
+    be_discreet(env)
     for name, value in PREFECT_DEFAULTS.items():
         env.setdefault(name, value)
     home = Path(env.setdefault("PREFECT_HOME", str(root / ".slipway/prefect")))
     home.mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder only
+
+
+def be_discreet(env: MutableMapping[str, str] = os.environ) -> None:
+    """Turn telemetry off, and ask no proxy for what is on this machine."""
+    env.update(TELEMETRY_OFF)
     for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach the API server on this machine
         env[name] = ",".join(filter(None, [env.get(name), "127.0.0.1", "localhost"]))
 

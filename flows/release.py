@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
+from flows import pid_files
 from flows.release_command import run
 from slipway.errors import SlipwayError
 
@@ -36,6 +37,7 @@ def release(
 
     `limits` is a file that says how a model without a pipeline is judged.
     """
+    pid_files.hold(Path.cwd(), flow_run.id)
     try:
         done = run(Path.cwd(), pipeline, fleet, version, limits=limits, run_id=flow_run.id)
     except SlipwayError as error:

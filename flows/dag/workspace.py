@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from flows.dag.lock_file import heal_lock_file
 from flows.dag.supervise import GRACE_S, stop_tree
@@ -31,19 +32,36 @@ def only_run(root: Path, say: Say) -> Iterator[None]:
 
     The kernel drops this lock with its process, so a killed run never blocks the next.
     """
-    path = root / ".slipway/run.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            say(f"waiting for another run in this checkout (process {file.read().strip()})")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with take_turn(root / ".slipway/run.lock", "run", say):
         yield
+
+
+def take_turn(path: Path, what: str, say: Say) -> IO[str]:
+    """Return a file that this process alone has locked; wait for whoever has it now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a+")  # noqa: SIM115  the caller's, as the lock goes with it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        say(f"waiting for another {what} in this checkout (process {file.read().strip()})")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a living process holds the lock of a file."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # held, or not ours to look into
+        return True
+    return False
 
 
 def recover(root: Path, say: Say) -> None:
@@ -99,6 +117,17 @@ def heal_lock_table(root: Path, say: Say) -> None:
             aside.write_text(json.dumps(kept), "utf-8")
             aside.replace(table)
             say("DVC's lock table named processes that are gone: cleared")
+
+
+def values_in_environments(name: str) -> dict[int, str]:
+    """Return what a variable says in the environments of this machine's other processes."""
+    prefix = f"{name}=".encode()
+    found = {}
+    for pid in _pids():
+        for entry in _read(pid, "environ").split(b"\0"):
+            if entry.startswith(prefix):
+                found[pid] = entry.removeprefix(prefix).decode("utf-8", "replace")
+    return found
 
 
 def dvc_commands(root: Path) -> list[int]:

@@ -36,15 +36,31 @@ class Process(BaseModel):
 
 def identify(pid: int, command: list[str]) -> Process | None:
     """Describe a process that runs now; None when it has ended."""
-    started = _start_time(pid)
+    started = start_time(pid)
     if started is None:
         return None
-    return Process(pid=pid, started=started, boot=_boot(), command=command)
+    return Process(pid=pid, started=started, boot=boot_id(), command=command)
 
 
 def alive(process: Process) -> bool:
     """Tell whether exactly this process still runs; a zombie does not."""
-    return process.boot == _boot() and _start_time(process.pid) == process.started
+    return process.boot == boot_id() and start_time(process.pid) == process.started
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process started, in ticks since boot; None for one that ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name may itself hold spaces and brackets
+    state, started = fields[0], fields[START_TIME_FIELD - 3]
+    return None if state in "ZX" else int(started)
+
+
+def boot_id() -> str:
+    """Return what the kernel calls the time since this machine was started."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def stop(processes: list[Process], grace_s: float) -> list[Process]:
@@ -130,20 +146,6 @@ def _wait(handles: dict[int, Process], timeout_s: float) -> dict[int, Process]:
             poll.unregister(handle)
             left.pop(handle)
     return left
-
-
-def _start_time(pid: int) -> int | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name may itself hold spaces and brackets
-    state, started = fields[0], fields[START_TIME_FIELD - 3]
-    return None if state in "ZX" else int(started)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def _sockets() -> list[list[str]]:

@@ -49,6 +49,15 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+def test_what_processes_were_started_for_is_read_from_their_environments(start: Start) -> None:
+    process = start(env={"STARTED_FOR": "this"})
+    seen = {process.pid: "this"}
+    wait_until(lambda: workspace.values_in_environments("STARTED_FOR") == seen, "it is seen")
+    process.kill()
+    process.wait()
+    assert workspace.values_in_environments("STARTED_FOR") == {}
+
+
 def owned_by(pid: int) -> dict[str, object]:
     return {"write": {"/out": {"pid": pid, "cmd": "dvc repro"}}}
 
