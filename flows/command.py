@@ -40,6 +40,8 @@ def main(argv: list[str]) -> int:
 
             if server is not None:
                 server.wait_until_ready()
+            else:
+                _reconcile(root)
             state = deliver(options.pipeline, options.fleet, options.build_only, return_state=True)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -60,6 +62,16 @@ def _check(root: Path, options: argparse.Namespace) -> None:
     names.check(root, options.pipeline, config, names.suite_of(options.pipeline))
     if not options.build_only:
         load_fleet(root, options.fleet)
+
+
+def _reconcile(root: Path) -> None:
+    """Clear what dead runs of this machine hold on the user's server; no run fails for that."""
+    from flows.reconcile import reconcile
+
+    try:
+        reconcile(root, lambda text: print(text, file=sys.stderr, flush=True))
+    except SlipwayError as error:
+        print(f"dead runs could not be looked for: {error}", file=sys.stderr, flush=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -21,8 +21,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from flows.dag.workspace import is_locked
 from flows.environment import OWN_API
-from flows.workspace import is_locked
 from slipway.fleet.processes import Process, identify
 
 FOLDER = Path(".slipway/prefect-runs")

@@ -1,17 +1,23 @@
 """The deployments of prefect.yaml on a real Prefect server, with a real worker."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from flows import pid_files
+from flows.dag import workspace
+from flows.environment import FLOW_RUN
 from tests.flow_project import REPOSITORY, STAGES, Project
 from tests.prefect_server import PrefectServer
 from tests.support.pace import limit
@@ -29,7 +35,13 @@ RUN_S = 120
 
 BUSY = 503
 
-WORKER = "prefect worker start "
+WAITING = ("Late", "AwaitingConcurrencySlot")
+"""Names of the state of a run that another one keeps from starting."""
+
+TAKEN_S = 20.0
+"""A third of the minute that it may take: limits are three times what is stated, or more."""
+
+WORKER = "slipway worker"
 
 PIPELINE = "flights"
 """The documented commands name it."""
@@ -52,36 +64,60 @@ class Prefect:
 
     def __init__(self, project: Project, server: PrefectServer) -> None:
         self.project = project
-        self._http = httpx.Client(base_url=server.api, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=server.api, trust_env=False, timeout=limit(30))
         self._environment = {
             "PREFECT_API_URL": server.api,  # what the first documented command is about
             "PREFECT_HOME": str(project.root / ".slipway/worker"),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
         self.worker: subprocess.Popen[bytes] | None = None
-        self.said: dict[str, str] = {}
-        """What each documented command said."""
+        self.first: dict[str, Any] = {}
+        """How the run ended that the last of the documented commands started."""
         (project.root / ".slipway/worker").mkdir(parents=True)
         self._log = (project.root / "prefect.log").open("wb")
 
-    def start(self) -> None:
+    def start_all(self) -> None:
         """Run what the comment of prefect.yaml says, to the letter; the server is there already."""
         for command in documented()[1:]:
             if command.startswith(WORKER):
                 self.start_worker()
             else:
-                self.said[command] = self.run(command)
+                said = self.run(command)
+        run = re.search(r"UUID: (\S+)", said)
+        assert run, said
+        self.first = self.ended(run[1])
 
-    def start_worker(self) -> None:
-        """Start the worker as documented; it goes on in the background."""
-        command = f"exec {documented_one(WORKER)}"
-        self.worker = subprocess.Popen(
-            ["bash", "-c", command],
+    def start(self, command: str) -> "subprocess.Popen[bytes]":
+        """Start a command as a shell in the checkout would; its words go to the log."""
+        return subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
             cwd=self.project.root,
             env=self.project.environment(**self._environment),
             stdout=self._log,
             stderr=self._log,
         )
+
+    def start_worker(self) -> None:
+        """Start the worker as documented; it goes on in the background."""
+        self.worker = self.start(documented_one(WORKER))
+
+    def start_worker_and_wait(self) -> None:
+        """Start the worker and wait until it is ready to take runs."""
+        began = datetime.now(UTC)
+        self.start_worker()
+        wait_until(lambda: self._beat() > began, "the worker is ready", START_S)
+
+    def kill_worker(self) -> None:
+        """End the worker, and not what it started, without a word."""
+        assert self.worker is not None
+        self.worker.kill()
+        self.worker.wait()
+
+    def _beat(self) -> datetime:
+        """Return when a worker was last heard of."""
+        workers = self.post("/work_pools/slipway/workers/filter", {})
+        beats = [datetime.fromisoformat(w["last_heartbeat_time"]) for w in workers]
+        return max(beats, default=datetime.min.replace(tzinfo=UTC))
 
     def run(self, command: str) -> str:
         """Run a command as a shell in the checkout would; return what it said."""
@@ -136,6 +172,11 @@ class Prefect:
         run = self.post(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
 
+    def slots_taken(self, deployment: str) -> int:
+        """Return how many runs the deployment's own limit has let in."""
+        found = self.get(f"/deployments/name/deliver/{deployment}")
+        return int(found["global_concurrency_limit"]["active_slots"])
+
     def runs(self, deployment: str) -> list[dict[str, Any]]:
         """Return the runs of a deployment that are over or due."""
         found: list[dict[str, Any]] = self.post(
@@ -155,6 +196,9 @@ class Prefect:
     def stop(self) -> None:
         if self.worker:
             end(self.worker)
+        for held in pid_files.read(self.project.root).values():
+            if held.locked:  # of a test that failed after it had killed the worker
+                os.kill(held.content.process.pid, signal.SIGKILL)
         self._http.close()
         self._log.close()
 
@@ -175,20 +219,18 @@ def prefect(
     shutil.copy(REPOSITORY / "prefect.yaml", project.root)
     prefect = Prefect(project, prefect_server)
     try:
-        prefect.start()
+        prefect.start_all()
         yield prefect
     finally:
-        prefect.run("slipway fleet down local")
         prefect.stop()
+        prefect.run("slipway fleet down local")
 
 
 def test_the_documented_commands_run_as_they_stand_in_prefect_yaml(prefect: Prefect) -> None:
     address = documented()[0]
     assert address.startswith("export PREFECT_API_URL="), "the one that everybody fills in"
-    said = prefect.said[documented_one("prefect deployment run ")]
-    run = re.search(r"UUID: (\S+)", said)
-    assert run, said
-    assert prefect.ended(run[1])["type"] == "COMPLETED"
+    assert documented()[-1].startswith("prefect deployment run "), "what the others lead to"
+    assert prefect.first["type"] == "COMPLETED"
     pool = prefect.get("/work_pools/slipway")
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
 
@@ -236,11 +278,8 @@ def test_a_failed_stage_fails_the_run_with_the_words_of_the_stage(prefect: Prefe
 def test_cancelling_a_run_ends_the_ranks_of_its_stage(prefect: Prefect) -> None:
     prefect.project.touch("train", "changed again")
     prefect.project.knobs({"train": {"ranks": 2, "sleep": 300}})
-    told = prefect.project.root / "ranks.json"
     run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
-    wait_until(told.exists, "the ranks run", RUN_S)
-    ranks = json.loads(told.read_text())
-    assert all(map(alive, ranks))
+    ranks = running_ranks(prefect)
     prefect.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", 30)
     prefect.project.knobs({})
@@ -269,3 +308,83 @@ def test_a_run_triggered_while_another_runs_takes_its_turn(prefect: Prefect) -> 
         for found in (prefect.get(f"/flow_runs/{run}") for run in runs)
     )
     assert spans[0][1] <= spans[1][0]
+
+
+def test_a_run_that_was_killed_with_its_worker_makes_way_for_the_late_one(
+    prefect: Prefect,
+) -> None:
+    prefect.project.touch("train", "killed")
+    prefect.project.knobs({"train": {"ranks": 2, "sleep": 3000}})
+    killed = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+    ranks = running_ranks(prefect)
+    late = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+    wait_until(lambda: prefect.state(late)["name"] in WAITING, "the next run is late", RUN_S)
+
+    prefect.kill_worker()
+    prefect.start_worker_and_wait()
+    assert prefect.state(killed)["type"] == "RUNNING", "it has lost its worker only"
+
+    flow = pid_files.read(prefect.project.root)[killed].content.process.pid
+    prefect.kill_worker()
+    os.kill(flow, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", START_S)
+    assert prefect.state(killed)["type"] == "RUNNING"
+    prefect.project.knobs({})
+    prefect.start_worker_and_wait()
+    taken = "the late run is taken"
+    wait_until(lambda: prefect.state(late)["type"] != "SCHEDULED", taken, TAKEN_S)
+    assert prefect.state(killed)["type"] == "CRASHED"
+    assert f"its process {flow} is gone" in prefect.state(killed)["message"]
+    assert prefect.ended(late)["type"] == "COMPLETED"
+    wait_until(lambda: not pid_files.read(prefect.project.root), "no pid file is left", START_S)
+
+
+def test_doctor_clears_a_run_whose_worker_was_killed_before_it_began(prefect: Prefect) -> None:
+    run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+    wait_until(lambda: prefect.state(run)["type"] == "PENDING", "the worker took the run", RUN_S)
+    prefect.kill_worker()
+    wait_until(lambda: not kill_what_was_started_for(run), "what runs it is gone", START_S)
+    assert prefect.state(run)["type"] == "PENDING"
+    late = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+    told = prefect.run("slipway doctor --fix --dry-run")
+    assert f"({run}) is pending, but the worker that took it is gone" in told
+    assert prefect.state(run)["type"] == "PENDING"
+    assert prefect.slots_taken("manual") == 1
+    prefect.run("slipway doctor --fix")
+    assert prefect.state(run)["type"] == "CRASHED"
+    assert prefect.slots_taken("manual") == 0
+    prefect.start_worker_and_wait()
+    assert prefect.ended(late)["type"] == "COMPLETED"
+
+
+def test_a_run_from_the_desk_clears_what_died_before_it(prefect: Prefect) -> None:
+    prefect.project.touch("train", "killed at the desk")
+    prefect.project.knobs({"train": {"ranks": 2, "sleep": 3000}})
+    desk = prefect.start(f"slipway build {PIPELINE}")
+    ranks = running_ranks(prefect)
+    ((killed, held),) = pid_files.read(prefect.project.root).items()
+    os.kill(held.content.process.pid, signal.SIGKILL)
+    assert desk.wait(START_S) == 128 + signal.SIGKILL
+    wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", START_S)
+    prefect.project.knobs({})
+    told = prefect.run(f"slipway build {PIPELINE}")
+    assert f"({killed}) is running, but its process" in told
+    assert prefect.state(killed)["type"] == "CRASHED"
+
+
+def running_ranks(prefect: Prefect) -> list[int]:
+    """Wait until the ranks of the training stage run."""
+    told = prefect.project.root / "ranks.json"
+    wait_until(lambda: told.exists() and bool(told.read_text()), "the ranks run", RUN_S)
+    ranks: list[int] = json.loads(told.read_text())
+    assert all(map(alive, ranks))
+    return ranks
+
+
+def kill_what_was_started_for(run: str) -> list[int]:
+    """Kill the processes that a worker started for a run; return those that there were."""
+    everyone = workspace.values_in_environments(FLOW_RUN).items()
+    found = [pid for pid, started_for in everyone if started_for == run and alive(pid)]
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    return found

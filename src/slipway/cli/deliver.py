@@ -1,10 +1,17 @@
-"""Commands that start a flow: run, build, release."""
+"""Commands that start a flow, or what starts them: run, build, release, worker."""
 
 from pathlib import Path
 
 import click
 
-from slipway.cli.project import dry_run_option, find_root, fleet_option, json_option, run_flow
+from slipway.cli.project import (
+    become_flow,
+    dry_run_option,
+    find_root,
+    fleet_option,
+    json_option,
+    run_flow,
+)
 from slipway.config import load_config
 
 
@@ -91,3 +98,24 @@ def release(
     options += ["--dry-run"] if dry_run else []
     options += ["--json"] if as_json else []
     return run_flow(root, "flows.release", model, *options)
+
+
+@click.command()
+@click.option("--pool", metavar="POOL", help="The work pool; that of prefect.yaml if left out.")
+def worker(pool: str | None) -> None:
+    """Run in this checkout what your Prefect server schedules and triggers.
+
+    This becomes Prefect's worker for the work pool that prefect.yaml names. First it marks
+    Crashed what died on this machine without a word (power cut, kill -9, out of memory):
+    Prefect takes such a run for Running, and each later one would wait for it for ever. A run
+    that lives, and one of another machine, is left alone.
+
+    One worker works in a checkout; a second one waits for the first to end. It waits for a
+    server that does not answer yet, so it may start with the machine.
+
+    \b
+      export PREFECT_API_URL=http://127.0.0.1:4200/api
+      slipway worker
+      slipway worker --pool gpu
+    """
+    become_flow(find_root(), "flows.worker", *(["--pool", pool] if pool else []))

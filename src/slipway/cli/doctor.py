@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from slipway.cli.project import find_root, json_option, show_json
+from slipway.cli.project import dry_run_option, find_root, json_option, run_flow, show_json
 from slipway.errors import ConfigError, SlipwayError
 
 PACKAGES = (
@@ -52,21 +52,39 @@ Facts = dict[str, Any]
 
 
 @click.command()
+@click.option("--fix", is_flag=True, help="Mark runs that died on this machine Crashed, first.")
+@dry_run_option
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(fix: bool, dry_run: bool, as_json: bool) -> int:
     """Show what this machine can do: providers that really run, GPUs, ports, disk, versions.
+
+    With --fix it first asks the Prefect server at PREFECT_API_URL for runs of this checkout
+    that died on this machine without a word (power cut, kill -9, out of memory). Prefect takes
+    them for Running and lets no later run in; they are marked Crashed, and the next run starts
+    at once. `slipway worker` and `slipway run` do the same when they start.
 
     \b
       slipway doctor
+      slipway doctor --fix --dry-run
+      slipway doctor --fix
     """
+    if dry_run and not fix:
+        raise click.UsageError("--dry-run says what --fix would do: give both")
+    code = _fix(dry_run) if fix else 0
     facts = examine()
     if as_json:
         show_json(facts)
-        return
+        return code
     for topic, found in facts.items():
         click.echo(topic)
         for name, value in found.items():
             click.echo(f"  {name:20} {value}")
+    return code
+
+
+def _fix(dry_run: bool) -> int:
+    dry = ["--dry-run"] if dry_run else []
+    return run_flow(find_root(), "flows.worker", "--reconcile-only", *dry)
 
 
 def examine() -> Facts:

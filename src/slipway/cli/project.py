@@ -1,12 +1,13 @@
 """Find the project that a command is about, and start its flows."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -47,6 +48,12 @@ def run_flow(root: Path, module: str, *args: str) -> int:
                 continue
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def become_flow(root: Path, module: str, *args: str) -> NoReturn:
+    """Become a flow's command in the project's checkout: whoever ends this process ends that."""
+    os.chdir(root)
+    os.execv(sys.executable, [sys.executable, "-m", module, *args])  # noqa: S606  no shell
 
 
 def say(text: str) -> None:

@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
     (root / "flows").mkdir()
-    for flow in ("deliver", "release"):
+    for flow in ("deliver", "release", "worker"):
         (root / f"flows/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
@@ -70,7 +70,7 @@ def test_trace_promises_versions_only(monkeypatch, capsys):
 
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
-        *("run", "build", "release", "rollback", "status", "fleet", "host"),
+        *("run", "build", "worker", "release", "rollback", "status", "fleet", "host"),
         *("verify", "trace", "doctor", "bundle", "keys"),
     }
 
@@ -106,6 +106,39 @@ def test_flows_run_as_a_child_in_the_projects_folder_and_in_this_process_group(
     monkeypatch.chdir(project / "deep/inside")
     assert slipway(monkeypatch, *args) == 0
     assert json.loads(capfd.readouterr().out) == [module_args, str(project), True]
+
+
+@pytest.mark.parametrize(
+    ("args", "module_args"), [([], []), (["--pool", "gpu"], ["--pool", "gpu"])]
+)
+def test_the_command_worker_becomes_the_worker_itself(project, args, module_args):
+    (project / "flows/worker.py").write_text("import os; print(os.getpid())" + FLOW)
+    (project / "deep/inside").mkdir(parents=True)
+    command = [sys.executable, "-m", "slipway.cli", "worker", *args]
+    with subprocess.Popen(command, cwd=project / "deep/inside", stdout=subprocess.PIPE) as started:
+        pid, told = started.communicate()[0].splitlines()
+    assert json.loads(told) == [module_args, str(project), True]
+    assert int(pid) == started.pid
+
+
+@pytest.mark.parametrize(
+    ("args", "module_args"),
+    [
+        (["--fix"], ["--reconcile-only"]),
+        (["--fix", "--dry-run"], ["--reconcile-only", "--dry-run"]),
+    ],
+)
+def test_doctor_fixes_before_it_looks(project, monkeypatch, capfd, args, module_args):
+    assert slipway(monkeypatch, "doctor", *args) == 0
+    flow, facts = capfd.readouterr().out.split("\n", 1)
+    assert json.loads(flow) == [module_args, str(project), True]
+    assert facts.startswith("python\n")
+
+
+def test_doctor_says_with_its_exit_code_that_it_could_not_fix(project, monkeypatch):
+    monkeypatch.setenv("CODE", "1")
+    assert slipway(monkeypatch, "doctor", "--fix") == 1
+    assert slipway(monkeypatch, "doctor", "--dry-run") == 2
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])

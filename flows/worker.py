@@ -1,0 +1,125 @@
+"""Become Prefect's worker of this checkout, after the dead runs of this machine were marked.
+
+    python -m flows.worker [--pool POOL]
+    python -m flows.worker --reconcile-only [--dry-run]
+
+A worker that starts after a power cut or `kill -9` finds the run of before still Running, and
+the next one Late behind it. No flow run could mend that, as none gets a place; so it is mended
+here, before the worker asks for runs.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from flows import environment
+from flows.dag import workspace
+from flows.talk import fail
+from slipway.errors import ConfigError, SlipwayError
+
+RETRY_S = 2.0
+"""Between two tries to reach the server: after a power cut it may need longer than a worker."""
+
+
+def main(argv: list[str]) -> int:
+    """Return only where no worker is to start: 0, or 1 and 2 for what `fail` has said."""
+    options = _parse(argv)
+    root = Path.cwd()
+    environment.be_discreet()
+    try:
+        if options.reconcile_only:
+            _reconcile_once(root, options.dry_run)
+            return 0
+        return _work(root, options.pool)
+    except KeyboardInterrupt:
+        return 130
+    except SlipwayError as error:
+        fail(str(error))
+        return error.exit_code
+
+
+def _reconcile_once(root: Path, dry_run: bool) -> None:
+    """Reconcile with a server that answers; without one, nobody waits for a dead run."""
+    if _server() is None:
+        _say("no Prefect server is configured (PREFECT_API_URL): no run can wait for a dead one")
+        return
+    from flows.reconcile import reconcile
+
+    reconcile(root, _say, dry_run=dry_run)
+
+
+def _work(root: Path, pool: str | None) -> int:
+    """Take this checkout's turn as a worker, reconcile, and become Prefect's worker."""
+    from flows.reconcile import WORKER_LOCK, worker_name
+
+    pool = _choose(root, pool)
+    lock = workspace.take_turn(root / WORKER_LOCK, "worker", _say)
+    os.set_inheritable(lock.fileno(), True)  # so the lock is kept by what this process becomes
+    _reconcile_when_reachable(root, pool)
+    name = worker_name(root)
+    command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *command, "--name", name])  # noqa: S606  no shell
+
+
+def _reconcile_when_reachable(root: Path, pool: str) -> None:
+    """Reconcile as soon as the server answers, however long that takes."""
+    from flows.flow_runs import Unreachable
+    from flows.reconcile import reconcile
+
+    said = ""
+    while True:
+        try:
+            return reconcile(root, _say, as_worker_of=pool)
+        except Unreachable as error:
+            if str(error) != said:
+                said = str(error)
+                _say(f"{said}; trying again until it answers")
+            time.sleep(RETRY_S)
+
+
+def _choose(root: Path, pool: str | None) -> str:
+    """Return the pool to work for; raise ConfigError with everything that is missing."""
+    from flows.reconcile import DEPLOYMENTS, work_pools
+
+    problems = []
+    if _server() is None:
+        problems.append(
+            "no Prefect server is configured: export PREFECT_API_URL=http://HOST:4200/api"
+        )
+    pools = [pool] if pool else work_pools(root)
+    if not pools:
+        problems.append(f"{root} has no {DEPLOYMENTS} that names a work pool: give one by --pool")
+    if len(pools) > 1:
+        problems.append(f"{DEPLOYMENTS} names {', '.join(pools)}: choose one by --pool")
+    if problems:
+        raise ConfigError("the command line", problems)
+    return pools[0]
+
+
+def _server() -> str | None:
+    """Return the server that Prefect's settings name, by environment or profile."""
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.worker",
+        description="Mark dead runs of this machine Crashed, then become Prefect's worker.",
+    )
+    parser.add_argument("--pool", help="the work pool; that of prefect.yaml if left out")
+    parser.add_argument("--reconcile-only", action="store_true", help="start no worker")
+    parser.add_argument("--dry-run", action="store_true", help="mark nothing, only say what")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
