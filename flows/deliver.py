@@ -1,19 +1,10 @@
 """Deliver a pipeline: build what is stale, publish the bundle, release it on a fleet.
 
-    python -m flows.deliver PIPELINE [--fleet FLEET] [--build-only]
-
 The same flow runs from the command line, on a schedule and from a deployment's trigger
 (prefect.yaml). DVC decides whether a stage runs; all effects are in here.
 """
 
-import sys
 import traceback
-
-if __name__ == "__main__":  # Prefect is imported there, when its settings are in place
-    from flows.command import main
-
-    sys.exit(main(sys.argv[1:]))
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,21 +15,27 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import pid_files, publish, record, summary
+from flows import publish, record, summary
+from flows.alive import pid_files
 from flows.dag import workspace
 from flows.dag.build import StageRuns
+from flows.git import git_state
 from flows.parsing import parse
+from flows.promotion import Promotion, table
 from flows.record import HostAddress, Record, ReleaseResult, RunState
 from flows.report.page import write_report
 from flows.talk import Talk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
 from slipway.errors import SlipwayError
+from slipway.fleet.controller import Controller
 from slipway.fleet.credentials import check
 from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
+from slipway.fleet.keys import ensure_local_keys
 from slipway.fleet.launch.launcher import Launcher
 from slipway.fleet.launch.local import LOCAL
 from tasks import names
+from tasks.sources import refresh_pin
 
 
 @flow(flow_run_name="deliver {pipeline}", persist_result=False)
@@ -108,9 +105,6 @@ def _steps(
     talk: Talk,
 ) -> None:
     """Build, publish, release; the record is saved as it grows."""
-    from flows.git import git_state
-    from tasks.sources import refresh_pin
-
     workspace.recover(root, talk.say)
     pipeline = entry.run.pipeline
     entry.note(replace(entry.run, git=git_state(root)))
@@ -137,22 +131,16 @@ def _release(
     talk: Talk,
 ) -> None:
     """Publish the bundle, start the hosts that do not run, and release the version."""
-    from flows.release_command import table
-    from slipway.fleet.controller import Controller
-    from slipway.fleet.keys import ensure_local_keys
-    from slipway.fleet.release import release
-
     keys = ensure_local_keys(root, fleet)
     pipeline, git = entry.run.pipeline, entry.run.git
     controller = Controller.open(fleet, pipeline, keys.release, talk.say, run=entry.run.run)
-    store = controller.store
+    promotion, store = Promotion(controller, launcher), controller.store
     first = publish.publish(root, pipeline, proven=proven, store=store, key=keys.builder, git=git)
     entry.note(replace(entry.run, published="new" if first else "kept"))
     talk.say(f"v{short(proven.version)} {'published' if first else 'was published before'}")
-    launcher.up(fleet, controller.client, talk.say)
     hosts = tuple(HostAddress(host.name, host.url) for host in fleet.hosts)
     entry.note(replace(entry.run, hosts=hosts))
-    done = release(controller, proven.version, config.release)
+    done = promotion.release(proven.version, config.release)
     entry.note(replace(entry.run, release=parse(ReleaseResult, done.to_dict())))
     if not done.ok:
         if lines := done.numbers.get("lines"):

@@ -1,17 +1,8 @@
 """Release a published version on a fleet, by way of a canary.
 
-    python -m flows.release PIPELINE --fleet FLEET [--version V] [--dry-run] [--json]
-
 The last step of `deliver` on its own: for a version that was built before, for another
 fleet, or from a trigger. The decisions are in `slipway.fleet`.
 """
-
-import sys
-
-if __name__ == "__main__":  # Prefect is imported there, when its settings are in place
-    from flows.release_command import main
-
-    sys.exit(main(sys.argv[1:]))
 
 from pathlib import Path
 from typing import Any
@@ -21,8 +12,8 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import pid_files
-from flows.release_command import run
+from flows.alive import pid_files
+from flows.promotion import bring
 from slipway.errors import SlipwayError
 
 
@@ -39,7 +30,7 @@ def release(
     """
     pid_files.hold(Path.cwd(), flow_run.id)
     try:
-        done = run(Path.cwd(), pipeline, fleet, version, limits=limits, run_id=flow_run.id)
+        done = bring(Path.cwd(), pipeline, fleet, version, limits=limits, run_id=flow_run.id)
     except SlipwayError as error:
         # a state, not an exception: its message is what people are to see, not a traceback
         return Failed(message=str(error), data=error)

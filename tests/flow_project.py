@@ -161,7 +161,7 @@ class Project:
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start the deliver command."""
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.deliver", PIPELINE, *arguments],
+            [sys.executable, "-m", "flows.commands.deliver", PIPELINE, *arguments],
             cwd=self.root,
             env=self.environment(**environment),
             stdout=subprocess.PIPE,

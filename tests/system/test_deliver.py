@@ -330,7 +330,7 @@ def test_wrong_usage_is_told_before_anything_starts(
 ) -> None:
     with within(10):
         done = subprocess.run(
-            [sys.executable, "-m", "flows.deliver", *arguments],
+            [sys.executable, "-m", "flows.commands.deliver", *arguments],
             cwd=project.root,
             env=project.environment(),
             capture_output=True,
@@ -358,7 +358,7 @@ def test_gpu_stages_take_turns_and_a_killed_run_gives_its_slot_back(project: Pro
     dag.write_text(re.sub(r"( +)(cmd: python stage.py e)", r"\1meta: {gpu: true}\n\1\2", before))
     code = (
         "import sys, flows.environment as machine; machine.has_gpu = lambda: True\n"
-        "from flows.command import main; sys.exit(main(['tiny', '--build-only']))"
+        "from flows.commands.deliver import main; sys.exit(main(['tiny', '--build-only']))"
     )
     start: dict[str, Any] = {"cwd": project.root, "env": project.environment()}
     try:

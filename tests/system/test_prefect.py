@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from flows import pid_files
+from flows.alive import pid_files
 from flows.dag import workspace
 from flows.environment import FLOW_RUN
 from tests.flow_project import REPOSITORY, STAGES, Project

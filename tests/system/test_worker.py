@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.reconcile import WORKER_ID, work_pools, worker_name
+from flows.alive.reconcile import WORKER_ID, work_pools, worker_name
 from slipway.errors import SlipwayError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,11 +17,11 @@ NOWHERE = "http://127.0.0.1:9/api"
 
 
 def worker(root: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m flows.worker` with no Prefect server but the one in `environment`."""
+    """Run `python -m flows.commands.worker` with no Prefect server but the one in `environment`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     ours = {"PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(root / "home")}
     return subprocess.run(
-        [sys.executable, "-m", "flows.worker", *arguments],
+        [sys.executable, "-m", "flows.commands.worker", *arguments],
         cwd=root,
         env=kept | ours | environment,
         capture_output=True,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import release_command
+from flows.commands import release as command
+from flows.promotion import bring
 from slipway.bundle.format import canonical_json
 from slipway.bundle.golden import read_golden, write_golden
 from slipway.bundle.manifest import payload_version, write_manifest
@@ -75,7 +76,7 @@ def publish(site: Site, kind: str, name: str, seed: int = 0) -> str:
 def release(site: Site, name: str, version: str):
     """Release as the flow does, without Prefect's record of it."""
     limits = site.root / "limits.yaml"
-    return release_command.run(site.root, name, "local", version[:12], limits=limits)
+    return bring(site.root, name, "local", version[:12], limits=limits)
 
 
 def lines(done) -> dict[str, dict]:
@@ -128,8 +129,8 @@ def test_a_dry_run_of_a_model_from_elsewhere_tells_the_steps(site, monkeypatch, 
     version = publish(site, "mlp", "other")
     monkeypatch.chdir(site.root)
     asked = ["other", "--fleet", "local", "--version", version[:12], "--dry-run"]
-    assert release_command.main(asked) == 0
+    assert command.main(asked) == 0
     assert "first release on local" in capsys.readouterr().out
-    assert release_command.main(["other", "--fleet", "local", "--dry-run"]) == 2
+    assert command.main(["other", "--fleet", "local", "--dry-run"]) == 2
     told = capsys.readouterr().err
     assert f"say which version of other to release; pushed were: {version[:12]}" in told

@@ -33,7 +33,7 @@ def run(pipeline: str, fleet_name: str) -> int:
     root = find_root()
     load_config(root, pipeline)
     load_fleet(root, fleet_name)
-    return run_flow(root, "flows.deliver", pipeline, "--fleet", fleet_name)
+    return run_flow(root, "flows.commands.deliver", pipeline, "--fleet", fleet_name)
 
 
 @click.command()
@@ -46,7 +46,7 @@ def build(pipeline: str) -> int:
     """
     root = find_root()
     load_config(root, pipeline)
-    return run_flow(root, "flows.deliver", pipeline, "--build-only")
+    return run_flow(root, "flows.commands.deliver", pipeline, "--build-only")
 
 
 @click.command()
@@ -97,7 +97,7 @@ def release(
     options += ["--limits", str(limits)] if limits else []
     options += ["--dry-run"] if dry_run else []
     options += ["--json"] if as_json else []
-    return run_flow(root, "flows.release", model, *options)
+    return run_flow(root, "flows.commands.release", model, *options)
 
 
 @click.command()
@@ -118,4 +118,4 @@ def worker(pool: str | None) -> None:
       slipway worker
       slipway worker --pool gpu
     """
-    become_flow(find_root(), "flows.worker", *(["--pool", pool] if pool else []))
+    become_flow(find_root(), "flows.commands.worker", *(["--pool", pool] if pool else []))

@@ -84,7 +84,7 @@ def doctor(fix: bool, dry_run: bool, as_json: bool) -> int:
 
 def _fix(dry_run: bool) -> int:
     dry = ["--dry-run"] if dry_run else []
-    return run_flow(find_root(), "flows.worker", "--reconcile-only", *dry)
+    return run_flow(find_root(), "flows.commands.worker", "--reconcile-only", *dry)
 
 
 def examine() -> Facts:

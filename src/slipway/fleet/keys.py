@@ -33,6 +33,11 @@ def ensure_local_keys(root: Path, fleet: Fleet) -> Keys:
     return find_keys(root)
 
 
+def release_key(root: Path) -> Path:
+    """Return where this checkout's release key lies, or would: nothing is made."""
+    return root / ".slipway/keys/release.key"
+
+
 def find_keys(root: Path) -> Keys:
     """Return this checkout's private keys; raise SlipwayError when they were never made."""
     folder = root / ".slipway/keys"

@@ -39,9 +39,9 @@ def project(tmp_path, monkeypatch) -> Path:
         "store: store\ntrusted_keys: keys\nstate: state\nlaunch: local\n"
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
-    (root / "flows").mkdir()
+    (root / "flows/commands").mkdir(parents=True)
     for flow in ("deliver", "release", "worker"):
-        (root / f"flows/{flow}.py").write_text(FLOW)
+        (root / f"flows/commands/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
     return root
@@ -112,7 +112,7 @@ def test_flows_run_as_a_child_in_the_projects_folder_and_in_this_process_group(
     ("args", "module_args"), [([], []), (["--pool", "gpu"], ["--pool", "gpu"])]
 )
 def test_the_command_worker_becomes_the_worker_itself(project, args, module_args):
-    (project / "flows/worker.py").write_text("import os; print(os.getpid())" + FLOW)
+    (project / "flows/commands/worker.py").write_text("import os; print(os.getpid())" + FLOW)
     (project / "deep/inside").mkdir(parents=True)
     command = [sys.executable, "-m", "slipway.cli", "worker", *args]
     with subprocess.Popen(command, cwd=project / "deep/inside", stdout=subprocess.PIPE) as started:

@@ -6,7 +6,7 @@ end of its process, and holds the file's lock. The kernel drops a lock with its 
 reused pid or other container's pids can deceive it. Pid and start time stand in the file too,
 as a copied checkout has the files, but not the locks.
 
-What a killed run leaves here is what `flows.reconcile` finds it by.
+What a killed run leaves here is what `flows.alive.reconcile` finds it by.
 """
 
 import atexit
@@ -38,7 +38,7 @@ class PidFile(BaseModel):
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldFile:
     """A pid file, and whether the lock on it is held."""
 
     content: PidFile
@@ -74,14 +74,14 @@ def hold(root: Path, flow_run: str | None) -> None:
     atexit.register(_let_go, path, file, os.getpid())
 
 
-def read(root: Path) -> dict[str, Held]:
+def read(root: Path) -> dict[str, HeldFile]:
     """Return the pid files there are, by flow run; one that cannot be read is left out."""
     found = {}
     for path in (root / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError):
             locked = is_locked(path)
             content = PidFile.model_validate_json(path.read_bytes())
-            found[str(UUID(path.stem))] = Held(content, locked)
+            found[str(UUID(path.stem))] = HeldFile(content, locked)
     return found
 
 

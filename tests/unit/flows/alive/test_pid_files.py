@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import pid_files
+from flows.alive import pid_files
 from flows.environment import OWN_API
 from slipway.fleet.processes import boot_id, start_time
 
@@ -15,7 +15,7 @@ RUN = "0198c0de-0000-7000-8000-000000000001"
 HOLD = f"""
 import sys
 from pathlib import Path
-from flows import pid_files
+from flows.alive import pid_files
 pid_files.hold(Path.cwd(), {RUN!r})
 print("held", flush=True)
 sys.stdin.readline()
@@ -25,7 +25,7 @@ sys.stdin.readline()
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that holds a run's pid file until it is told to end, or killed."""
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {"PYTHONPATH": str(Path(__file__).parents[4])}
     with subprocess.Popen(
         [sys.executable, "-c", HOLD],
         cwd=tmp_path,

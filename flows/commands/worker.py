@@ -1,7 +1,7 @@
 """Become Prefect's worker of this checkout, after the dead runs of this machine were marked.
 
-    python -m flows.worker [--pool POOL]
-    python -m flows.worker --reconcile-only [--dry-run]
+    python -m flows.commands.worker [--pool POOL]
+    python -m flows.commands.worker --reconcile-only [--dry-run]
 
 A worker that starts after a power cut or `kill -9` finds the run of before still Running, and
 the next one Late behind it. No flow run could mend that, as none gets a place; so it is mended
@@ -45,14 +45,14 @@ def _reconcile_once(root: Path, dry_run: bool) -> None:
     if _server() is None:
         _say("no Prefect server is configured (PREFECT_API_URL): no run can wait for a dead one")
         return
-    from flows.reconcile import reconcile
+    from flows.alive.reconcile import reconcile
 
     reconcile(root, _say, dry_run=dry_run)
 
 
 def _work(root: Path, pool: str | None) -> int:
     """Take this checkout's turn as a worker, reconcile, and become Prefect's worker."""
-    from flows.reconcile import WORKER_LOCK, worker_name
+    from flows.alive.reconcile import WORKER_LOCK, worker_name
 
     pool = _choose(root, pool)
     lock = workspace.take_turn(root / WORKER_LOCK, "worker", _say)
@@ -66,8 +66,8 @@ def _work(root: Path, pool: str | None) -> int:
 
 def _reconcile_when_reachable(root: Path, pool: str) -> None:
     """Reconcile as soon as the server answers, however long that takes."""
-    from flows.flow_runs import Unreachable
-    from flows.reconcile import reconcile
+    from flows.alive.flow_runs import Unreachable
+    from flows.alive.reconcile import reconcile
 
     said = ""
     while True:
@@ -82,7 +82,7 @@ def _reconcile_when_reachable(root: Path, pool: str) -> None:
 
 def _choose(root: Path, pool: str | None) -> str:
     """Return the pool to work for; raise ConfigError with everything that is missing."""
-    from flows.reconcile import DEPLOYMENTS, work_pools
+    from flows.alive.reconcile import DEPLOYMENTS, work_pools
 
     problems = []
     if _server() is None:
@@ -112,7 +112,7 @@ def _say(text: str) -> None:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.worker",
+        prog="python -m flows.commands.worker",
         description="Mark dead runs of this machine Crashed, then become Prefect's worker.",
     )
     parser.add_argument("--pool", help="the work pool; that of prefect.yaml if left out")

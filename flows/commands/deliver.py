@@ -1,4 +1,9 @@
-"""The command `python -m flows.deliver`: settings first, then the flow, then an exit code."""
+"""Build what is stale, publish the bundle, release it on a fleet.
+
+    python -m flows.commands.deliver PIPELINE [--fleet FLEET] [--build-only]
+
+Prefect reads its settings when it is imported, so the flow is imported when they are in place.
+"""
 
 import argparse
 import os
@@ -66,7 +71,7 @@ def _check(root: Path, options: argparse.Namespace) -> None:
 
 def _reconcile(root: Path) -> None:
     """Clear what dead runs of this machine hold on the user's server; no run fails for that."""
-    from flows.reconcile import reconcile
+    from flows.alive.reconcile import reconcile
 
     try:
         reconcile(root, lambda text: print(text, file=sys.stderr, flush=True))
@@ -89,10 +94,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.deliver",
+        prog="python -m flows.commands.deliver",
         description="Build what is stale, publish the bundle, release it on a fleet.",
     )
     parser.add_argument("pipeline", help="configs/PIPELINE.yaml")
     parser.add_argument("--fleet", default="local", help="configs/fleets/FLEET.yaml")
     parser.add_argument("--build-only", action="store_true", help="stop before publishing")
     return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -2,8 +2,8 @@
 
 A run that was killed with its worker is Running for ever, and the work pool and the deployment,
 which let in one at a time, keep every later run Late behind it. The server notices nothing by
-itself. What is dead is decided in `flows.liveness`; a run that becomes Crashed leaves its place
-in both, also where the server was started anew and has lost the lease on it.
+itself. What is dead is decided in `liveness`; a run that becomes Crashed leaves its place in
+both, also where the server was started anew and has lost the lease on it.
 
 To be imported when Prefect's settings are in place.
 """
@@ -18,11 +18,11 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from flows import flow_runs, pid_files
+from flows.alive import flow_runs, pid_files
+from flows.alive.flow_runs import FlowRuns
+from flows.alive.liveness import Dead, Here, find_dead
 from flows.dag import workspace
 from flows.environment import FLOW_RUN
-from flows.flow_runs import FlowRuns
-from flows.liveness import Dead, Here, find_dead
 from slipway.errors import SlipwayError
 from slipway.fleet.processes import boot_id, start_time
 
@@ -63,14 +63,14 @@ def reconcile(
 def _end(server: FlowRuns, dead: Dead, say: Say, dry_run: bool) -> bool:
     """End a dead run on the server and say so; a dry run only says so."""
     run = dead.run
-    told = f"flow run {run.name} ({run.id}) is {run.state.lower()}, but {dead.reason}"
+    what = f"flow run {run.name} ({run.id}) is {run.state.lower()}, but {dead.reason}"
     if dry_run:
-        say(f"{told}: would be marked as dead")
+        say(f"{what}: would be marked as dead")
         return False
     if not server.end(run, f"{dead.reason}; seen on {os.uname().nodename}"):
-        say(f"{told}: it has just ended")
+        say(f"{what}: it has just ended")
         return False
-    say(f"{told}: marked as dead, its place is free")
+    say(f"{what}: marked as dead, its place is free")
     return True
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from flows.pid_files import Held
+from flows.alive.pid_files import HeldFile
 
 SILENCE = timedelta(hours=1)
 """A worker beats every 30 s. One that was last heard of this long before a run was taken did not
@@ -37,7 +37,7 @@ class Here:
 
     machine: str
     boot: str
-    pid_files: Mapping[str, Held]
+    pid_files: Mapping[str, HeldFile]
     """By flow run."""
     started: Mapping[int, int]
     """When the processes of the pid files' numbers started, in ticks since boot."""
@@ -76,7 +76,7 @@ def why_dead(run: FlowRun, here: Here, beats: Beats) -> str | None:
     return "the worker that took it is gone, and no process runs it"
 
 
-def _process_gone(held: Held, here: Here) -> str | None:
+def _process_gone(held: HeldFile, here: Here) -> str | None:
     """Say how the process of a pid file ended; None when it lives or is another machine's."""
     process = held.content.process
     same_boot = process.boot == here.boot  # then it is this machine, even under another name

@@ -24,7 +24,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled, Crashed
 
-from flows.liveness import FlowRun
+from flows.alive.liveness import FlowRun
 from slipway.errors import SlipwayError
 
 AT_ONCE = 100

@@ -1,8 +1,8 @@
-"""The release command starts hosts through the launcher that it is given."""
+"""A promotion starts hosts through the launcher that it is given."""
 
 import pytest
 
-from flows.release_command import run
+from flows.promotion import bring
 from slipway.errors import SlipwayError
 from tests.fleet_site import MODEL, make_site
 
@@ -29,13 +29,13 @@ def site(tmp_path):
 def test_a_fleet_that_does_not_come_up_ends_a_release_before_it_begins(site):
     launcher, version = NoMachine(), site.publish()
     with pytest.raises(SlipwayError, match="no machine for host a"):
-        run(site.root, MODEL, "local", version, launcher=launcher)
+        bring(site.root, MODEL, "local", version, launcher=launcher)
     assert launcher.asked == ["a", "b"]
     assert site.store.names(f"channels/{site.fleet.name}") == []
 
 
 def test_a_dry_run_starts_no_host(site):
     launcher, version = NoMachine(), site.publish()
-    done = run(site.root, MODEL, "local", version, launcher=launcher, dry_run=True)
+    done = bring(site.root, MODEL, "local", version, launcher=launcher, dry_run=True)
     assert done.version == version
     assert launcher.asked == []

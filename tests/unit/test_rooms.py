@@ -1,14 +1,15 @@
-"""The contracts that hold the host's rooms apart, tried on a copy of the code."""
+"""The contracts that hold the rooms apart, tried on a copy of the code."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,44 @@ def lint(root: Path) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
+
+
+def rooms() -> list[str]:
+    """Name the packages whose every module must have a place."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    return [
+        room
+        for contract in contracts["contracts"]
+        if contract.get("exhaustive")
+        for room in contract["containers"]
+    ]
+
+
+def folder(copy: Path, room: str) -> Path:
+    return copy / room.replace(".", "/")
+
+
+def test_an_empty_module_without_a_place_is_named_in_every_room(copy: Path) -> None:
+    strays = [folder(copy, room) / "stray.py" for room in rooms()]
+    for stray in strays:
+        stray.touch()
+    try:
+        code, said = lint(copy)
+    finally:
+        for stray in strays:
+            stray.unlink()
+    assert code == 1
+    assert [room for room in rooms() if f"- {room}.stray" not in said] == []
+
+
+def test_every_package_is_a_room_or_part_of_one_of_the_host(copy: Path) -> None:
+    packages = {
+        ".".join(path.parent.relative_to(copy).parts)
+        for package in ("slipway", "tasks", "flows")
+        for path in (copy / package).rglob("__init__.py")
+    }
+    apart = {name for name in packages - {*rooms()} if not name.startswith("slipway.host.")}
+    assert apart == {"tasks.train.launch"}  # a Protocol and its one value
 
 
 @pytest.mark.parametrize(

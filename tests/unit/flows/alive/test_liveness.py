@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.liveness import FlowRun, Here, find_dead, why_dead
-from flows.pid_files import Held, PidFile
+from flows.alive.liveness import FlowRun, Here, find_dead, why_dead
+from flows.alive.pid_files import HeldFile, PidFile
 from slipway.fleet.processes import Process
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -19,9 +19,9 @@ OURS = {"slipway": {"ours": NOON}}
 
 def held(
     pid: int = 10, *, machine: str = "this", boot: str = "now", locked: bool = False
-) -> dict[str, Held]:
+) -> dict[str, HeldFile]:
     process = Process(pid=pid, started=500, boot=boot, command=["deliver"])
-    return {"run-1": Held(PidFile(machine=machine, process=process), locked)}
+    return {"run-1": HeldFile(PidFile(machine=machine, process=process), locked)}
 
 
 HERE = Here(

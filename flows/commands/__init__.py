@@ -1,0 +1,1 @@
+"""What the command line starts: settings first, then a flow, then an exit code."""
