@@ -23,6 +23,7 @@ from slipway.make.lineage import SourceFile
 from slipway.problem import BINARY, PROBLEMS, Problem
 from slipway.problem.record import CalibrationBin
 from slipway.wording import moment, number
+from tasks import sums
 
 Json = dict[str, Any]
 
@@ -242,10 +243,13 @@ def read_facts(root: Path, pipeline: str, run: Run | None = None) -> Facts:
 
 
 def read_json(path: Path) -> Json:
-    """Read one mapping; a file that is missing or broken counts as nothing written."""
+    """Read one mapping; a file that is missing or broken counts as nothing written.
+
+    One that differs from its folder's seal raises SlipwayError: no page or card tells of damage.
+    """
     try:
         # NaN and infinity are no JSON: Python writes them where training diverged
-        value = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
+        value = json.loads(sums.read(path), parse_constant=lambda _: None)
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

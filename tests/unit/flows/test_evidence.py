@@ -27,6 +27,7 @@ from slipway.make.card import card
 from slipway.make.evidence import write_evidence
 from slipway.make.lineage import without_places
 from slipway.make.sbom import sbom, validate
+from tasks import sums
 from tests.bundles import make_payload
 from tests.stage_files import COMMIT, gates, timings, write_stage_files
 
@@ -120,6 +121,18 @@ def test_the_proof_is_passed_on_as_it_is(bundle: Path) -> None:
     found = _json(bundle / "proof.json")
 
     assert found == _proof() | {"version": found["version"]}
+
+
+def test_evidence_is_not_made_of_a_file_that_was_damaged(project: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(project, root)
+    metrics = root / "models/flights/evaluation/metrics.json"
+    sums.write(metrics.parent)
+    _bundle(root, tmp_path)
+    metrics.write_text(metrics.read_text().replace("0.6785", "0.9785"))
+
+    with pytest.raises(SlipwayError, match=r"metrics\.json is damaged"):
+        _bundle(root, tmp_path)
 
 
 class TestLineage:
