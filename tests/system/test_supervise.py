@@ -112,7 +112,7 @@ def test_kill_9_of_the_process_that_started_it_ends_the_tree(
             f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(600)"
         ),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[2])},
     )
     pids = pids_in(tmp_path, started)
     supervisors = descendants(flow.pid)
@@ -130,7 +130,7 @@ def test_kill_9_of_the_flow_and_its_supervisor_together_ends_the_tree(
             f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(60)"
         ),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[2])},
     )
     pids = pids_in(tmp_path, started)
     everything = descendants(flow.pid)
