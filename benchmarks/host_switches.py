@@ -22,7 +22,8 @@ import numpy as np
 from slipway.bundle.session import open_session
 from slipway.bundle.verify import Verified, check_here, verify_bundle
 from slipway.host.engine.memory import resident_bytes
-from slipway.host.engine.sessions import CPU, WIDE, PlainRunner
+from slipway.host.engine.sessions import WIDE, PlainRunner
+from slipway.provider import CPU
 from tests.bundles import make_bundle, make_keys
 
 WARM_UP = 200

@@ -63,7 +63,7 @@ def clone(root: Path) -> Path:
     path = root / "configs/fleets/local.yaml"
     fleet = yaml.safe_load(path.read_text())
     for host in fleet["hosts"]:
-        host["port"], host["admin_port"] = free_port(), free_port()
+        host |= {name: free_port() for name in ("port", "grpc_port", "admin_port")}
     path.write_text(yaml.safe_dump(fleet))
     return root
 

@@ -68,7 +68,6 @@ def run(
             _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
         except SlipwayError as error:
             finish(entry, "failed", str(error), talk.say)
-            talk.say(f"report   {entry.report}")
             raise
         except Exception as error:  # a defect of ours: keep what is needed to find it
             trace = entry.folder / "traceback.txt"
@@ -93,6 +92,9 @@ def finish(entry: Record, state: RunState, error: str | None, say: Callable[[str
         write_report(entry.root, entry.run, entry.report)
     except Exception as problem:  # the run's own outcome is what must be told
         say(f"the report could not be written: {type(problem).__name__}: {problem}")
+        return
+    if state == "failed":
+        say(f"report   {entry.report}")
 
 
 def _steps(

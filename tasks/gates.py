@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slipway.bundle.gate import FAIL, NOT_MADE, PASS, Gate, at_least, at_most
+from slipway.bundle.gate import (
+    FAIL,
+    NOT_MADE,
+    PARITY,
+    PASS,
+    SIGNS,
+    Gate,
+    at_least,
+    at_most,
+    worst_share,
+)
 from slipway.precision import REFERENCE
 from slipway.problem import Labels, Measure, Problem
 from tasks import columns
@@ -55,8 +65,8 @@ def comparisons(standard: Standard, answers: np.ndarray, reference: np.ndarray) 
     difference = np.abs(answers.astype(np.float64) - reference)
     largest, mean = standard.limits.parity_max, standard.limits.parity_mean_max
     return [
-        at_most(f"parity with {REFERENCE} (largest)", float(difference.max()), largest),
-        at_most(f"parity with {REFERENCE} (mean)", float(difference.mean()), mean),
+        at_most(f"{PARITY} with {REFERENCE} (largest)", float(difference.max()), largest),
+        at_most(f"{PARITY} with {REFERENCE} (mean)", float(difference.mean()), mean),
         *(_loss(standard, measure, answers, reference) for measure in standard.problem.gated),
     ]
 
@@ -111,11 +121,6 @@ def choose(
     return min(clearly, key=typical_ms, default=REFERENCE)
 
 
-def worst_share(rounds_ms: Sequence[float], reference_ms: Sequence[float]) -> float:
-    """Return the largest share of the reference's time that any round took."""
-    return max(ours / theirs for ours, theirs in zip(rounds_ms, reference_ms, strict=True))
-
-
 def not_made(reason: str) -> dict[str, Any]:
     """Record a precision that there is no model of."""
     return {"verdict": NOT_MADE, "reason": reason, "gates": []}
@@ -158,6 +163,6 @@ def as_table(precisions: Mapping[str, dict[str, Any]]) -> str:
         lines.append(f"  {name}: {', '.join(filter(None, [result['verdict'], result['reason']]))}")
         for gate in result["gates"]:
             measured = "no number" if gate["measured"] is None else f"{gate['measured']:.6g}"
-            limit = f"{'<=' if gate['bound'] == 'max' else '>='} {gate['limit']:g}"
+            limit = f"{SIGNS[gate['bound']]} {gate['limit']:g}"
             lines.append(f"    {gate['gate']:<28} {measured:>12}  {limit:<12} {gate['verdict']}")
     return "\n".join(lines)

@@ -27,6 +27,9 @@ DUCKDB_TYPES = {
 }
 """What ingest's tables hold; zones are gone by then."""
 
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+"""What a label of 0 and 1 may be; `sum` gives HUGEINT, and 0.0 in a CASE gives DECIMAL."""
+
 SEALED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "threads": 1,
@@ -76,7 +79,8 @@ def columns_of(ingest: "IngestConfig") -> Columns:
         except duckdb.Error as error:
             raise ConfigError("ingest.query", [" ".join(str(error).split())]) from None
         given = result.columns
-        if twice := sorted({name for name in given if given.count(name) > 1}):
+        lower = [name.lower() for name in given]  # as DuckDB compares them
+        if twice := sorted({name for name in lower if lower.count(name) > 1}):
             raise ConfigError("ingest.query", [f"gives {', '.join(twice)} more than once"])
         return dict(zip(given, map(str, result.types), strict=True))
 
@@ -97,7 +101,7 @@ def _roles(ingest: "IngestConfig", columns: Columns) -> Iterator[str]:
     if not columns.get(ingest.time, "TIMESTAMP").startswith(("TIMESTAMP", "DATE")):
         yield f"ingest.time: {ingest.time!r} must be a timestamp, is {columns[ingest.time]}"
     yield from _unknown("ingest.label", ingest.label, columns)
-    if (kind := columns.get(ingest.label)) in ("BOOLEAN", "FLOAT", "DOUBLE"):
+    if (kind := columns.get(ingest.label, "TINYINT")) not in INTEGERS:
         yield f"ingest.label: {ingest.label!r} must be 0 or 1, is {kind}; CAST it AS TINYINT"
 
 

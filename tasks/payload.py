@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slipway.bundle.contract import Contract, OutputTensor, Requires
 from slipway.bundle.format import canonical_json
+from slipway.bundle.gate import INVARIANCE
 from slipway.bundle.memory import memory_bytes
 from slipway.precision import REFERENCE
 from slipway.problem import PROBLEMS
@@ -52,7 +53,7 @@ def run(
         requires=Requires(
             provider=proven["provider"], memory_bytes=memory_bytes(model.stat().st_size)
         ),
-        batch_invariance_max=measured["batch invariance"],
+        batch_invariance_max=measured[INVARIANCE],
     )
     shutil.copyfile(model, payload / graph.MODEL)
     for name in ("gates.json", "golden.arrow"):

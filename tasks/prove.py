@@ -16,7 +16,7 @@ import numpy as np
 
 from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import canonical_json
-from slipway.bundle.gate import PASS, Gate, at_most, verdict
+from slipway.bundle.gate import INVARIANCE, PARITY, PASS, Gate, at_most, verdict
 from slipway.bundle.golden import REPLAY_ROWS, Golden, replay, write_golden
 from slipway.bundle.session import Session, open_session
 from slipway.errors import BundleRefused, GateError
@@ -100,7 +100,9 @@ def prepare_examination(config: "ProveConfig", reference: Path, golden: Path) ->
         Standard(PROBLEMS[raw.problem], labels, config),
         columns.as_arrays(table),
         edges=columns.as_arrays(raw.edges()),
-        torch_parity=at_most("parity with torch", max(export["parity"].values()), export["limit"]),
+        torch_parity=at_most(
+            f"{PARITY} with torch", max(export["parity"].values()), export["limit"]
+        ),
         datatypes={**{i.name: i.datatype for i in raw.inputs}, graph.PROBABILITY: "FP32"},
     )
 
@@ -151,7 +153,7 @@ def examine(precision: str, first: Session, second: Session, exam: Examination) 
     return [
         *gates,
         *judge.floors(standard, answers),
-        at_most("batch invariance", moved, limits.invariance_max),
+        at_most(INVARIANCE, moved, limits.invariance_max),
         at_most("reproducibility", _repeat(second, answers, exam), limits.tolerance),
     ]
 

@@ -20,14 +20,14 @@ from benchmarks.host.peers.specs import SPECS, rows
 from benchmarks.host.rivals import V2
 from benchmarks.host.servers import Server
 from slipway.bundle.signing import make_key_pair, trust
+from slipway.provider import CPU
 
 OURS = "slipway"
 REPOSITORY = Path(__file__).resolve().parents[2]
-WRAPPING = REPOSITORY / "src/slipway/bundle"
+WRAPPING = (REPOSITORY / "src/slipway/bundle", REPOSITORY / "src/slipway/make")
 GOLDEN_ROWS = 16
 FIRST, SECOND = 7, 8
 """Seeds of the two versions' golden rows."""
-CPU = "CPUExecutionProvider"
 SLIPWAY = (sys.executable, "-m", "slipway.cli")
 
 
@@ -59,7 +59,7 @@ def wrap(model: str, path: Path, folder: Path, seed: int, provider: str) -> Path
 def fingerprint(path: Path, provider: str) -> str:
     """Name what a bundle is made from: the model and the code that wraps it."""
     digest = hashlib.sha256(provider.encode() + path.read_bytes())
-    for module in sorted(WRAPPING.rglob("*.py")):
+    for module in sorted(path for room in WRAPPING for path in room.rglob("*.py")):
         digest.update(module.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -117,17 +117,17 @@ def worker_name(root: Path) -> str:
 
 
 class _WorkPool(BaseModel):
-    name: str
+    name: str | None = None
 
 
 class _Deployment(BaseModel):
-    work_pool: _WorkPool
+    work_pool: _WorkPool | None = None
 
 
 class _Deployments(BaseModel):
     """What is read of prefect.yaml."""
 
-    deployments: list[_Deployment]
+    deployments: list[_Deployment] | None = None
 
 
 def work_pools(root: Path) -> list[str]:
@@ -136,7 +136,8 @@ def work_pools(root: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        found = _Deployments.model_validate(yaml.safe_load(path.read_text("utf-8")))
+        found = _Deployments.model_validate(yaml.safe_load(path.read_text("utf-8")) or {})
     except (yaml.YAMLError, ValidationError) as error:
         raise SlipwayError(f"{path} cannot be read: {error}") from error
-    return sorted({deployment.work_pool.name for deployment in found.deployments})
+    pools = (deployment.work_pool for deployment in found.deployments or [])
+    return sorted({pool.name for pool in pools if pool and pool.name})

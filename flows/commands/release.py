@@ -71,7 +71,7 @@ def _flow(root: Path, options: argparse.Namespace) -> int:
 
 def _show(done: Mapping[str, Any], as_json: bool) -> int:
     """Write the result on stdout; return the exit code that goes with it."""
-    ok = done["decision"] not in ("rejected", "undecided", "refused")
+    ok = done["ok"]
     if as_json:
         print(json.dumps(done, indent=2, allow_nan=False))
         return 0 if ok else 1

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,31 +16,34 @@ Say = Callable[[str], None]
 def heal_lock_file(root: Path, say: Say) -> None:
     """Put back what a dvc.lock lost that was cut off, or had entries taken out.
 
-    Whole entries stay. Stages of dvc.yaml that the commit has an entry of, and this file has
-    none, get the commit's: nobody but a crash takes them out, and other pipelines' results
-    would be unknown without. DVC's run-cache remembers results by their inputs, so what is
-    still missing then is looked up there and not computed again.
+    Whole entries stay. Stages that the commit has an entry of, and this file none or half of
+    one, get the commit's: other pipelines' results would be unknown without. DVC's run-cache
+    remembers results by their inputs, so what is still missing is looked up there and not
+    computed again.
     """
-    path = root / "dvc.lock"
+    path, aside = root / "dvc.lock", root / ".slipway/dvc.lock.damaged"
     if not path.is_file():
         return
     problem, entries = read_lock(root)
-    missing = {n: e for n, e in _committed(root).items() if not _outs(e) <= _outs(entries.get(n))}
-    if problem is None and not missing:
+    whole = _committed(root)
+    if problem is None and all(_outs(e) <= _outs(entries.get(n)) for n, e in whole.items()):
         return  # by far the most frequent: dvc.yaml need not be read
-    aside = path.with_name("dvc.lock.damaged")
-    shutil.copyfile(path, aside)
+    text = path.read_bytes()
     if problem is not None:  # DVC reads no dvc.yaml beside it
         path.unlink()
-    stages = _stages(root)
-    lost = {name: entry for name, entry in missing.items() if name in stages}
+    lost = {
+        name: whole[name]
+        for name, outs in _declared(root).items()
+        if name in whole and not _outs(whole[name]) & outs <= _outs(entries.get(name))
+    }
     if problem is None and not lost:
-        aside.unlink()
         return
+    aside.parent.mkdir(exist_ok=True)
+    aside.write_bytes(text)
     if kept := {**entries, **lost}:
         _write_lock(path, kept)
     back = f"; {len(lost)} entries were put back from the commit" if lost else ""
-    say(f"{path.name} {problem or 'lacked entries'}: set aside as {aside.name}{back}")
+    say(f"{path.name} {problem or 'lacked entries'}: kept as {aside.relative_to(root)}{back}")
 
 
 def read_lock(root: Path) -> tuple[str | None, dict[str, Any]]:
@@ -79,17 +81,19 @@ def _committed(root: Path) -> dict[str, Any]:
     return _entries(committed(root, "dvc.lock") or "")
 
 
-def _stages(root: Path) -> set[str]:
+def _declared(root: Path) -> dict[str, set[str]]:
+    """Return what each stage of dvc.yaml writes, by its name."""
     from dvc.repo import Repo
 
     with Repo(root) as repo:
-        return {stage.name for stage in repo.index.stages if getattr(stage, "name", None)}
+        stages = [stage for stage in repo.index.stages if getattr(stage, "name", None)]
+        return {stage.name: {str(out.def_path) for out in stage.outs} for stage in stages}
 
 
 def _write_lock(path: Path, entries: dict[str, Any]) -> None:
     from dvc.utils.serialize import dump_yaml
 
-    aside = path.with_name("dvc.lock.new")
+    aside = path.parent / ".slipway/dvc.lock.new"
     dump_yaml(str(aside), {"schema": "2.0", "stages": entries})
     os.replace(aside, path)
 

@@ -44,7 +44,7 @@ STAGE_FILES = {
 """Name of a fact: the stage that writes it, and the file."""
 
 
-DONE = {"ran", "restored", "skipped"}
+DONE = {"ran", "skipped"}
 """States of a stage whose outs are what this run stands for."""
 
 BROKEN_OFF = {"failed", "stopped"}
@@ -218,7 +218,7 @@ class Facts:
     def problem(self) -> Problem:
         """Give the problem that was measured, or that the config poses where nothing was yet."""
         posed = self.config.ingest.problem if self.config else BINARY.name
-        return PROBLEMS[self.metrics.problem or posed]
+        return PROBLEMS.get(self.metrics.problem or posed, BINARY)
 
     @property
     def slice_rows_min(self) -> int:

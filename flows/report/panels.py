@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from flows.parsing import parse
 from flows.record import GateResult, ReleaseResult, Run, StageOutcome
 from flows.report.facts import Exported, Facts, LatencyFacts, PrecisionGates
+from slipway.bundle.gate import INVARIANCE, PARITY
 from slipway.fleet.judge import Line
 from slipway.make.build import DataPart
 from slipway.precision import REFERENCE
@@ -154,11 +155,11 @@ def precisions(run: Run, facts: Facts) -> list[PrecisionRow]:
 def _measures(results: Iterable[GateResult], primary: Measure) -> dict[str, float | None]:
     """Pick what precisions are compared by: quality, parity, invariance."""
     known = {one.gate: one.measured for one in results}
-    parity = [measured for gate, measured in known.items() if gate.startswith("parity")]
+    parity = [measured for gate, measured in known.items() if gate.startswith(PARITY)]
     return {
         primary.title: known.get(primary.name),
         "parity": parity[0] if parity else None,
-        "invariance": known.get("batch invariance"),
+        "invariance": known.get(INVARIANCE),
     }
 
 

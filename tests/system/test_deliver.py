@@ -470,7 +470,8 @@ def test_a_full_disk_while_publishing_leaves_nothing_half_published(live: Projec
     before = live.run_json()["version"]
     store = live.root / ".slipway/store"
     script = (
-        f"mount -t tmpfs -o size=16k tmpfs {store} && {sys.executable} -m flows.deliver tiny;"
+        f"mount -t tmpfs -o size=16k tmpfs {store};"
+        f" {sys.executable} -m flows.commands.deliver tiny;"
         f" code=$?; find {store} -type f >&2; exit $code"
     )
     done = subprocess.run(

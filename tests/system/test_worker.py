@@ -44,8 +44,14 @@ def test_the_pools_are_those_of_prefect_yaml(tmp_path: Path) -> None:
     assert work_pools(tmp_path) == ["one", "two"]
 
 
-def test_a_prefect_yaml_that_names_no_pools_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "prefect.yaml").write_text("deployments: [{name: nightly}]")
+@pytest.mark.parametrize("text", ["", "deployments:", "deployments: [{name: nightly}]"])
+def test_a_prefect_yaml_without_pools_names_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "prefect.yaml").write_text(text)
+    assert work_pools(tmp_path) == []
+
+
+def test_a_prefect_yaml_of_another_form_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_text("deployments: nightly")
     with pytest.raises(SlipwayError, match=r"prefect\.yaml cannot be read"):
         work_pools(tmp_path)
 

@@ -12,6 +12,14 @@ FAIL: Final = "fail"
 NOT_MADE: Final = "not made"
 """Of a precision that there is no model of."""
 
+PrecisionVerdict = Literal["pass", "fail", "not made"]
+
+INVARIANCE: Final = "batch invariance"
+"""The gate that the contract's promise to callers is taken from."""
+
+PARITY: Final = "parity"
+"""Begins the names of gates that hold answers to those of a reference."""
+
 Bound = Literal["max", "min"]
 
 SIGNS: Final[dict[str, str]] = {"max": "≤", "min": "≥"}
@@ -40,6 +48,11 @@ def at_least(gate: str, measured: float | None, limit: float) -> Gate:
     """Hold a measure to a lower limit; what is no number fails."""
     good = measured is not None and measured >= limit
     return Gate(gate, _finite(measured), limit=limit, bound="min", verdict=PASS if good else FAIL)
+
+
+def worst_share(rounds_ms: Sequence[float], reference_ms: Sequence[float]) -> float:
+    """Return the largest share of the reference's time that any round took."""
+    return max(ours / theirs for ours, theirs in zip(rounds_ms, reference_ms, strict=True))
 
 
 def verdict(gates: Sequence[Gate]) -> dict[str, Any]:

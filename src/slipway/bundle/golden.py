@@ -163,6 +163,11 @@ def read_golden(source: Path | bytes) -> Golden:
         raise BundleRefused(f"golden.arrow: {' '.join(str(error).split())}") from None
 
 
+def replay_rows(max_rows: int) -> int:
+    """Return the rows per batch of a replay: no more than a request of the model may carry."""
+    return min(REPLAY_ROWS, max_rows)
+
+
 def replay(
     run: Callable[[Tensors], Mapping[str, npt.NDArray[Any]]],
     golden: Golden,

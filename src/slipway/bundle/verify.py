@@ -10,13 +10,14 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.format import MAX_JSON_BYTES, parse_document, parse_json, refused, short
-from slipway.bundle.golden import REPLAY_ROWS, Golden, GoldenResult, read_golden, replay
+from slipway.bundle.gate import PASS, PrecisionVerdict, Verdict
+from slipway.bundle.golden import Golden, GoldenResult, read_golden, replay, replay_rows
 from slipway.bundle.manifest import (
     CONTRACT,
     GATES,
@@ -33,12 +34,17 @@ from slipway.bundle.signing import TrustedKeys, open_signature
 from slipway.errors import BundleRefused
 
 
+class _NamedGate(BaseModel):
+    gate: str
+
+
 class _Precision(BaseModel):
-    """What is needed of one precision in `gates.json`; its table is for people."""
+    """What is needed of one precision in `gates.json`; its numbers are for people."""
 
     model_config = ConfigDict(strict=True)
 
-    verdict: Literal["pass", "fail", "not made"]
+    verdict: PrecisionVerdict
+    gates: list[_NamedGate] = Field(default_factory=list)
 
 
 class _Gates(BaseModel):
@@ -54,14 +60,14 @@ class _ProofGate(BaseModel):
 
     gate: str
     precision: str
-    verdict: Literal["pass", "fail", "not made"]
+    verdict: PrecisionVerdict
 
 
 class _Proof(BaseModel):
     model_config = ConfigDict(strict=True)
 
     version: str
-    verdict: Literal["pass", "fail"]
+    verdict: Verdict
     precision: str
     provider: str
     gates: list[_ProofGate] = Field(min_length=1)
@@ -147,7 +153,7 @@ def check_here(verified: Verified, session: Session) -> GoldenResult:
 def _replay(verified: Verified, session: Session) -> GoldenResult:
     """Re-run the golden set in batches that a request could carry too."""
     try:
-        batch_rows = min(REPLAY_ROWS, verified.contract.max_rows)
+        batch_rows = replay_rows(verified.contract.max_rows)
         return replay(session.run, verified.golden, batch_rows)
     except Exception as error:  # ONNX Runtime's errors have no common class
         reason = " ".join(str(error).split())
@@ -222,18 +228,18 @@ def _check_proof(verified: Verified, contents: dict[str, bytes]) -> None:
         proof = parse_document(_Proof, contents["proof.json"])
     manifest, contract, golden = verified.manifest, verified.contract, verified.golden
     chosen = gates.precisions.get(gates.chosen)
-    failed = sorted(
-        {g.gate for g in proof.gates if g.precision == gates.chosen and g.verdict != "pass"}
-    )
+    held_to = {each.gate for each in chosen.gates} if chosen else set()  # latency is told only
+    ours = [g for g in proof.gates if g.precision == gates.chosen and g.gate in held_to]
+    failed = sorted({g.gate for g in ours if g.verdict != PASS})
     promised = {t.name: t.datatype for t in contract.inputs}
     promised |= {t.name: t.datatype for t in contract.outputs}
     inputs = {tensor.name for tensor in contract.inputs}
     outputs = {tensor.name for tensor in contract.outputs}
     problems = [
-        (proof.verdict != "pass", "proof.json: the verdict is fail"),
+        (proof.verdict != PASS, "proof.json: the verdict is fail"),
         (bool(failed), f"proof.json: failed gates: {', '.join(failed)}"),
         (proof.version != manifest.version, f"proof.json: proves version {proof.version}"),
-        (chosen is None or chosen.verdict != "pass", f"gates.json: {gates.chosen} did not pass"),
+        (chosen is None or chosen.verdict != PASS, f"gates.json: {gates.chosen} did not pass"),
         (
             len({contract.precision, golden.precision, proof.precision, gates.chosen}) != 1,
             "contract, golden set, proof and gates name different precisions",

@@ -65,7 +65,7 @@ class Release:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return asdict(self)
+        return asdict(self) | {"ok": self.ok}
 
 
 def release(

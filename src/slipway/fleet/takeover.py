@@ -25,12 +25,12 @@ from slipway.fleet.questions import Questions, ask_both, how_asked_apart, make_q
 from slipway.fleet.rollout import AlreadyServes, Canary, FirstRelease
 from slipway.fleet.traffic import one_side, send, two_sides
 from slipway.fleet.watch import Awaited, Uptake
+from slipway.store import ledger
 from slipway.store.bundles import download_bundle
 from slipway.store.channel import Candidate, Channel
 
-Decision = Literal[
-    "first release", "promoted", "rejected", "undecided", "refused", "already serves", "planned"
-]
+Decision = ledger.Decision | Literal["undecided", "refused", "planned"]
+"""What a release may end with: what the ledger keeps, and what leaves no trace in it."""
 
 STILL_WAIT_S = 5.0
 """A host that ran the version a moment ago is given this long to say so again."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from slipway.bundle.gate import at_most
+from slipway.bundle.gate import at_most, worst_share
 from slipway.bundle.machine import hardware
 from slipway.precision import REFERENCE
 
@@ -59,9 +59,10 @@ def latency_lines(timing: Mapping[str, Any]) -> list[Json]:
     rounds = {name: entry["rounds_p50_ms"] for name, entry in timing["latency"].items()}
     lines = []
     for precision in sorted(rounds.keys() - {REFERENCE}):
-        shares = (
-            ours / theirs for ours, theirs in zip(rounds[precision], rounds[REFERENCE], strict=True)
+        gate = at_most(
+            f"p50 as a share of {REFERENCE}'s",
+            worst_share(rounds[precision], rounds[REFERENCE]),
+            timing["p50_share_max"],
         )
-        gate = at_most(f"p50 as a share of {REFERENCE}'s", max(shares), timing["p50_share_max"])
         lines.append({**asdict(gate), "precision": precision})
     return lines

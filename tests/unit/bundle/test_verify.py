@@ -371,6 +371,16 @@ def test_a_bundle_whose_documents_do_not_prove_it_is_refused(bundle, keys, name,
     assert said in resigned(bundle, keys, name, edit)
 
 
+def test_a_latency_that_says_why_a_precision_was_chosen_refuses_nothing(bundle, keys):
+    proof = json.loads((bundle / "proof.json").read_bytes())
+    slow = {"gate": "p50 as a share of fp32's", "precision": "fp32", "verdict": "fail"}
+    proof["gates"].append(slow)
+    (bundle / "proof.json").write_bytes(canonical_json(proof))
+    write_manifest(bundle, "flights")
+    sign_bundle(bundle, keys.builder)
+    assert verify_bundle(bundle, keys.trusted).proof["gates"][-1] == slow
+
+
 # --- This machine
 
 

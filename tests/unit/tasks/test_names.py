@@ -116,6 +116,14 @@ def test_a_query_finds_no_variable_of_this_program(tmp_path: Path):
             "ingest.label: 'late' must be 0 or 1, is BOOLEAN; CAST it AS TINYINT",
         ),
         (
+            {"ingest__query": query("CASE WHEN delay > 10 THEN 1.0 ELSE 0.0 END")},
+            "ingest.label: 'late' must be 0 or 1, is DECIMAL(2,1); CAST it AS TINYINT",
+        ),
+        (
+            {"ingest__query": query("'1'")},
+            "ingest.label: 'late' must be 0 or 1, is VARCHAR; CAST it AS TINYINT",
+        ),
+        (
             {"ingest__query": query("1").replace("kind,", "1.5::FLOAT AS kind,")},
             "prepare.categories.kind: must be text, is FLOAT; CAST it in ingest.query",
         ),

@@ -253,7 +253,7 @@ def test_a_model_trained_on_shuffled_labels_is_stopped_by_the_floor(tmp_path: Pa
         run(line, prove_config())
     assert "no precision passes its gates" in str(stopped.value)
     assert "AUC " in str(stopped.value)
-    assert ">= 0.65" in str(stopped.value)
+    assert "≥ 0.65" in str(stopped.value)
     assert list(line.folder("gates").iterdir()) == []
 
 

@@ -24,11 +24,11 @@ from typing import Any, Final
 import onnxruntime as ort
 
 from slipway.bundle.format import canonical_json, short, write_durably
-from slipway.bundle.golden import REPLAY_ROWS
+from slipway.bundle.golden import replay_rows
 from slipway.bundle.verify import Verified
 from slipway.errors import BundleRefused
-from slipway.host.engine.sessions import CPU
 from slipway.host.request.message import Array
+from slipway.provider import CPU
 
 COMMAND: Final = (sys.executable, "-I", "-m", "slipway.host.engine.probe_child")
 SAID_MAX: Final = 64_000
@@ -102,7 +102,7 @@ def _run(
 def _message(verified: Verified, limits: ProbeLimits) -> Iterator[bytes]:
     """Say everything through a pipe: a header's length, the header, the model, the tensors."""
     contract = verified.contract
-    rows = min(REPLAY_ROWS, contract.max_rows)
+    rows = replay_rows(contract.max_rows)
     batches = [list(inputs.items()) for inputs, _ in verified.golden.batches(rows)]
     blobs = [[_pack(values) for _, values in batch] for batch in batches]
     memory = limits.memory_bytes + 8 * len(verified.model)

@@ -17,8 +17,8 @@ import numpy as np
 from slipway.bundle.session import Session, open_session
 from slipway.errors import BundleRefused
 from slipway.host.engine.confine import confine
+from slipway.provider import CPU
 
-CPU: Final = "CPUExecutionProvider"
 REPORT_BYTES: Final = 64_000
 FILES: Final = 64
 PARENT_DEATH_SIGNAL: Final = 1

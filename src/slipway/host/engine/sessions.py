@@ -30,12 +30,10 @@ from slipway.host.engine.binding import GATE, BoundRunner, CaptureGate, Device
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.runner import Runner
 from slipway.host.request.message import Array
+from slipway.provider import CPU, CUDA, TENSORRT
 
 log = logging.getLogger(__name__)
 
-CPU: Final = "CPUExecutionProvider"
-CUDA: Final = "CUDAExecutionProvider"
-TENSORRT: Final = "TensorrtExecutionProvider"
 
 WIDE: Final = Tuning(
     session={"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}

@@ -26,7 +26,8 @@ from slipway.host.engine.measure import Measured
 from slipway.host.engine.memory import Budget, estimate, fits, resident_bytes
 from slipway.host.engine.probe import Probed, probe
 from slipway.host.engine.runner import Runner
-from slipway.host.engine.sessions import CPU, SessionSettings, open_runner
+from slipway.host.engine.sessions import SessionSettings, open_runner
+from slipway.provider import CPU, CUDA
 from slipway.store.bundles import download_bundle
 from slipway.store.objects import Store
 
@@ -197,7 +198,7 @@ class Loader:
 
     def _budget(self, provider: str) -> Budget:
         """Return the budget of the memory that a provider uses: the machine's, or the GPU's."""
-        kind = CPU if provider == CPU else "CUDAExecutionProvider"
+        kind = CPU if provider == CPU else CUDA
         if kind not in self._budgets:
             share = int(device_memory_bytes(kind) * SHARE) // self._parts
             asked = self._memory_bytes if kind == CPU else None

@@ -13,6 +13,7 @@ from slipway.host.engine.measure import Measured
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner, TuningSettings
 from slipway.host.follow.loading import Opened
+from slipway.provider import CPU
 
 QUEUE_S: Final = 0.5
 """What waits longer than this helps nobody, and after an overload it is what everyone waits for."""
@@ -56,7 +57,7 @@ def make_loaded(model: str, version: str, opened: Opened, running: Running) -> L
     batching = Batching(
         max_rows=running.max_rows or measured.best_rows,
         max_delay_us=running.max_delay_us,
-        spread=contract.requires.provider == "CPUExecutionProvider",
+        spread=contract.requires.provider == CPU,
         queue_jobs=running.queue_jobs or _queue_jobs(measured, running.workers.threads),
     )
     engine: Engine | CachedEngine = Engine(

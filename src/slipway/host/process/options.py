@@ -28,7 +28,7 @@ class Work:
     p95_ms: float | None = None
     """Tune batch size and delay to this; None: they stay as they are."""
     cache_mib: int = 0
-    """Memory for answers to be listening again; 0: none."""
+    """Memory for answers to what is asked again; 0: none."""
     memory_mib: int | None = None
     """Memory for all loaded versions together; None: four fifths of the machine's."""
     body_memory_mib: int = BODY_MEMORY_BYTES // MIB
@@ -84,7 +84,7 @@ class HostOptions:
     port: int
     """Where it answers requests."""
     admin_port: int
-    """Where it answers questions about itself, unless a socket is listening; loopback."""
+    """Where it answers questions about itself, unless it is a socket; loopback."""
     trusted_keys: Path
     """Folder with `builder/*.pub` and `release/*.pub`."""
     state: Path

@@ -6,6 +6,7 @@ from typing import Final, cast, get_args
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
 from slipway.bundle.datatypes import Datatype
+from slipway.bundle.gate import INVARIANCE
 from slipway.bundle.memory import memory_bytes
 from slipway.bundle.session import Session
 from slipway.errors import ConfigError
@@ -69,7 +70,7 @@ def make_contract(
     model_bytes: int,
 ) -> Contract:
     """Write down what the graph says and what was measured; meanings and ranges nobody knows."""
-    moved = [m.distances.get("batch invariance", 0.0) for m in measured.values()]
+    moved = [m.distances.get(INVARIANCE, 0.0) for m in measured.values()]
     moved += [m.distances.get("padding", 0.0) for m in measured.values()]
     return Contract(
         model=request.name,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from slipway.bundle.datatypes import Datatype
-from slipway.bundle.gate import Gate, at_most
+from slipway.bundle.gate import INVARIANCE, Gate, at_most
 
 MARGIN: Final = 4.0
 MOVED_MAX: Final = 0.01
@@ -65,7 +65,7 @@ def find_problems(name: str, measured: Movement, asked: float | None) -> list[st
         why = f"at most {limit:.3g} can be called the same answer"
     advice = {
         "repeatability": "the model gives other answers to the same row",
-        "batch invariance": f"a row's answer depends on its neighbours; {ONE_ROW}",
+        INVARIANCE: f"a row's answer depends on its neighbours; {ONE_ROW}",
         "padding": "the model minds padding: leave out --pad, or pad its mask too",
     }
     return [

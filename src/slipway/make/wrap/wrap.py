@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 from slipway.bundle.contract import Contract
 from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import canonical_json, file_digest, sync_folder
-from slipway.bundle.gate import Gate, verdict
+from slipway.bundle.gate import INVARIANCE, Gate, verdict
 from slipway.bundle.golden import Golden, replay, write_golden
 from slipway.bundle.manifest import payload_version, write_manifest
 from slipway.bundle.session import Session, open_session
@@ -155,7 +155,7 @@ def _measure(
     found = {"repeatability": replay(another.run, golden, 1).largest}
     axes: dict[str, int] = {}
     if golden.batchable:
-        found["batch invariance"] = measure_batches(session.run, golden, request.max_rows, failures)
+        found[INVARIANCE] = measure_batches(session.run, golden, request.max_rows, failures)
     if request.paddings:
         padded = measure_padding(session.run, golden, request.paddings, request.max_rows)
         found["padding"], axes = padded.distances, padded.axes

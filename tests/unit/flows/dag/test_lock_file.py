@@ -69,8 +69,8 @@ def test_an_entry_that_was_lost_without_a_trace_comes_back(project: Path) -> Non
     names, said = healed(project)
     assert names == ["train@one", "train@two"]
     assert said == [
-        "dvc.lock lacked entries: set aside as dvc.lock.damaged; 1 entries were put back from the"
-        " commit"
+        "dvc.lock lacked entries: kept as .slipway/dvc.lock.damaged; 1 entries were put back from"
+        " the commit"
     ]
 
 
@@ -81,4 +81,17 @@ def test_an_entry_of_a_stage_that_is_gone_does_not_come_back(project: Path) -> N
     path.write_text(text)
     assert healed(project) == (["train@one", "train@two"], [])
     assert path.read_text() == text
-    assert not (project / "dvc.lock.damaged").exists()
+    assert not (project / ".slipway/dvc.lock.damaged").exists()
+
+
+def test_an_output_that_dvc_yaml_no_longer_names_is_not_missed(project: Path) -> None:
+    path = project / "dvc.lock"
+    other = entry("one") | {"outs": [{**entry("one")["outs"][0], "path": "elsewhere/one"}]}
+    dag = yaml.safe_load((project / "dvc.yaml").read_text())
+    dag["stages"]["train"]["do"]["outs"] = ["elsewhere/${item}"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(dag))
+    stages = {"train@one": other, "train@two": other}
+    text = yaml.safe_dump({"schema": "2.0", "stages": stages})
+    path.write_text(text)
+    assert healed(project) == (["train@one", "train@two"], [])
+    assert path.read_text() == text

@@ -196,7 +196,7 @@ def test_a_dvc_lock_that_was_cut_off_is_set_aside(project: Project, cut_off: str
     said: list[str] = []
     lock_file.heal_lock_file(project.root, said.append)
     assert not path.exists()
-    assert (project.root / "dvc.lock.damaged").read_text() == cut_off
+    assert (project.root / ".slipway/dvc.lock.damaged").read_text() == cut_off
     assert len(said) == 1
 
 

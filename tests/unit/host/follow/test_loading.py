@@ -7,8 +7,8 @@ import pytest
 
 from slipway.bundle.verify import Verified
 from slipway.errors import BundleRefused
-from slipway.host.engine.sessions import CPU
 from slipway.host.follow.loading import Loader
+from slipway.provider import CPU
 from slipway.store.bundles import upload_bundle
 from slipway.store.objects import Store
 from tests.bundles import make_bundle, make_keys
