@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
         _check(root, options)
         environment.apply(root)
         stages.require(root, options.pipeline)
+        _check_names(root, options.pipeline)
         with prefect_api(root) as server:
             if server is not None:
                 print("starting Prefect's API for this run", file=sys.stderr, flush=True)
@@ -63,10 +64,15 @@ def _check(root: Path, options: argparse.Namespace) -> None:
     """Refuse wrong usage before anything starts."""
     if not (root / "dvc.yaml").is_file():
         raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
-    config = load_config(root, options.pipeline)
-    names.check(root, options.pipeline, config, names.suite_of(options.pipeline))
+    load_config(root, options.pipeline)
     if not options.build_only:
         load_fleet(root, options.fleet)
+
+
+def _check_names(root: Path, pipeline: str) -> None:
+    """Refuse columns, slices and expectations that do not exist, of a pipeline that does."""
+    config = load_config(root, pipeline)
+    names.check(root, pipeline, config, names.suite_of(pipeline))
 
 
 def _reconcile(root: Path) -> None:
