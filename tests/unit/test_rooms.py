@@ -58,14 +58,13 @@ def test_an_empty_module_without_a_place_is_named_in_every_room(copy: Path) -> N
     assert [room for room in rooms() if f"- {room}.stray" not in said] == []
 
 
-def test_every_package_is_a_room_or_part_of_one_of_the_host(copy: Path) -> None:
+def test_every_package_is_a_room(copy: Path) -> None:
     packages = {
         ".".join(path.parent.relative_to(copy).parts)
         for package in ("slipway", "tasks", "flows")
         for path in (copy / package).rglob("__init__.py")
     }
-    apart = {name for name in packages - {*rooms()} if not name.startswith("slipway.host.")}
-    assert apart == {"tasks.train.launch"}  # a Protocol and its one value
+    assert packages - {*rooms()} == set()
 
 
 @pytest.mark.parametrize(
