@@ -36,9 +36,9 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, _interrupt)
     try:
         _check(root, options)
-        environment.apply(root)
         stages.require(root, options.pipeline)
         _check_names(root, options.pipeline)
+        environment.apply(root)
         with prefect_api(root) as server:
             if server is not None:
                 print("starting Prefect's API for this run", file=sys.stderr, flush=True)
