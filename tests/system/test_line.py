@@ -196,7 +196,7 @@ def test_a_model_trained_on_shuffled_labels_is_stopped_and_the_old_one_serves(
     finally:
         (line / "rows.csv").write_bytes(rows)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"AUC +0\.\d+ +>= 0\.7 +fail", done.stderr)
+    assert re.search(r"AUC +0\.\d+ +≥ 0\.7 +fail", done.stderr)
     assert serving(line) == before
     assert list((line / ".slipway/store/bundles/flights").iterdir()) == bundles
     assert "prove" in (line / ".slipway/runs/latest/report.html").read_text()
