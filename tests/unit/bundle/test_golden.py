@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -356,3 +358,15 @@ def test_tensors_of_another_form_are_refused(tmp_path, columns, about):
     write_table(tmp_path / "golden.arrow", columns, about)
     with pytest.raises(BundleRefused, match=r"golden\.arrow"):
         read_golden(tmp_path / "golden.arrow")
+
+
+def test_a_host_that_reads_a_golden_set_loads_neither_kernels_nor_pandas(tmp_path):
+    write_golden(tmp_path / "golden.arrow", ragged_golden([3, 3, 3]))
+    code = (
+        "import pathlib, sys; from slipway.bundle.golden import read_golden;"
+        "read_golden(pathlib.Path(sys.argv[1]));"
+        "print(sorted({'pyarrow.compute', 'pandas'} & set(sys.modules)))"
+    )
+    args = [sys.executable, "-c", code, str(tmp_path / "golden.arrow")]
+    done = subprocess.run(args, check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
