@@ -13,6 +13,7 @@ from slipway.host.engine.job import NEVER, Batch, Job, Result
 from slipway.host.engine.spin import Spin
 from slipway.host.engine.tuning import Tuner
 from slipway.host.request.message import Array
+from slipway.host.request.refusal import RequestRefused
 from tests.support.pace import limit
 from tests.support.waiting import eventually
 
@@ -129,6 +130,12 @@ class Bench:
 
     def sizes(self) -> list[int]:
         return [batch.rows for batch in self.seen.batches]
+
+
+def code(result: Result) -> str:
+    """Return the code of a refusal."""
+    assert isinstance(result, RequestRefused), result
+    return result.code
 
 
 def job_of(

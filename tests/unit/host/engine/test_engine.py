@@ -16,18 +16,13 @@ from tests.engines import (
     Bench,
     PaperRunner,
     answers,
+    code,
     job_of,
     on_loop,
     until,
     with_workers,
 )
 from tests.support.pace import cpu_s, within
-
-
-def code(result: Result) -> str:
-    assert isinstance(result, RequestRefused), result
-    return result.code
-
 
 # --- on the event loop
 

@@ -12,23 +12,18 @@ import numpy as np
 import pytest
 
 from slipway.host.engine.engine import Engine, Workers
-from slipway.host.engine.job import Result
 from slipway.host.request.refusal import RequestRefused
 from tests.engines import (
     RAISES,
     Bench,
     ask_many_rows,
+    code,
     job_of,
     on_loop,
     until,
     with_workers,
 )
 from tests.support.pace import limit
-
-
-def code(result: Result) -> str:
-    assert isinstance(result, RequestRefused), result
-    return result.code
 
 
 def test_threads_batch_what_came_while_they_were_busy() -> None:
