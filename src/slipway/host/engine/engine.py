@@ -14,7 +14,7 @@ from typing import Final
 
 from slipway.host.engine.batch import ROWS, Shapes
 from slipway.host.engine.bisect import Admit, Attempts
-from slipway.host.engine.finish import finish
+from slipway.host.engine.finish import finish, finish_all
 from slipway.host.engine.job import NEVER, Batch, Job, Result, too_late
 from slipway.host.engine.queue import Batching, Queue
 from slipway.host.engine.runner import BatchObserver, Runner
@@ -176,8 +176,7 @@ class Engine:
         self, batch: Batch, jobs: list[Job], results: Sequence[Result], errors: list[Exception]
     ) -> None:
         """Give each job its result, then count the batch."""
-        for job, result in zip(jobs, results, strict=True):
-            finish(job, result)
+        finish_all(jobs, results)
         self._observer.batch(batch, jobs, errors[0] if errors else None)
         if self._tuner:
             self._queue.batching = self._tuner.after(batch, jobs, self._queue.batching)

@@ -35,30 +35,25 @@ def reply(respond: Respond, form: Form, call: Call, result: Result) -> None:
         return
     response: Response | Written
     try:
-        if type(form) is RequestTemplate:
-            response = _fill_in(call, form, result)
-        else:
+        if type(form) is not RequestTemplate:
             response = _respond(make_answer(call, result), form)
+        elif (template := form.answer) is None or (values := result[form.outputs[0]]).shape != template.shape:
+            response = _answer_first(call, form, result)
+        elif form.binary_answer:  # of equal length each time
+            response = template.prefix + values.tobytes()
+        else:
+            data = write_values(values, False)
+            before, after = template.before, template.after
+            length = len(before) + len(data) + len(after)
+            response = b"%b%d\r\n\r\n%b%b%b" % (template.start, length, before, data, after)
     except Exception:
         log.exception("an answer could not be written", extra={"request_id": call.name()})
         response = refuse(RequestRefused("model_failed", FAILED), call.name())
     respond(response)
 
 
-def _fill_in(
-    call: Call, known: RequestTemplate, outputs: Mapping[str, Array]
-) -> Response | Written:
-    """Write an answer into the template of its request's form; make that of the first answer."""
-    template = known.answer
-    if template is not None:
-        values = outputs[known.outputs[0]]
-        if values.shape == template.shape:
-            if known.binary_answer:  # of equal length each time
-                return template.prefix + values.tobytes()
-            data = write_values(values, False)
-            before, after = template.before, template.after
-            length = len(before) + len(data) + len(after)
-            return b"%b%d\r\n\r\n%b%b%b" % (template.start, length, before, data, after)
+def _answer_first(call: Call, known: RequestTemplate, outputs: Mapping[str, Array]) -> Response:
+    """Write the first answer to a form of request, and keep what all of them have in common."""
     answer = make_answer(call, outputs)
     response = _respond(answer, known.format)
     known.answer = _make_template(answer, known.format, response)
