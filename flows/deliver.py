@@ -4,6 +4,7 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 (prefect.yaml). DVC decides whether a stage runs; all effects are in here.
 """
 
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,9 @@ from prefect.states import Failed
 
 from flows import publish, record, summary
 from flows.alive import pid_files
-from flows.dag import workspace
+from flows.checkout import results, worktrees
+from flows.checkout.worktrees import Worktree
+from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
 from flows.git import git_state
 from flows.parsing import parse
@@ -43,12 +46,25 @@ def deliver(
     pipeline: str, fleet: str = "local", build_only: bool = False
 ) -> "dict[str, Any] | State[Any]":
     """Bring a pipeline's newest version to its fleet; do nothing where nothing changed."""
-    pid_files.hold(Path.cwd(), flow_run.id)
+    root = Path.cwd()
+    pid_files.hold(root, flow_run.id)
+    tree = worktrees.find(root)
     try:
-        return run(Path.cwd(), pipeline, None if build_only else fleet)
+        done = run(root, pipeline, None if build_only else fleet)
     except SlipwayError as error:
         # a state, not an exception: its message is what people are to see, not a traceback
+        clear_away(tree)
         return Failed(message=str(error), data=error)
+    clear_away(tree)
+    return done
+
+
+def clear_away(tree: Worktree | None) -> None:
+    """Remove a run's worktree, from outside of it; what crashes leaves its own to be looked at."""
+    if tree is not None:
+        os.chdir(tree.repository)
+        worktrees.remove(tree)
+        results.drop_branch(tree)
 
 
 def run(
@@ -63,9 +79,12 @@ def run(
     with Talk().live() as talk, workspace.only_run(root, talk.say):
         if killed := record.find_killed(root):
             finish(killed, "interrupted", "killed before it was done", talk.say)
-        entry = record.begin(root, pipeline, fleet_name, flow_run.id)
+        tree = worktrees.find(root)
+        entry = record.begin(root, pipeline, fleet_name, flow_run.id, id_=tree.id if tree else None)
         try:
             _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
+            if tree is not None:
+                results.deliver(tree, talk.say)
         except SlipwayError as error:
             finish(entry, "failed", str(error), talk.say)
             raise
@@ -112,10 +131,15 @@ def _steps(
     entry.note(replace(entry.run, git=git_state(root)))
     if refresh_pin(root, pipeline, config.ingest.sources):
         talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
+    tree = worktrees.find(root)
+    if tree is not None:
+        stages.restore(root, pipeline)
     StageRuns(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)
     proven = publish.read_proven(root, pipeline)
     built = replace(entry.run, version=proven.version, precision=proven.precision)
     entry.note(replace(built, gates=proven.gates))
+    if tree is not None and results.commit(tree, entry.run.subject, entry.run.facts()):
+        entry.note(replace(entry.run, git=git_state(root)))
     if fleet is not None:
         _release(
             root, entry, config=config, fleet=fleet, launcher=launcher, proven=proven, talk=talk

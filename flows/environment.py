@@ -9,6 +9,8 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from slipway.state import repository_state
+
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -33,6 +35,9 @@ WORKSPACE = "SLIPWAY_WORKSPACE"
 
 OWN_API = "SLIPWAY_OWN_API"
 """Set in a process whose Prefect API server is there for this one run only."""
+
+PROJECT, PYTHON = "SLIPWAY_PROJECT", "SLIPWAY_PYTHON"
+"""Set by `slipway worker` in what it starts: the checkout it works for, and its interpreter."""
 
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 """Set by Prefect's worker in a process that it starts for a flow run, from its birth on. Stages
@@ -70,9 +75,18 @@ def of_stage(root: Path, env: MutableMapping[str, str] = os.environ) -> dict[str
         "PATH": path,
         "PYTHONUNBUFFERED": "1",
         "SLIPWAY_PROGRESS": "json",
-        WORKSPACE: str(root.resolve()),
+        WORKSPACE: mark(root),
     }
+    if (sources := root / "src").is_dir():  # of a worktree; what is installed may be another's
+        ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(sources), env.get("PYTHONPATH")]))
     return stage | TELEMETRY_OFF | ours
+
+
+def mark(root: Path) -> str:
+    """Return what marks the processes of a run: its repository's state, as runs there take turns
+    from whichever worktree.
+    """
+    return str(repository_state(root))
 
 
 def has_gpu() -> bool:

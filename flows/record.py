@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from flows.git import NOT_ASKED, GitState
 from flows.parsing import parse
+from slipway.state import settled
 
 RUNS = Path(".slipway/runs")
 
@@ -112,6 +113,16 @@ class Run:
     """The run's id on the Prefect server, None outside of Prefect."""
     error: str | None = None
 
+    @property
+    def subject(self) -> str:
+        """Name the run and what it made in one line."""
+        made = f"{self.pipeline} v{self.version[:12]}" if self.version else self.pipeline
+        return f"Run {self.run}: {made}"
+
+    def facts(self) -> list[str]:
+        """List what it measured, a gate a line."""
+        return [f"{g.precision} {g.gate} {g.measured} {g.verdict}" for g in self.gates]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of run.json."""
         return asdict(self) | {
@@ -131,7 +142,7 @@ class Record:
     @property
     def folder(self) -> Path:
         """Where this run's record and logs lie."""
-        return self.root / RUNS / self.run.run
+        return settled(self.root / RUNS / self.run.run)
 
     @property
     def report(self) -> Path:
@@ -170,9 +181,16 @@ class Record:
         os.replace(link, self.folder.with_name("latest"))
 
 
-def begin(root: Path, pipeline: str, fleet: str | None, flow_run: str | None = None) -> Record:
-    """Open the record of a run that starts now."""
-    id_ = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+def begin(
+    root: Path,
+    pipeline: str,
+    fleet: str | None,
+    flow_run: str | None = None,
+    *,
+    id_: str | None = None,
+) -> Record:
+    """Open the record of a run that starts now, under the id of its worktree where it has one."""
+    id_ = id_ or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     begun = Run(id_, pipeline, fleet, now(), state="running", prefect_flow_run=flow_run)
     record = Record(root, begun)
     record.note(begun)

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from flows.dag.tree import Tree
-from flows.environment import OWN_API, WORKSPACE
+from flows.environment import OWN_API, WORKSPACE, mark
 from slipway.errors import SlipwayError
 
 START_TIMEOUT_S = 120
@@ -69,8 +69,8 @@ class Server:
         self.log = root / ".slipway/prefect/server.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        mark = {WORKSPACE: str(root.resolve())}
-        environment = dict(os.environ) | mark | {"PREFECT_API_URL": self.url}
+        ours = {WORKSPACE: mark(root), "PREFECT_API_URL": self.url}
+        environment = dict(os.environ) | ours
         command = [sys.executable, "-P", "-c", SERVE, str(port)]
         self._tree = Tree(command, root, environment, self.log)
 

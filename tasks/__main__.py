@@ -16,6 +16,7 @@ from typing import Any
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.precision import PRECISIONS, name_of
+from slipway.state import share_state
 from tasks import names, sums
 
 STATE = Path(".slipway")
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> int:
     # stages run side by side: an OpenMP thread that spins while it waits starves the others
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        share_state(Path.cwd())
         run_stage(Path.cwd(), *argv)
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)

@@ -115,7 +115,7 @@ class Project:
         shutil.copy(REPOSITORY / "configs/expectations/flights.json", root / suite_of(pipeline))
         shutil.copy(REPOSITORY / ".dvcignore", root)
         shutil.copy(REPOSITORY / "requirements.lock", root)
-        (root / ".gitignore").write_text(f".slipway/\nmodels/\ndata/{pipeline}/raw\n")
+        (root / ".gitignore").write_text(f".slipway\nmodels/\ndata/{pipeline}/raw\n")
         for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
             subprocess.run(command, cwd=root, check=True, env=self.environment())
 

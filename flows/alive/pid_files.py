@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from flows.dag.workspace import is_locked
 from flows.environment import OWN_API
 from slipway.fleet.processes import Process, identify
+from slipway.state import settled
 
 FOLDER = Path(".slipway/prefect-runs")
 
@@ -97,4 +98,4 @@ def _let_go(path: Path, file: IO[str], owner: int) -> None:
 
 
 def _path(root: Path, flow_run: str) -> Path:
-    return root / FOLDER / f"{flow_run}.json"
+    return settled(root / FOLDER / f"{flow_run}.json")  # a run's worktree goes before its process

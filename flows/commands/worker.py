@@ -59,6 +59,8 @@ def _work(root: Path, pool: str | None) -> int:
     os.set_inheritable(lock.fileno(), True)  # so the lock is kept by what this process becomes
     _reconcile_when_reachable(root, pool)
     name = worker_name(root)
+    # for the pull step of prefect.yaml, which makes each run a worktree of this repository
+    os.environ |= {environment.PROJECT: str(root), environment.PYTHON: sys.executable}
     command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *command, "--name", name])  # noqa: S606  no shell

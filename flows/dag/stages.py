@@ -6,7 +6,7 @@ to start side by side and what to report as unchanged.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,20 @@ def read_stages(root: Path, pipeline: str) -> list[Stage]:
             return [
                 _describe(repo.index.graph, stage, pipeline, stage.status()) for stage in ordered
             ]
+
+
+def restore(root: Path, pipeline: str) -> None:
+    """Bring in what dvc.lock says of a pipeline, from the cache and the remote, as far as it is
+    there; what is not is made again.
+    """
+    from dvc.exceptions import DvcException
+
+    with _repo(root) as repo:
+        targets = [stage.name for stage in _stages_of(repo, pipeline)]
+        if repo.config["core"].get("remote"):
+            with suppress(DvcException):  # a remote that is away costs time, not the run
+                repo.fetch(targets=targets)
+        repo.checkout(targets=targets, force=True, allow_missing=True)
 
 
 def to_run(stages: list[Stage]) -> list[Stage]:

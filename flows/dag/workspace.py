@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from flows import environment
 from flows.dag.lock_file import heal_lock_file
 from flows.dag.supervise import GRACE_S, stop_tree
 from flows.dag.tree import SUPERVISOR
@@ -21,6 +22,9 @@ from flows.environment import WORKSPACE
 from slipway.errors import SlipwayError
 
 Say = Callable[[str], None]
+
+SUPERVISOR_NAME = os.fsencode(Path(*SUPERVISOR.parts[-3:]))
+"""As it is called in any worktree."""
 
 GUARD_TIMEOUT_S = 10
 """DVC holds the guard of its lock table for milliseconds."""
@@ -84,7 +88,7 @@ def leftovers(root: Path) -> list[int]:
     All that a supervisor runs carries the checkout's path in its environment. While the
     supervisor lives it sees to the end of them itself; another run may own them.
     """
-    mark = f"{WORKSPACE}={root.resolve()}".encode()
+    mark = f"{WORKSPACE}={environment.mark(root)}".encode()
     marked = [pid for pid in _pids() if mark in _read(pid, "environ").split(b"\0")]
     return [pid for pid in marked if not _is_supervised(pid)]
 
@@ -192,9 +196,8 @@ def _began_at(pid: int) -> float | None:
 
 def _is_supervised(pid: int) -> bool:
     """Tell whether a process is a supervisor, or below one."""
-    supervisor = os.fsencode(SUPERVISOR)
     while pid > 1:
-        if supervisor in _read(pid, "cmdline").split(b"\0"):
+        if any(arg.endswith(SUPERVISOR_NAME) for arg in _read(pid, "cmdline").split(b"\0")):
             return True
         stat = _read(pid, "stat").rpartition(b")")[2].split()
         pid = int(stat[1]) if stat else 0

@@ -35,6 +35,7 @@ RUNNER = {
     "src/slipway/precision.py",
     "src/slipway/provider.py",
     "src/slipway/sections.py",
+    "src/slipway/state.py",
     "tasks/__main__.py",
     "tasks/models/__init__.py",
     "tasks/names.py",

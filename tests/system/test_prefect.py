@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,10 +60,38 @@ def documented_one(beginning: str) -> str:
     return found
 
 
+class Committed(Project):
+    """A project whose every change is committed: a scheduled run sees nothing else."""
+
+    def touch(self, stage: str, text: str) -> None:
+        super().touch(stage, text)
+        self.commit()
+
+    def knobs(self, knobs: dict[str, Any]) -> None:
+        super().knobs(knobs)
+        for path in self.ranks_files():
+            path.unlink()
+        self.commit()
+
+    def ranks_files(self) -> list[Path]:
+        """Find where the ranks of a stage were written down: here, or in a run's worktree."""
+        return [*self.root.glob("ranks.json"), *self.root.glob(".slipway/worktrees/*/ranks.json")]
+
+    def commit(self) -> None:
+        if (self.root / ".git").exists():
+            self.git("add", ".")
+            self.git("commit", "-q", "--allow-empty", "-m", "Change")
+
+    def git(self, *arguments: str) -> str:
+        own = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(self.root), *own, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 class Prefect:
     """A worker and the deployments of one project, on a server."""
 
-    def __init__(self, project: Project, server: PrefectServer) -> None:
+    def __init__(self, project: Committed, server: PrefectServer) -> None:
         self.project = project
         self._http = httpx.Client(base_url=server.api, trust_env=False, timeout=limit(30))
         self._environment = {
@@ -208,7 +237,7 @@ def prefect(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: PrefectServer
 ) -> Iterator[Prefect]:
     """One worker for the module: it takes a while to start."""
-    project = Project(tmp_path_factory.mktemp("prefect") / "project", PIPELINE)
+    project = Committed(tmp_path_factory.mktemp("prefect") / "project", PIPELINE)
     project.fleet(free_ports(4))
     for folder in ("flows", "tasks"):
         shutil.copytree(
@@ -217,6 +246,7 @@ def prefect(
             ignore=shutil.ignore_patterns("__pycache__"),
         )
     shutil.copy(REPOSITORY / "prefect.yaml", project.root)
+    project.commit()
     prefect = Prefect(project, prefect_server)
     try:
         prefect.start_all()
@@ -233,6 +263,28 @@ def test_the_documented_commands_run_as_they_stand_in_prefect_yaml(prefect: Pref
     assert prefect.first["type"] == "COMPLETED"
     pool = prefect.get("/work_pools/slipway")
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
+
+
+def test_a_run_works_from_the_commit_and_leaves_what_somebody_edits(prefect: Prefect) -> None:
+    project = prefect.project
+    (project.root / "inputs/train.txt").write_text("half-finished")
+    (project.root / "flows/deliver.py").write_text("raise SystemExit('half-finished')")
+    before = project.git("status", "--porcelain")
+    try:
+        run = prefect.trigger("manual", pipeline=PIPELINE)
+        assert prefect.ended(run)["type"] == "COMPLETED"
+        assert project.git("status", "--porcelain") == before
+    finally:
+        project.git("checkout", "-q", ".")
+    record = project.run_json()
+    assert record["git"]["dirty"] is False
+    assert (
+        project.git("merge-base", "slipway/main", record["git"]["commit"])
+        == (record["git"]["commit"])
+    )
+    assert f"payload@{PIPELINE}" in project.git("show", f"{record['git']['commit']}:dvc.lock")
+    assert not list(project.root.glob(".slipway/worktrees/*"))
+    assert project.git("branch", "--list", "slipway/run-*") == ""
 
 
 def test_a_cron_starts_a_run_that_ends_completed(prefect: Prefect) -> None:
@@ -374,8 +426,8 @@ def test_a_run_from_the_desk_clears_what_died_before_it(prefect: Prefect) -> Non
 
 def running_ranks(prefect: Prefect) -> list[int]:
     """Wait until the ranks of the training stage run."""
-    told = prefect.project.root / "ranks.json"
-    wait_until(lambda: told.exists() and bool(told.read_text()), "the ranks run", RUN_S)
+    wait_until(lambda: bool(prefect.project.ranks_files()), "the ranks run", RUN_S)
+    (told,) = prefect.project.ranks_files()
     ranks: list[int] = json.loads(told.read_text())
     assert all(map(alive, ranks))
     return ranks

@@ -101,6 +101,22 @@ def release(
 
 
 @click.command()
+@click.argument("branch", default="slipway/main", metavar="[BRANCH]")
+def merge(branch: str) -> int:
+    """Merge what scheduled runs released into the branch that you are on.
+
+    They work in git worktrees of their own and leave what they pin (dvc.lock, source pins) as
+    commits on slipway/main. Plain `git merge` does too, but goes by lines; this merges dvc.lock
+    by stages and pins by sources, so that no entry is put together from two runs.
+
+    \b
+      slipway merge
+      slipway merge slipway/run-20261130-030002-1f3a
+    """
+    return run_flow(find_root(), "flows.commands.merge", branch)
+
+
+@click.command()
 @click.option("--pool", metavar="POOL", help="The work pool; that of prefect.yaml if left out.")
 def worker(pool: str | None) -> None:
     """Run in this checkout what your Prefect server schedules and triggers.

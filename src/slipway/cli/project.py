@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from slipway.errors import ConfigError
+from slipway.state import share_state
 
 
 def find_root() -> Path:
@@ -19,6 +20,7 @@ def find_root() -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").is_file() and (folder / "configs").is_dir():
+            share_state(folder)
             return folder
     raise ConfigError(
         "the command line",

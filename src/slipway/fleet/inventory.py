@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from slipway.config import NAME
 from slipway.errors import KEY_PREFIX, ConfigError
 from slipway.sections import Section, parse, suggest
+from slipway.state import settled
 
 ADMIN_ADDRESS = "127.0.0.1"
 """A host's admin listener is on loopback, whatever address its callers use."""
@@ -174,11 +175,11 @@ def load_fleet(root: Path, name: str) -> Fleet:
     config = parse(FleetConfig, root / "configs/fleets" / f"{name}.yaml", root)
     return Fleet(
         name=name,
-        store=config.store if "://" in config.store else str(root / config.store),
-        trusted_keys=root / config.trusted_keys,
-        state=root / config.state,
+        store=config.store if "://" in config.store else str(settled(root / config.store)),
+        trusted_keys=settled(root / config.trusted_keys),
+        state=settled(root / config.state),
         hosts=tuple(Host(**host.model_dump(), tls=bool(config.tls)) for host in config.hosts),
-        api_keys=root / config.api_keys if config.api_keys else None,
+        api_keys=settled(root / config.api_keys) if config.api_keys else None,
         tls=_under(root, config.tls) if config.tls else None,
         credentials=_under(root, config.credentials),
     )
@@ -186,7 +187,7 @@ def load_fleet(root: Path, name: str) -> Fleet:
 
 def _under(root: Path, files: FilesT) -> FilesT:
     """Make the paths of a section absolute."""
-    paths = {name: root / path for name, path in files if path is not None}
+    paths = {name: settled(root / path) for name, path in files if path is not None}
     return files.model_copy(update=paths)
 
 

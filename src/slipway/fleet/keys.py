@@ -11,6 +11,7 @@ from typing import get_args
 from slipway.bundle.signing import Role, make_key_pair, trust
 from slipway.errors import SlipwayError
 from slipway.fleet.inventory import Fleet
+from slipway.state import settled
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -25,7 +26,7 @@ class Keys:
 
 def ensure_local_keys(root: Path, fleet: Fleet) -> Keys:
     """Make this checkout's key pairs if they are missing, and let the fleet trust them."""
-    folder = root / ".slipway/keys"
+    folder = settled(root / ".slipway/keys")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for role in ROLES:
         make_key_pair(folder, role)
@@ -35,12 +36,12 @@ def ensure_local_keys(root: Path, fleet: Fleet) -> Keys:
 
 def release_key(root: Path) -> Path:
     """Return where this checkout's release key lies, or would: nothing is made."""
-    return root / ".slipway/keys/release.key"
+    return settled(root / ".slipway/keys/release.key")
 
 
 def find_keys(root: Path) -> Keys:
     """Return this checkout's private keys; raise SlipwayError when they were never made."""
-    folder = root / ".slipway/keys"
+    folder = settled(root / ".slipway/keys")
     if missing := [role for role in ROLES if not (folder / f"{role}.key").is_file()]:
         raise SlipwayError(
             f"{folder} holds no {' and no '.join(missing)} key: nothing was released from this"

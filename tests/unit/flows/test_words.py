@@ -222,4 +222,4 @@ def test_a_stage_gets_this_interpreter_and_nothing_of_prefect(tmp_path: Path) ->
     assert env["PATH"].endswith("/bin:/bin")
     assert "PREFECT_API_URL" not in env
     assert env["HOME"] == "/root"
-    assert env[WORKSPACE] == str(tmp_path)
+    assert env[WORKSPACE] == str(tmp_path / ".slipway")

@@ -1,0 +1,69 @@
+"""Bring what a run made back into the repository: as commits of its branch, then of `slipway/main`.
+
+slipway/run-<id>    before the version is published, so that its lineage names a commit that
+                    gives it again; of a rejected version it is all that stays
+slipway/main        when the release is done
+"""
+
+from collections.abc import Callable, Sequence
+
+from flows.checkout.commands import attempt, git, succeeds
+from flows.checkout.lock_merge import is_pinned
+from flows.checkout.merge import merge
+from flows.checkout.worktrees import Worktree, require_free
+from slipway.errors import SlipwayError
+
+Say = Callable[[str], None]
+
+RACES = 20
+"""How often another run may be first, each time between a merge and the moment it is recorded."""
+
+NOBODY = "0" * 40
+"""To git: a reference that does not exist yet."""
+
+
+def commit(tree: Worktree, subject: str, facts: Sequence[str]) -> bool:
+    """Commit what the run pins to its own branch; return False where it pins nothing new."""
+    changed = git(tree.root, "status", "--porcelain=v1", "--no-renames", "-uall", ".").splitlines()
+    prefix = git(tree.root, "rev-parse", "--show-prefix")
+    paths = [line[3:].strip('"').removeprefix(prefix) for line in changed]
+    pinned = [path for path in paths if is_pinned(path)]
+    if not pinned:
+        return False
+    git(tree.root, "add", "--", *pinned)
+    git(tree.root, "commit", "--quiet", "-m", subject, "-m", "\n".join(facts))
+    return True
+
+
+def deliver(tree: Worktree, say: Say) -> None:
+    """Merge the run's branch into the one that collects results; try again when outrun.
+
+    That branch is moved only from where it was seen, in one step, so no two runs lose each
+    other's results.
+    """
+    name = f"refs/heads/{tree.results}"
+    for _ in range(RACES):
+        require_free(tree.repository, tree.results)
+        seen = attempt(tree.root, "rev-parse", "--verify", "--quiet", name).stdout.strip()
+        if seen:
+            merge(tree.root, seen, f"Merge {tree.results} into run {tree.id}", say)
+        head = git(tree.root, "rev-parse", "HEAD")
+        if head == (seen or tree.base):
+            return
+        reason = f"slipway run {tree.id}"
+        if succeeds(tree.root, "update-ref", "-m", reason, name, head, seen or NOBODY):
+            say(f"the results are on {tree.results}; merge them into {tree.follows}: slipway merge")
+            return
+    raise SlipwayError(
+        f"{tree.results} moved {RACES} times while run {tree.id} was being merged; its results are"
+        f" on {tree.branch}"
+    )
+
+
+def drop_branch(tree: Worktree) -> None:
+    """Remove a run's branch that holds nothing of its own: it was merged, or nothing was made."""
+    holders = [f"refs/heads/{tree.results}", tree.start]
+    if any(
+        succeeds(tree.repository, "merge-base", "--is-ancestor", tree.branch, h) for h in holders
+    ):
+        attempt(tree.repository, "branch", "-D", tree.branch)
