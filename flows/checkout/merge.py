@@ -23,6 +23,9 @@ def merge(root: Path, other: str, message: str, say: Say) -> None:
     """
     if succeeds(root, "merge-base", "--is-ancestor", other, "HEAD"):
         return
+    if succeeds(root, "merge-base", "--is-ancestor", "HEAD", other):
+        git(root, "merge", "--quiet", "--ff-only", other)
+        return
     base = attempt(root, "merge-base", "HEAD", other).stdout.strip()
     ours = git(root, "rev-parse", "HEAD")
     merged = attempt(root, "merge", "--no-commit", "--no-ff", "--allow-unrelated-histories", other)

@@ -67,6 +67,7 @@ def test_what_a_run_makes_comes_back_as_a_commit_and_through_the_shared_cache(
     project: Project, said: list[str]
 ) -> None:
     tree = worktrees.add(project.root, said.append)
+    (tree.root / f"data/{PIPELINE}").mkdir(parents=True)
     (tree.root / f"data/{PIPELINE}/sources.lock").write_text('{"a": {"bytes": 1}}\n')
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", f"ingest@{PIPELINE}"],
