@@ -4,7 +4,6 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 (prefect.yaml). DVC decides whether a stage runs; all effects are in here.
 """
 
-import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from prefect.states import Failed
 from flows import publish, record, summary
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
-from flows.checkout.worktrees import Worktree
+from flows.covering import cover_waiting
 from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
 from flows.git import git_state
@@ -50,21 +49,14 @@ def deliver(
     pid_files.hold(root, flow_run.id)
     tree = worktrees.find(root)
     try:
+        cover_waiting(flow_run.id, "deliver", print)
         done = run(root, pipeline, None if build_only else fleet)
     except SlipwayError as error:
         # a state, not an exception: its message is what people are to see, not a traceback
-        clear_away(tree)
+        results.clear_away(tree)
         return Failed(message=str(error), data=error)
-    clear_away(tree)
+    results.clear_away(tree)
     return done
-
-
-def clear_away(tree: Worktree | None) -> None:
-    """Remove a run's worktree, from outside of it; what crashes leaves its own to be looked at."""
-    if tree is not None:
-        os.chdir(tree.repository)
-        worktrees.remove(tree)
-        results.drop_branch(tree)
 
 
 def run(

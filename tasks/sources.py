@@ -44,6 +44,23 @@ class Pin:
 def refresh_pin(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> bool:
     """Bring the pin up to date with the sources; return whether it changed."""
     lock = root / "data" / pipeline / "sources.lock"
+    pins = read_sources(root, pipeline, sources)
+    if lock.is_file() and read_pins(lock) == pins:
+        return False
+    _write(lock, {name: asdict(pin) for name, pin in sorted(pins.items())})
+    return True
+
+
+def find_changed(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> list[str]:
+    """Name the sources that are not what the pin says; the pin stays as it is."""
+    lock = root / "data" / pipeline / "sources.lock"
+    known = read_pins(lock) if lock.is_file() else {}
+    pins = read_sources(root, pipeline, sources)
+    return sorted(name for name, pin in pins.items() if known.get(name) != pin)
+
+
+def read_sources(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> dict[str, Pin]:
+    """Return what the sources are now; those that probes find unchanged are not read."""
     memory = root / ".slipway" / "probes" / f"{pipeline}.json"
     probes = _remembered(memory)
     pins, seen = {}, {}
@@ -57,10 +74,7 @@ def refresh_pin(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> b
                 pins[name] = Pin(source.url, file.seek(0, 2), _digest(file))
         seen[name] = {"probe": probe, "pin": asdict(pins[name])}
     _write(memory, seen)
-    if lock.is_file() and read_pins(lock) == pins:
-        return False
-    _write(lock, {name: asdict(pin) for name, pin in sorted(pins.items())})
-    return True
+    return pins
 
 
 @dataclass(frozen=True)

@@ -98,10 +98,17 @@ class FlowRuns:
 
 @contextmanager
 def connect() -> Iterator[FlowRuns]:
+    """Connect to the flow runs of the server that Prefect's settings name."""
+    with client() as connected:
+        yield FlowRuns(connected)
+
+
+@contextmanager
+def client() -> Iterator[SyncPrefectClient]:
     """Connect to the server that Prefect's settings name; its failures become ours."""
     with get_client(sync_client=True) as client:
         try:
-            yield FlowRuns(client)
+            yield client
         except (httpx.HTTPError, PrefectException) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             wrong = SlipwayError if _is_final(error) else Unreachable

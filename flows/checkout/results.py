@@ -5,12 +5,13 @@ slipway/run-<id>    before the version is published, so that its lineage names a
 slipway/main        when the release is done
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 from flows.checkout.commands import attempt, git, succeeds
 from flows.checkout.lock_merge import is_pinned
 from flows.checkout.merge import merge
-from flows.checkout.worktrees import Worktree, require_free
+from flows.checkout.worktrees import Worktree, remove, require_free
 from slipway.errors import SlipwayError
 
 Say = Callable[[str], None]
@@ -58,6 +59,14 @@ def deliver(tree: Worktree, say: Say) -> None:
         f"{tree.results} moved {RACES} times while run {tree.id} was being merged; its results are"
         f" on {tree.branch}"
     )
+
+
+def clear_away(tree: Worktree | None) -> None:
+    """Remove a run's worktree, from outside of it; one that crashes leaves its own to look at."""
+    if tree is not None:
+        os.chdir(tree.repository)
+        remove(tree)
+        drop_branch(tree)
 
 
 def drop_branch(tree: Worktree) -> None:

@@ -25,8 +25,8 @@ from tasks import names
 INTERRUPTED = 128 + signal.SIGINT
 
 LAST_WORDS_S = 15.0
-"""How long an interrupted run may take for its report and for telling Prefect; the stages that
-it ran are gone before that."""
+"""How long an interrupted run may take for its report and for telling Prefect, beside what its
+stages may take to save their work."""
 
 
 def main(argv: list[str]) -> int:
@@ -91,8 +91,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     Supervised stages end either way: with this process gone, their control pipes are closed.
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    print("slipway: stopping; the next run goes on from here", file=sys.stderr, flush=True)
-    last = threading.Timer(LAST_WORDS_S, os._exit, [INTERRUPTED])
+    print(
+        "slipway: stopping; the next run goes on from here (Ctrl-C again: stop at once)",
+        file=sys.stderr,
+        flush=True,
+    )
+    wait_s = stages.longest_grace(Path.cwd()) + LAST_WORDS_S
+    last = threading.Timer(wait_s, os._exit, [INTERRUPTED])
     last.daemon = True
     last.start()
     raise KeyboardInterrupt

@@ -4,8 +4,10 @@ Prefect orders, logs and shows; DVC still decides: a stage whose inputs turn out
 left alone, and one that has run on these inputs before comes from the run-cache.
 """
 
+import math
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -29,6 +31,11 @@ from slipway.errors import SlipwayError
 RESTORED = "is cached - skipping run"
 UNCHANGED = "didn't change, skipping"
 """DVC 3.67's own words; tests/system/test_deliver.py notices if they change."""
+
+SAY_EVERY_S = 5.0
+"""Between two lines of the countdown."""
+
+TICK_S = 0.05
 
 TAIL_LINES = 20
 """Shown of a stage that ended without a message of its own."""
@@ -79,9 +86,24 @@ class StageRuns:
             self._stopping = True
             running = list(self._trees)
         for tree in running:
-            tree.stop()
+            tree.stop_gently()
+        self._count_down(running)
         for tree in running:
+            tree.stop()
             tree.wait()
+
+    def _count_down(self, running: list[Tree]) -> None:
+        """Wait for stages that have something to save, and say how long that may take."""
+        began = time.monotonic()
+        said = math.inf
+        while left := [tree.patience_s for tree in running if tree.running()]:
+            still_s = max(left) - (time.monotonic() - began)
+            if still_s <= 0:
+                return
+            if still_s < said - SAY_EVERY_S:
+                said = still_s
+                self._talk.say(f"stopping: up to {still_s:.0f} s to save what was done")
+            time.sleep(TICK_S)
 
     def _submit(self, stale: list[Stage]) -> None:
         """Hand the stages to Prefect in order, and wait for all of them."""
@@ -162,7 +184,10 @@ class StageRuns:
         if again:
             seals.drop_damaged_objects(self._root, stage.address)
             command.append("--force")
-        with self._tree([*command, stage.address]) as tree, open(self._log_of(stage), "a") as file:
+        with (
+            self._tree([*command, stage.address], stage.grace_s) as tree,
+            open(self._log_of(stage), "a") as file,
+        ):
             for line in tree.lines():
                 if not talk.heard(line):
                     lines.append(line)
@@ -171,11 +196,12 @@ class StageRuns:
             return tree.wait(), lines
 
     @contextmanager
-    def _tree(self, command: list[str]) -> Iterator[Tree]:
+    def _tree(self, command: list[str], patience_s: float) -> Iterator[Tree]:
         with self._lock:
             if self._stopping:
                 raise SlipwayError("the run is stopping")
-            tree = Tree(command, self._root, environment.of_stage(self._root))
+            env = environment.of_stage(self._root)
+            tree = Tree(command, self._root, env, patience_s=patience_s)
             self._trees.add(tree)
         try:
             yield tree

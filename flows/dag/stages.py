@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from slipway.errors import ConfigError, SlipwayError
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Stage:
     """What changed since it ran last; empty when nothing did."""
     outs: tuple[Path, ...] = ()
     """The folders that it writes, relative to the project."""
+    grace_s: float = 0.0
+    """`meta: {grace_s: 30}`: what it may take to save its work when it is told to stop."""
 
 
 def require(root: Path, pipeline: str) -> None:
@@ -60,6 +64,13 @@ def read_stages(root: Path, pipeline: str) -> list[Stage]:
             return [
                 _describe(repo.index.graph, stage, pipeline, stage.status()) for stage in ordered
             ]
+
+
+def longest_grace(root: Path) -> float:
+    """Return the most seconds that a stage of this project may take to save its work."""
+    declared = yaml.safe_load((root / "dvc.yaml").read_text("utf-8"))["stages"].values()
+    metas = ((stage.get("do") or stage).get("meta") or {} for stage in declared)
+    return max((float(meta.get("grace_s", 0.0)) for meta in metas), default=0.0)
 
 
 def restore(root: Path, pipeline: str) -> None:
@@ -180,6 +191,7 @@ def _describe(
         title=f"{name} {rest.removeprefix(pipeline).removeprefix('-')}".strip(),
         upstream=tuple(sorted(read.name for read in graph.successors(stage) if _named(read))),
         gpu=bool(meta.get("gpu")),
+        grace_s=float(meta.get("grace_s", 0.0)),
         alone=bool(meta.get("alone")),
         stale=tuple(_reasons(entry for entries in status.values() for entry in entries)),
         outs=tuple(Path(out.def_path) for out in stage.outs),

@@ -12,7 +12,10 @@ It can be killed as well, so there are two of it. The guard is a fork in a sessi
 and a reaper too: a pipe tells it that the supervisor is gone, and the kernel tells the
 supervisor that the guard is. Whichever is left ends everything, and says why.
 
-    python -m flows.dag.supervise [--control-fd N] [--grace SECONDS] -- COMMAND...
+Told to stop, it may wait: a training writes its checkpoint first (--patience). The end of whoever
+waits ends that at once.
+
+    python -m flows.dag.supervise [--control-fd N] [--grace S] [--patience S] -- COMMAND...
 
 Standard library only: it starts in 30 ms and stays small beside a training run.
 """
@@ -33,6 +36,9 @@ from pathlib import Path
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL. Ranks must be gone within 2 s: a GPU may be waited for."""
 
+GENTLY = b"g"
+"""Written to the control pipe: stop, with patience."""
+
 TICK_S = 0.02
 """How often a dying tree is looked at."""
 
@@ -48,7 +54,7 @@ class End(Enum):
     BY_ITSELF = auto()
     KILLED = auto()
     TOLD = auto()
-    """A signal told this process to stop."""
+    """A signal, or a word on the control pipe, told this process to stop."""
     ALONE = auto()
     """The other end of the control pipe is closed."""
 
@@ -66,10 +72,10 @@ def main(argv: list[str]) -> int:
         os.setsid()
         name_process(f"slipway guard of process {os.getppid()}")
         said = {End.ALONE: f"stopped: its supervisor (process {os.getppid()}) was killed"}
-        os._exit(_supervise(lambda: _start(options.command), lifeline, options.grace, said))
+        os._exit(_supervise(lambda: _start(options.command), lifeline, options, said))
 
     said = {End.KILLED: "stopped: the guard of its supervisor was killed"}
-    return _supervise(fork_guard, options.control_fd, options.grace, said)
+    return _supervise(fork_guard, options.control_fd, options, said)
 
 
 def name_process(title: str) -> None:
@@ -86,7 +92,10 @@ def name_process(title: str) -> None:
 
 
 def _supervise(
-    start: Callable[[], int], control_fd: int | None, grace_s: float, said: Mapping[End, str]
+    start: Callable[[], int],
+    control_fd: int | None,
+    options: argparse.Namespace,
+    said: Mapping[End, str],
 ) -> int:
     """Start a process, wait for its end or the word to stop, and leave nothing of it behind."""
     become_reaper()
@@ -98,7 +107,8 @@ def _supervise(
     end, code = _wait(start(), woken, control_fd)
     if end in said:
         _say(said[end])
-    stop_tree(lambda: descendants(os.getpid()), grace_s, reap)
+    grace_s = max(options.grace, options.patience) if end is End.TOLD else options.grace
+    stop_tree(lambda: descendants(os.getpid()), grace_s, reap, lambda: _is_closed(control_fd))
     return code
 
 
@@ -120,18 +130,26 @@ def become_reaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def stop_tree(tree: Tree, grace_s: float, reaped: Callable[[], object] = lambda: None) -> None:
-    """Send SIGTERM to a tree, then SIGKILL until nothing of it is left.
+def stop_tree(
+    tree: Tree,
+    grace_s: float,
+    reaped: Callable[[], object] = lambda: None,
+    hurry: Callable[[], bool] = lambda: False,
+) -> None:
+    """Send SIGTERM to a tree, then SIGKILL until nothing of it is left; in a hurry after `GRACE_S`.
 
     `tree` is asked until it is empty twice in a row: a dying process may still start others,
     and /proc is not read in one instant.
     """
     _signal_each(tree(), signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
+    began = time.monotonic()
+    deadline = began + grace_s
     found_empty = 0
     while found_empty < 2:
         left = tree()
         found_empty = 0 if left else found_empty + 1
+        if left and hurry():
+            deadline = min(deadline, began + GRACE_S)
         if left and time.monotonic() > deadline:
             _signal_each(left, signal.SIGKILL)
         if left:
@@ -166,8 +184,9 @@ def _wait(pid: int, woken: int, control_fd: int | None) -> tuple[End, int]:
     watched = [woken] if control_fd is None else [woken, control_fd]
     while True:
         ready, _, _ = select.select(watched, [], [])
-        if control_fd in ready and not os.read(control_fd, 1):
-            return End.ALONE, 128 + signal.SIGTERM
+        if control_fd is not None and control_fd in ready:
+            told = os.read(control_fd, 1) == GENTLY
+            return End.TOLD if told else End.ALONE, 128 + signal.SIGTERM
         if woken in ready:
             numbers = os.read(woken, 4096)
             if (code := reap().get(pid)) is not None:
@@ -175,6 +194,13 @@ def _wait(pid: int, woken: int, control_fd: int | None) -> tuple[End, int]:
             for number in numbers:
                 if number in STOP_SIGNALS:
                     return End.TOLD, 128 + number
+
+
+def _is_closed(control_fd: int | None) -> bool:
+    """Tell whether whoever holds the control pipe's other end has closed it, or is gone."""
+    if control_fd is None or not select.select([control_fd], [], [], 0)[0]:
+        return False
+    return not os.read(control_fd, 1)
 
 
 def _processes() -> Iterator[tuple[int, int, bool]]:
@@ -203,6 +229,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="flows.dag.supervise", description=__doc__)
     parser.add_argument("--control-fd", type=int, help="stop when this pipe's other end closes")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds before SIGKILL")
+    parser.add_argument("--patience", type=float, default=0.0, help="the same, when told to stop")
     parser.add_argument("command", nargs="+")
     return parser.parse_args(argv)
 

@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from flows.dag.supervise import GENTLY
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 
@@ -13,12 +16,23 @@ class Tree:
     """A supervised process tree; it ends with this process, however this process ends."""
 
     def __init__(
-        self, command: Sequence[str], cwd: Path, env: Mapping[str, str], output: Path | None = None
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        output: Path | None = None,
+        *,
+        patience_s: float = 0.0,
     ) -> None:
-        """Start the command; its output goes to a file, or else to `lines()`."""
+        """Start the command; its output goes to a file, or else to `lines()`.
+
+        `patience_s`: how long it may take to end when it is stopped gently.
+        """
+        self.patience_s = patience_s
         theirs, self._control = os.pipe()
         # by its path and isolated (-I -S): the same wherever it is started, and faster to start
         supervisor = [sys.executable, "-I", "-S", str(SUPERVISOR), "--control-fd", str(theirs)]
+        supervisor += ["--patience", str(patience_s)]
         log = open(output, "ab") if output else None  # noqa: SIM115  closed below
         try:
             self._process = subprocess.Popen(
@@ -54,6 +68,12 @@ class Tree:
     def running(self) -> bool:
         """Tell whether the supervisor still runs."""
         return self._process.poll() is None
+
+    def stop_gently(self) -> None:
+        """Tell the supervisor to end the tree, which may take its patience for that."""
+        if self._control >= 0:
+            with suppress(BrokenPipeError):  # it has ended by itself
+                os.write(self._control, GENTLY)
 
     def stop(self) -> None:
         """Tell the supervisor to end the tree; `wait` says when it has."""

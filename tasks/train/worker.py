@@ -7,9 +7,12 @@ resumed training draws what an undisturbed one would have drawn and ends in the 
 import json
 import math
 import os
+import signal
 import sys
+import threading
 from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import torch
@@ -28,6 +31,11 @@ from tasks.train import checkpoint
 from tasks.train.checkpoint import State
 from tasks.train.job import TrainingJob, read_job
 
+STOPPED = 128 + signal.SIGTERM
+
+OTHERS_S = 5.0
+"""How long the other ranks stay when they are told to stop: some steps, and a checkpoint."""
+
 LOSS_EVERY_STEPS = 10
 """Steps between two points of the training curve; the loss is averaged over the ranks there."""
 
@@ -35,15 +43,33 @@ LOSS_EVERY_STEPS = 10
 def main(job_path: str) -> None:
     """Train as the job says; rank 0 writes the results."""
     job = read_job(Path(job_path))
+    stop = listen_for_stop()
     device = join_group(job.config.threads)
     try:
-        trainer = Trainer(job, device)
+        trainer = Trainer(job, device, stop)
         finished = trainer.train()
         if dist.get_rank() == 0:
             trainer.write(finished)
         dist.barrier()
     finally:
         dist.destroy_process_group()
+
+
+def listen_for_stop() -> threading.Event:
+    """Return what SIGTERM sets on rank 0, which then writes a checkpoint between two steps.
+
+    The others go a little later by themselves: rank 0 may need them for the step that it is in.
+    """
+    stop = threading.Event()
+
+    def leave_soon(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(OTHERS_S, os._exit, [STOPPED])
+        timer.daemon = True
+        timer.start()
+
+    first = int(os.environ["RANK"]) == 0
+    signal.signal(signal.SIGTERM, (lambda *_: stop.set()) if first else leave_soon)
+    return stop
 
 
 def join_group(threads: int) -> torch.device:
@@ -66,7 +92,8 @@ def join_group(threads: int) -> torch.device:
 class Trainer:
     """The loop, with everything that it carries from step to step."""
 
-    def __init__(self, job: TrainingJob, device: torch.device) -> None:
+    def __init__(self, job: TrainingJob, device: torch.device, stop: threading.Event) -> None:
+        self._stop = stop
         self.job, self.config, self.device = job, job.config, device
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.family = load_family(job.family)
@@ -114,6 +141,8 @@ class Trainer:
                         return f"no better for {self.config.patience} evaluations"
                 if step % self.config.checkpoint_every_steps == 0:
                     self._checkpoint()
+                if self._stop.is_set():
+                    self._leave()
         return "all epochs done"
 
     def write(self, ended: str) -> None:
@@ -226,6 +255,14 @@ class Trainer:
                 "optimizer": checkpoint.optimizer_tensors(self.optimizer),
             }
             checkpoint.save(self.job.checkpoints, self.state, tensors)
+
+    def _leave(self) -> None:
+        """Write a checkpoint and go, without a word to the other ranks: some may be gone."""
+        self._checkpoint()
+        print(
+            f"stopped after step {self.state.step}, with a checkpoint", file=sys.stderr, flush=True
+        )
+        os._exit(STOPPED)
 
     def _resume(self) -> None:
         """Go on from the newest complete checkpoint; every rank takes rank 0's choice."""

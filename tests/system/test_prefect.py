@@ -18,6 +18,7 @@ import yaml
 
 from flows.alive import pid_files
 from flows.dag import workspace
+from flows.deployments.server import DEAD, SILENT_S
 from flows.environment import FLOW_RUN
 from tests.flow_project import REPOSITORY, STAGES, Project
 from tests.prefect_server import PrefectServer
@@ -115,6 +116,7 @@ class Prefect:
         run = re.search(r"UUID: (\S+)", said)
         assert run, said
         self.first = self.ended(run[1])
+        self._enable_automation(False)
 
     def start(self, command: str) -> "subprocess.Popen[bytes]":
         """Start a command as a shell in the checkout would; its words go to the log."""
@@ -148,7 +150,7 @@ class Prefect:
         beats = [datetime.fromisoformat(w["last_heartbeat_time"]) for w in workers]
         return max(beats, default=datetime.min.replace(tzinfo=UTC))
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, code: int = 0) -> str:
         """Run a command as a shell in the checkout would; return what it said."""
         done = subprocess.run(
             ["bash", "-c", command],
@@ -159,7 +161,7 @@ class Prefect:
             text=True,
             timeout=limit(START_S),
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
+        assert done.returncode == code, f"{command}\n{done.stdout}"
         return done.stdout
 
     @contextmanager
@@ -173,14 +175,31 @@ class Prefect:
         nightly["parameters"] = {"pipeline": PIPELINE, "build_only": True}
         path.write_text(yaml.safe_dump(changed), "utf-8")
         try:
-            self.run(documented_one("prefect deploy "))
+            self.run(documented_one("slipway deployments apply"))
             yield
         finally:
             path.write_text(declared, "utf-8")
-            self.run(documented_one("prefect deploy "))
+            self.run(documented_one("slipway deployments apply"))
+            self._enable_automation(False)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("POST", path, json=body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        self._http.patch(path, json=body).raise_for_status()
+
+    @contextmanager
+    def automation(self) -> Iterator[None]:
+        """Let the server mark dead runs; in other tests it may not be ahead of the worker."""
+        self._enable_automation(True)
+        try:
+            yield
+        finally:
+            self._enable_automation(False)
+
+    def _enable_automation(self, enabled: bool) -> None:
+        (found,) = (a for a in self.post("/automations/filter", {}) if a["name"] == DEAD)
+        self.patch(f"/automations/{found['id']}", {"enabled": enabled})
 
     def get(self, path: str) -> Any:
         return self._ask("GET", path)
@@ -349,17 +368,84 @@ def test_both_deployments_let_one_run_in_and_queue_the_others(prefect: Prefect) 
     assert [entry["schedule"]["cron"] for entry in nightly["schedules"]] == ["0 3 * * *"]
 
 
-def test_a_run_triggered_while_another_runs_takes_its_turn(prefect: Prefect) -> None:
-    prefect.project.touch("evaluate", "slow")
-    prefect.project.knobs({"evaluate": {"sleep": 6}})
-    runs = [prefect.trigger("manual", pipeline=PIPELINE, build_only=True) for _ in range(2)]
+def test_triggers_that_come_before_a_run_begins_give_one_run(prefect: Prefect) -> None:
+    runs = [prefect.trigger("manual", pipeline=PIPELINE, build_only=True) for _ in range(3)]
+    ends = [prefect.ended(run) for run in runs]
+    assert sorted(end["name"] for end in ends) == ["Completed", "Covered", "Covered"]
+    (covered, _) = (end for end in ends if end["name"] == "Covered")
+    assert "began after this one was asked for, and does it" in covered["message"]
+
+
+def test_a_trigger_with_other_parameters_is_not_covered(prefect: Prefect) -> None:
+    runs = [prefect.trigger("manual", pipeline=PIPELINE, build_only=b) for b in (True, False)]
     assert [prefect.ended(run)["type"] for run in runs] == ["COMPLETED", "COMPLETED"]
+
+
+def test_a_run_triggered_while_another_runs_takes_its_turn(prefect: Prefect) -> None:
+    prefect.project.touch("train", "slow")
+    prefect.project.knobs({"train": {"ranks": 1, "sleep": 6}})
+    runs = [prefect.trigger("manual", pipeline=PIPELINE, build_only=True)]
+    running_ranks(prefect)
     prefect.project.knobs({})
+    runs.append(prefect.trigger("manual", pipeline=PIPELINE, build_only=True))
+    assert [prefect.ended(run)["type"] for run in runs] == ["COMPLETED", "COMPLETED"]
     spans = sorted(
         (found["start_time"], found["end_time"])
         for found in (prefect.get(f"/flow_runs/{run}") for run in runs)
     )
     assert spans[0][1] <= spans[1][0]
+
+
+def test_an_unknown_parameter_is_refused_when_a_run_is_asked_for(prefect: Prefect) -> None:
+    found = prefect.get("/deployments/name/deliver/manual")
+    path = f"/deployments/{found['id']}/create_flow_run"
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        prefect.post(path, {"parameters": {"pipeline": PIPELINE, "fleat": "local"}})
+    assert refused.value.response.is_client_error
+    assert "fleat" in refused.value.response.text
+
+
+def test_a_server_that_was_changed_by_hand_is_told_of_and_set_right(prefect: Prefect) -> None:
+    right = "holds what prefect.yaml declares"
+    with prefect.automation():
+        assert right in prefect.run("slipway deployments check")
+        found = prefect.get("/deployments/name/deliver/manual")
+        prefect.patch(f"/deployments/{found['id']}", {"parameters": {"pipeline": "other"}})
+        told = prefect.run("slipway deployments check", code=1)
+        assert "deployment deliver/manual: parameters is {'pipeline': 'other'}" in told
+        assert "still" not in prefect.run("slipway deployments apply")
+        assert right in prefect.run("slipway deployments check")
+
+
+def test_new_data_starts_a_run_that_takes_it_in(prefect: Prefect) -> None:
+    def delivered() -> bool:
+        return any(run["state_type"] == "COMPLETED" for run in prefect.runs("on-new-data"))
+
+    source = prefect.project.root / "table.csv"
+    source.write_text(source.read_text() + "3,4\n")
+    assert prefect.ended(prefect.trigger("watch", pipeline=PIPELINE))["type"] == "COMPLETED"
+    wait_until(delivered, "the event started a run, and it completed", RUN_S)
+    pin = prefect.project.git("show", f"slipway/main:data/{PIPELINE}/sources.lock")
+    assert f'"size_bytes": {source.stat().st_size}' in pin
+    before = len(prefect.runs("on-new-data"))
+    assert prefect.ended(prefect.trigger("watch", pipeline=PIPELINE))["type"] == "COMPLETED"
+    assert len(prefect.runs("on-new-data")) == before, "what was taken in is not new"
+
+
+def test_a_run_whose_machine_is_gone_is_crashed_by_the_server(prefect: Prefect) -> None:
+    prefect.project.touch("train", "its machine goes")
+    prefect.project.knobs({"train": {"ranks": 1, "sleep": 3000}})
+    with prefect.automation():
+        run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+        running_ranks(prefect)
+        flow = pid_files.read(prefect.project.root)[run].content.process.pid
+        prefect.kill_worker()
+        os.kill(flow, signal.SIGKILL)
+        gone = "the server noticed"
+        wait_until(lambda: prefect.state(run)["type"] == "CRASHED", gone, SILENT_S + START_S)
+    assert f"no heartbeat for {SILENT_S} s" in prefect.state(run)["message"]
+    prefect.project.knobs({})
+    prefect.start_worker_and_wait()
 
 
 def test_a_run_that_was_killed_with_its_worker_makes_way_for_the_late_one(

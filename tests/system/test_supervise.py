@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.dag.supervise import descendants
+from flows.dag.supervise import GRACE_S, descendants
 from flows.dag.tree import SUPERVISOR, Tree
 from tests.support.pace import limit
 from tests.support.processes import alive
@@ -227,3 +227,66 @@ def test_the_control_pipe_is_not_handed_to_the_command(tmp_path: Path) -> None:
     (said,) = tree.lines()
     tree.wait()
     assert said == "['0', '1', '2', '3']"  # 3 is the listing itself
+
+
+SAVES = """
+import pathlib, signal, time
+stop = []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+pathlib.Path("listening").touch()
+while not stop:
+    time.sleep(0.01)
+time.sleep(2 * 1.0)  # twice what is given to a stage that asks for nothing
+pathlib.Path("saved").touch()
+"""
+
+LONG_S = 600.0
+
+
+def test_a_command_that_is_stopped_gently_may_save_its_work(tmp_path: Path) -> None:
+    tree = Tree(python(SAVES), tmp_path, dict(os.environ), tmp_path / "said", patience_s=limit(30))
+    wait_until((tmp_path / "listening").exists, "it listens")
+    tree.stop_gently()
+    tree.wait(limit(30))
+    assert (tmp_path / "saved").exists()
+
+
+def test_one_that_is_stopped_at_once_may_not(tmp_path: Path) -> None:
+    tree = Tree(python(SAVES), tmp_path, dict(os.environ), tmp_path / "said", patience_s=LONG_S)
+    wait_until((tmp_path / "listening").exists, "it listens")
+    tree.stop()
+    tree.wait(limit(30))
+    assert not (tmp_path / "saved").exists()
+
+
+def test_whoever_waits_for_the_deaf_can_end_it_at_once(tmp_path: Path, started: list[int]) -> None:
+    tree = Tree(python(WAITS), tmp_path, dict(os.environ), tmp_path / "said", patience_s=LONG_S)
+    pids = pids_in(tmp_path, started)
+    tree.stop_gently()
+    time.sleep(3 * GRACE_S)
+    assert all(map(alive, pids[1:])), "they are waited for"
+    tree.stop()
+    assert_gone(pids)
+    tree.wait(limit(30))
+
+
+def test_patience_with_the_deaf_ends(tmp_path: Path, started: list[int]) -> None:
+    tree = Tree(
+        python(WAITS), tmp_path, dict(os.environ), tmp_path / "said", patience_s=2 * GRACE_S
+    )
+    pids = pids_in(tmp_path, started)
+    tree.stop_gently()
+    tree.wait(limit(30))
+    assert_gone(pids)
+
+
+def test_a_supervisor_killed_while_it_waits_leaves_nothing(
+    tmp_path: Path, started: list[int]
+) -> None:
+    tree = Tree(python(WAITS), tmp_path, dict(os.environ), tmp_path / "said", patience_s=LONG_S)
+    pids = pids_in(tmp_path, started)
+    tree.stop_gently()
+    time.sleep(GRACE_S)
+    os.kill(tree.pid, signal.SIGKILL)
+    assert_gone(pids)
+    tree.wait(limit(30))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.dag.tree import Tree
 from tests.project import environment, run
 from tests.support.pace import limit
 from tests.support.processes import alive
@@ -98,6 +100,27 @@ def test_training_killed_with_all_its_ranks_goes_on_to_the_same_bytes(
     again = run(project, *train_command())
     assert again.returncode == 0, again.stderr
     assert "resumed from step" in again.stderr
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def test_training_that_is_told_to_stop_writes_a_checkpoint_and_ends_in_the_same_bytes(
+    project: Path, weights: bytes
+):
+    train_again(project)
+    tree = Tree(train_command(), project, environment(), project / "said", patience_s=limit(30))
+    wait_until(
+        lambda: any((project / ".slipway/checkpoints").glob("*/step-*0/state.json")),
+        "a checkpoint",
+        30,
+    )
+    tree.stop_gently()
+    tree.wait(limit(60))
+    said = re.search(r"stopped after step (\d+), with a checkpoint", (project / "said").read_text())
+    assert said
+    train_again(project)
+    again = run(project, *train_command())
+    assert again.returncode == 0, again.stderr
+    assert f"resumed from step {said[1]}" in again.stderr
     assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
 
 

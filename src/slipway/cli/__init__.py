@@ -13,6 +13,7 @@ import click
 from slipway import __version__
 from slipway.cli.bundle import bundle
 from slipway.cli.deliver import build, merge, release, run, worker
+from slipway.cli.deployments import deployments
 from slipway.cli.doctor import doctor
 from slipway.cli.inspect import trace, verify
 from slipway.cli.keys import keys
@@ -29,6 +30,7 @@ INTERRUPTED = 130
         run,
         build,
         worker,
+        deployments,
         merge,
         release,
         rollback,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.checkout.lock_merge import is_pinned, merge_entries, merge_file
@@ -34,6 +34,7 @@ def test_locks_of_the_project_are_pinned_and_no_others(path: str, pinned: bool) 
     assert is_pinned(path) is pinned
 
 
+@settings(deadline=None)
 @given(ENTRIES, ENTRIES, ENTRIES)
 def test_an_entry_comes_whole_from_one_side(base, ours, theirs) -> None:
     merged, both = merge_entries(base, ours, theirs)
@@ -45,6 +46,7 @@ def test_an_entry_comes_whole_from_one_side(base, ours, theirs) -> None:
             assert merged.get(name) == ours.get(name)
 
 
+@settings(deadline=None)
 @given(ENTRIES, ENTRIES)
 def test_what_only_one_side_changed_needs_no_choice(base, changed) -> None:
     assert merge_entries(base, base, changed) == (dict(changed), [])

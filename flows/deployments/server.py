@@ -1,0 +1,186 @@
+"""Ask a Prefect server what it holds of a project, and bring it to what is declared.
+
+Prefect reads its settings when it is imported, which this module does.
+"""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+
+from flows.deployments.compare import Found
+from flows.deployments.declared import Declared, Project
+from slipway.errors import SlipwayError
+
+DEAD = "slipway: runs without a heartbeat have crashed"
+"""The automation's name, by which it is found again."""
+
+SILENT_S = 90
+"""Three of Prefect's heartbeats. They come from a thread of the flow's process, which only waits
+for stages: one that is silent for an hour, or keeps every core busy, does not silence it."""
+
+OVER = ("Completed", "Failed", "Crashed", "Cancelled")
+RUN_EVENT = "prefect.flow-run"
+
+ONE_AT_A_TIME = 1
+
+
+def automations() -> dict[str, AutomationCore]:
+    """Return the automations that a server needs, by name.
+
+    A machine that loses its power says nothing: its runs would be Running for ever, and later
+    ones Late behind them. The worker of that machine clears them when it starts again; where it
+    does not, the server notices that their heartbeats have stopped.
+    """
+    trigger = EventTrigger(
+        posture=Posture.Proactive,
+        match={"prefect.resource.id": f"{RUN_EVENT}.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": "deliver"},
+        after={f"{RUN_EVENT}.heartbeat"},
+        expect={f"{RUN_EVENT}.heartbeat", *(f"{RUN_EVENT}.{state}" for state in OVER)},
+        for_each={"prefect.resource.id"},
+        threshold=1,
+        within=timedelta(seconds=SILENT_S),
+    )
+    crash = ChangeFlowRunState(
+        name=None,
+        force=False,
+        state=StateType.CRASHED,
+        message=f"no heartbeat for {SILENT_S} s: its machine or its process is gone",
+    )
+    dead = AutomationCore(
+        name=DEAD,
+        description="Registered by `slipway deployments apply`.",
+        trigger=trigger,
+        actions=[crash],
+    )
+    return {DEAD: dead}
+
+
+def ask(client: SyncPrefectClient, project: Project) -> Found:
+    """Return what a server holds of what is declared."""
+    held = {}
+    for wanted in project.deployments:
+        try:
+            held[wanted.full_name] = client.read_deployment_by_name(wanted.full_name)
+        except ObjectNotFound:
+            continue
+    pools = {}
+    for name in project.pools:
+        try:
+            pools[name] = client.read_work_pool(name)
+        except ObjectNotFound:
+            continue
+    right = [name for name, wanted in automations().items() if _is_right(client, name, wanted)]
+    paused = [f"deployment {name}" for name, found in held.items() if found.paused]
+    paused += [f"work pool {name}" for name, found in pools.items() if found.is_paused]
+    return Found(
+        deployments={name: _declared(client, found) for name, found in held.items()},
+        closed=frozenset(name for name, found in held.items() if _is_closed(found)),
+        paused=frozenset(paused),
+        pools=frozenset(pools),
+        automations=frozenset(right),
+    )
+
+
+def apply(client: SyncPrefectClient, root: Path, project: Project) -> None:
+    """Register all that is declared; what is there is brought to it, whatever it was."""
+    for name in project.pools:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            pool = WorkPoolCreate(name=name, type="process", concurrency_limit=ONE_AT_A_TIME)
+            client.create_work_pool(pool)
+    _deploy(root)
+    for wanted in project.deployments:
+        _close(client, client.read_deployment_by_name(wanted.full_name))
+    for name, automation in automations().items():
+        if _is_right(client, name, automation):
+            continue
+        for old in client.read_automations_by_name(name):
+            client.delete_automation(old.id)
+        client.create_automation(automation)
+
+
+def _deploy(root: Path) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-10:])
+        raise SlipwayError(f"`prefect deploy --all` failed:\n  {said}")
+
+
+def _close(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
+    """Have the server refuse a parameter that the flow does not have, when a run is asked for."""
+    schema = dict(deployment.parameter_openapi_schema or {"type": "object", "properties": {}})
+    if not _is_closed(deployment):
+        closed = DeploymentUpdate(
+            parameter_openapi_schema=schema | {"additionalProperties": False},
+            enforce_parameter_schema=True,
+        )
+        client.update_deployment(deployment.id, closed)
+
+
+def _is_closed(deployment: DeploymentResponse) -> bool:
+    schema = deployment.parameter_openapi_schema or {}
+    return schema.get("additionalProperties") is False and deployment.enforce_parameter_schema
+
+
+def _is_right(client: SyncPrefectClient, name: str, wanted: AutomationCore) -> bool:
+    found = client.read_automations_by_name(name)
+    return len(found) == 1 and _core(found[0]) == _core(wanted)
+
+
+def _core(automation: AutomationCore) -> dict[str, Any]:
+    """Return what an automation does, without what the server added to it."""
+    content = automation.model_dump(mode="json", include={"enabled", "trigger", "actions"})
+    content["trigger"] = {
+        key: sorted(value) if isinstance(value, list) else value
+        for key, value in content["trigger"].items()
+        if key != "id"
+    }
+    return content
+
+
+def _plain(match: Any) -> dict[str, Any]:
+    return dict(match if isinstance(match, dict) else match.model_dump())
+
+
+def _declared(client: SyncPrefectClient, found: DeploymentResponse) -> Declared:
+    """Put what a server says of a deployment into the form of prefect.yaml."""
+    owner = f"prefect.deployment.{found.id}"
+    triggers = [
+        {
+            "expect": sorted(automation.trigger.expect),
+            "match": _plain(automation.trigger.match),
+        }
+        for automation in client.read_resource_related_automations(owner)
+        if isinstance(automation.trigger, EventTrigger)
+    ]
+    limit = found.global_concurrency_limit
+    strategy = found.concurrency_options and found.concurrency_options.collision_strategy.value
+    return Declared.model_validate(
+        {
+            "name": found.name,
+            "entrypoint": found.entrypoint,
+            "parameters": found.parameters,
+            "schedules": [
+                {"cron": entry.schedule.cron, "timezone": entry.schedule.timezone or "UTC"}
+                for entry in found.schedules
+                if isinstance(entry.schedule, CronSchedule)
+            ],
+            "triggers": triggers,
+            "concurrency_limit": limit and {"limit": limit.limit, "collision_strategy": strategy},
+            "work_pool": {"name": found.work_pool_name},
+        }
+    )
