@@ -8,15 +8,18 @@ read: DVC itself hands out a damaged cache object without a word.
 import importlib
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.precision import PRECISIONS, name_of
-from tasks import names, sums
+from slipway.runs import attempt
+from tasks import names, results, sums
 
 STATE = Path(".slipway")
 
@@ -31,38 +34,75 @@ def main(argv: list[str]) -> int:
         return 2
     # stages run side by side: an OpenMP thread that spins while it waits starves the others
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    called = Called(*argv)
+    entry = attempt.begin(Path.cwd(), called.pipeline, called.address)
     try:
-        run_stage(Path.cwd(), *argv)
+        outs = run_stage(Path.cwd(), called, on_gpu=entry.gpu.start)
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)
+        entry.end(error.exit_code, str(error))
         return error.exit_code
+    except BaseException as error:
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+        entry.end(code, f"{type(error).__name__}: {error}")
+        raise
+    entry.end(0, outs=sums.seals(outs.values()), results=lambda: results.read_results(outs))
     return 0
 
 
-def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = None) -> None:
-    """Check names and inputs, call the stage's run(), seal the outputs."""
-    config = load_config(root, pipeline)
-    address = f"{stage}@{pipeline}" + (f"-{precision}" if precision else "")
-    deps, outs = declared_paths(root, address, precision)
-    names.check(root, pipeline, config, deps.get("expectations"))
-    run = importlib.import_module(f"tasks.{stage}").run
-    extras = _extras(run, pipeline, precision)
+@dataclass(frozen=True)
+class Called:
+    """Which stage the command line names."""
+
+    stage: str
+    pipeline: str
+    precision: str | None = None
+
+    @property
+    def address(self) -> str:
+        """DVC's name for it."""
+        return f"{self.stage}@{self.pipeline}" + (f"-{self.precision}" if self.precision else "")
+
+
+def run_stage(
+    root: Path, called: Called, on_gpu: Callable[[], None] = lambda: None
+) -> dict[str, Path]:
+    """Check names and inputs, call the stage's run(), seal the outputs and return them.
+
+    `on_gpu` is called before a stage that dvc.yaml says uses one.
+    """
+    config = load_config(root, called.pipeline)
+    declared = declared_paths(root, called.address, called.precision)
+    deps, outs = declared.deps, declared.outs
+    names.check(root, called.pipeline, config, deps.get("expectations"))
+    run = importlib.import_module(f"tasks.{called.stage}").run
+    extras = _extras(run, called.pipeline, called.precision)
     taken = gathered(run, deps)
-    check_signature(run, address, {*taken, *outs, *extras})
+    check_signature(run, called.address, {*taken, *outs, *extras})
     for path in deps.values():
         if path.is_dir():
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    run(config.section(stage), **taken, **outs, **extras)
+    if declared.gpu:
+        on_gpu()
+    run(config.section(called.stage), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
+    return outs
 
 
-def declared_paths(
-    root: Path, address: str, precision: str | None
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return what dvc.yaml declares for a stage, by the keyword that its run() takes."""
+@dataclass(frozen=True)
+class Declared:
+    """What dvc.yaml says of a stage; paths by the keyword that its run() takes."""
+
+    deps: dict[str, Path]
+    outs: dict[str, Path]
+    gpu: bool
+
+
+def declared_paths(root: Path, address: str, precision: str | None) -> Declared:
+    """Return what dvc.yaml declares for a stage."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -74,7 +114,8 @@ def declared_paths(
     outs = [Path(out.def_path) for out in stage.outs]
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
-    return bound, {keyword(p, precision): p for p in outs}
+    gpu = bool((stage.meta or {}).get("gpu"))
+    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu)
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from flows.parsing import parse
-from flows.record import GateResult, Run
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
 from slipway.make.build import NOT_MEASURED, Measures
 from slipway.make.lineage import SourceFile
 from slipway.problem import BINARY, PROBLEMS, Problem
 from slipway.problem.record import CalibrationBin
+from slipway.runs.parsing import parse
+from slipway.runs.run import GateResult, Run
 from slipway.wording import moment, number
 from tasks import sums
 
