@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.precision import PRECISIONS, name_of
 from slipway.runs import attempt
-from tasks import names, results, sums
+from slipway.runs.attempt import Attempt
+from tasks import names, reasons, results, sums
 
 STATE = Path(".slipway")
 
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
     called = Called(*argv)
     entry = attempt.begin(Path.cwd(), called.pipeline, called.address)
     try:
-        outs = run_stage(Path.cwd(), called, on_gpu=entry.gpu.start)
+        outs = run_stage(Path.cwd(), called, entry)
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)
         entry.end(error.exit_code, str(error))
@@ -64,15 +66,11 @@ class Called:
         return f"{self.stage}@{self.pipeline}" + (f"-{self.precision}" if self.precision else "")
 
 
-def run_stage(
-    root: Path, called: Called, on_gpu: Callable[[], None] = lambda: None
-) -> dict[str, Path]:
-    """Check names and inputs, call the stage's run(), seal the outputs and return them.
-
-    `on_gpu` is called before a stage that dvc.yaml says uses one.
-    """
+def run_stage(root: Path, called: Called, entry: Attempt) -> dict[str, Path]:
+    """Check names and inputs, call the stage's run(), seal the outputs and return them."""
     config = load_config(root, called.pipeline)
     declared = declared_paths(root, called.address, called.precision)
+    entry.explain(declared.why)
     deps, outs = declared.deps, declared.outs
     names.check(root, called.pipeline, config, deps.get("expectations"))
     run = importlib.import_module(f"tasks.{called.stage}").run
@@ -85,7 +83,7 @@ def run_stage(
     for path in outs.values():
         path.mkdir(parents=True)
     if declared.gpu:
-        on_gpu()
+        entry.gpu.start()
     run(config.section(called.stage), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
@@ -99,6 +97,8 @@ class Declared:
     deps: dict[str, Path]
     outs: dict[str, Path]
     gpu: bool
+    why: Callable[[], tuple[str, ...]]
+    """Asks DVC what made the stage stale."""
 
 
 def declared_paths(root: Path, address: str, precision: str | None) -> Declared:
@@ -115,7 +115,8 @@ def declared_paths(root: Path, address: str, precision: str | None) -> Declared:
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
     gpu = bool((stage.meta or {}).get("gpu"))
-    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu)
+    why = partial(reasons.of_inputs, stage)
+    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu, why)
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ RUNNER = {
     "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",
+    "tasks/reasons.py",
     "tasks/results.py",
     "tasks/sums.py",
 }

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from slipway.bundle.manifest import payload_version
+from slipway.runs.difference import ORDER
 from tests.project import environment, slipway, stage
 from tests.support.waiting import wait_until
 
@@ -84,12 +85,18 @@ def test_a_failure_is_recorded_compared_and_reported(copy: Path) -> None:
     assert failed["state"] == "failed"
     assert (proved["stage"], proved["exit"]) == ("prove@flights", "exit code 1")
     assert proved["error"] == failed["error"]
+    assert proved["why"] == ["prove modified"]
     assert [run["run"] for run in runs(copy, "--state", "failed")] == [failed["run"]]
 
     told = json.loads(slipway(copy, "diff", first["run"], "latest", "--json").stdout)
-    config = [(d["name"], d["before"], d["after"]) for d in told["differences"][:2]]
-    assert sorted(config) == [("prove.auc_drop_max", 0.02, 0.01), ("prove.auc_floor", 0.7, 0.999)]
-    assert {d["kind"] for d in told["differences"][2:]} <= {"stages", "gates"}
+    config = [d for d in told["differences"] if d["kind"] == "config"]
+    assert sorted((d["name"], d["before"], d["after"]) for d in config) == [
+        ("prove.auc_drop_max", 0.02, 0.01),
+        ("prove.auc_floor", 0.7, 0.999),
+    ]
+    kinds = [d["kind"] for d in told["differences"] if d["kind"] != "code"]
+    assert kinds == sorted(kinds, key=ORDER.index)
+    assert {"config", "stages"} <= set(kinds)
 
     done = slipway(copy, "runs", "report", first["run"])
     assert done.returncode == 0, done.stderr

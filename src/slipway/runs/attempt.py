@@ -59,11 +59,24 @@ Keep = Callable[[StageOutcome, Results], None]
 class Attempt:
     """One stage that runs in this process, from its first to its last moment."""
 
-    def __init__(self, stage: str, keep: Keep | None, gpu: GpuMeter | None = None) -> None:
-        """Take DVC's name of the stage and where its outcome is kept; None: nowhere."""
-        self._keep, self.gpu = keep, gpu or GpuMeter()
+    def __init__(self, stage: str, keep: Keep | None, *, asks_why: bool) -> None:
+        """Take DVC's name of the stage and where its outcome is kept; None: nowhere.
+
+        With `asks_why`, nobody else knows what made the stage stale.
+        """
+        self._keep, self._asks_why, self.gpu = keep, asks_why, GpuMeter()
         self._began_s = time.monotonic()
         self._outcome = StageOutcome(stage, "running", started_at=record.now())
+        self._note(NOTHING)
+
+    def explain(self, why: Callable[[], tuple[str, ...]]) -> None:
+        """Note what made the stage stale, where nobody else does."""
+        if self._keep is None or not self._asks_why:
+            return
+        try:
+            self._outcome = replace(self._outcome, why=why())
+        except Exception as error:  # DVC's own, on its own files: no reason to stop
+            sys.stderr.write(f"why this stage runs is not known: {error}\n")
         self._note(NOTHING)
 
     def end(
@@ -99,7 +112,8 @@ class Attempt:
 
 def begin(root: Path, pipeline: str, stage: str) -> Attempt:
     """Note that a stage starts now, where its run is recorded."""
-    return Attempt(stage, _keeper(root, pipeline, os.environ))
+    keep = _keeper(root, pipeline, os.environ)
+    return Attempt(stage, keep, asks_why=RUN not in os.environ)
 
 
 def exit_words(code: int) -> str:

@@ -3,6 +3,7 @@
 Pure. What one side does not know is told apart and never taken for a difference.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,6 +36,10 @@ ORDER: tuple[Kind, ...] = (
     *("stages", "metrics", "gates", "version"),
 )
 """Causes first: what people change, what then ran, and what that came to."""
+
+
+TOLD_APART = re.compile(r"configs/[^/]+\.yaml|data/[^/]+/sources\.lock|requirements\.lock")
+"""Files whose content is compared by itself: as config, sources and libraries."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,11 @@ def of_run(run: Run) -> Snapshot:
 
 
 def code_facts(commit: str | None, dirty: bool, changed: tuple[str, ...]) -> Facts:
-    """Name the code: its commit, and what differed from that."""
+    """Name the code: its commit, and what differed from that and is not told in its own kind."""
     if commit is None:
         return {}
-    return {"commit": commit, "uncommitted": ", ".join(changed) if dirty else "nothing"}
+    code = [path for path in changed if not TOLD_APART.fullmatch(path)]
+    return {"commit": commit, "uncommitted": ", ".join(code) if dirty and code else "nothing"}
 
 
 def source_facts(pins: Mapping[str, SourcePin]) -> Facts:

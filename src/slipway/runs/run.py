@@ -36,7 +36,7 @@ class StageOutcome:
     state: str = "?"
     """`not run`, `running`, `ran`, `skipped`, `failed` or `stopped`."""
     why: tuple[str, ...] = ()
-    """What made it stale; nothing where nobody asked DVC, as under `dvc repro`."""
+    """What made it stale; nothing where only its outputs were not what they had been."""
     from_cache: bool = False
     """Skipped, as DVC's run-cache held the result of these inputs."""
     started_at: str | None = None

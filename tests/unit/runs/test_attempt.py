@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 from slipway.runs import attempt
-from slipway.runs.attempt import NOTHING, Results, exit_words, note_under_dvc, noted_by_runner
+from slipway.runs.attempt import (
+    NOTHING,
+    Attempt,
+    Results,
+    exit_words,
+    note_under_dvc,
+    noted_by_runner,
+)
 from slipway.runs.process import ProcessMark, mark_of
 from slipway.runs.run import GateResult, StageOutcome
 
@@ -62,6 +69,10 @@ class TestUnderAFlow:
         assert ended is not None
         assert (ended.state, ended.exit, ended.error) == ("failed", "exit code 1", "diverged")
 
+    def test_why_a_stage_runs_is_left_to_the_flow(self, tmp_path: Path) -> None:
+        entry = attempt.begin(tmp_path, "flights", "train@flights")
+        entry.explain(lambda: pytest.fail("the flow asked DVC before"))
+
     def test_an_id_that_is_none_leads_nowhere(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -77,6 +88,23 @@ class TestUnderAFlow:
         said = capsys.readouterr().err
         assert said.count("the record of this run could not be written: ") == 2
         assert "slipway: " not in said  # the flow would take it for the stage's own error
+
+
+def test_under_dvc_repro_the_stage_asks_itself_why_it_runs(tmp_path: Path) -> None:
+    kept: list[StageOutcome] = []
+    entry = Attempt("train@flights", lambda outcome, _: kept.append(outcome), asks_why=True)
+    entry.explain(lambda: ("train.epochs modified",))
+    entry.end(0)
+    assert [outcome.why for outcome in kept] == [(), *[("train.epochs modified",)] * 2]
+
+
+def test_a_reason_that_dvc_cannot_give_stops_nobody(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = Attempt("train@flights", lambda *_: None, asks_why=True)
+    entry.explain(lambda: (_ for _ in ()).throw(RuntimeError("no lock")))
+    entry.end(0)
+    assert capsys.readouterr().err == "why this stage runs is not known: no lock\n"
 
 
 def test_a_stage_that_nobodys_dvc_started_is_noted_nowhere(

@@ -81,6 +81,16 @@ def test_what_neither_knows_names_both() -> None:
     assert len(found.unknown) == 8
 
 
+def test_an_edited_config_is_no_change_of_code() -> None:
+    edited = ("configs/flights.yaml", "data/flights/sources.lock", "requirements.lock")
+    after = replace(RUN, git=GitState(commit="1" * 40, dirty=True, changed=edited))
+    assert differences(RUN, after) == []
+    after = replace(after, git=replace(after.git, changed=(*edited, "tasks/configs/a.yaml")))
+    assert differences(RUN, after) == [
+        Difference("code", "uncommitted", "nothing", "tasks/configs/a.yaml")
+    ]
+
+
 def test_zero_is_known() -> None:
     facts: dict[str, Any] = {"train.dropout": 0}
     found = compare(Snapshot("a", config=facts), Snapshot("b", config={"train.dropout": 0.5}))
