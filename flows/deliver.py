@@ -15,17 +15,16 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import publish, record, summary
+from flows import publish, summary
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.covering import cover_waiting
 from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
-from flows.git import git_state
-from flows.parsing import parse
 from flows.promotion import Promotion, table
-from flows.record import HostAddress, Record, ReleaseResult, RunState
+from flows.report.facts import read_facts
 from flows.report.page import write_report
+from flows.starter import starter
 from flows.talk import Talk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
@@ -36,6 +35,13 @@ from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
 from slipway.fleet.keys import ensure_local_keys
 from slipway.fleet.launch.launcher import Launcher
 from slipway.fleet.launch.local import LOCAL
+from slipway.runs import record
+from slipway.runs.attempt import Results, with_results
+from slipway.runs.git import git_state
+from slipway.runs.inputs import read_inputs
+from slipway.runs.parsing import parse
+from slipway.runs.record import Record
+from slipway.runs.run import HostAddress, ReleaseResult, Run, RunState
 from tasks import names
 from tasks.sources import refresh_pin
 
@@ -72,7 +78,14 @@ def run(
         if killed := record.find_killed(root):
             finish(killed, "interrupted", "killed before it was done", talk.say)
         tree = worktrees.find(root)
-        entry = record.begin(root, pipeline, fleet_name, flow_run.id, id_=tree.id if tree else None)
+        begun = Run(
+            run=tree.id if tree else "",
+            pipeline=pipeline,
+            fleet=fleet_name,
+            started_by=starter(),
+            prefect_flow_run=flow_run.id,
+        )
+        entry = record.begin(root, begun)
         try:
             _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
             if tree is not None:
@@ -126,16 +139,30 @@ def _steps(
     tree = worktrees.find(root)
     if tree is not None:
         stages.restore(root, pipeline)
-    StageRuns(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)
+    entry.note(replace(entry.run, inputs=read_inputs(root, pipeline)))
+    StageRuns(root, entry.folder, talk, entry.note_stages).run(pipeline)
     proven = publish.read_proven(root, pipeline)
-    built = replace(entry.run, version=proven.version, precision=proven.precision)
-    entry.note(replace(built, gates=proven.gates))
+    entry.note(with_results(entry.run, _results(root, pipeline, proven)))
     if tree is not None and results.commit(tree, entry.run.subject, entry.run.facts()):
         entry.note(replace(entry.run, git=git_state(root)))
     if fleet is not None:
         _release(
             root, entry, config=config, fleet=fleet, launcher=launcher, proven=proven, talk=talk
         )
+
+
+def _results(root: Path, pipeline: str, proven: publish.Proven) -> Results:
+    """Put together what the stages came to."""
+    facts = read_facts(root, pipeline)
+    test = facts.metrics.test.values
+    rows = {name: source.rows for name, source in facts.table.sources.items()}
+    return Results(
+        version=proven.version,
+        precision=proven.precision,
+        metrics={name: value for name, value in test.items() if value is not None},
+        gates=proven.gates,
+        rows={name: count for name, count in rows.items() if count is not None},
+    )
 
 
 def _release(

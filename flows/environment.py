@@ -9,6 +9,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from slipway.runs.attempt import RUN
 from slipway.state import repository_state
 
 TELEMETRY_OFF = {
@@ -60,13 +61,17 @@ def be_discreet(env: MutableMapping[str, str] = os.environ) -> None:
         env[name] = ",".join(filter(None, [env.get(name), "127.0.0.1", "localhost"]))
 
 
-def of_stage(root: Path, env: MutableMapping[str, str] = os.environ) -> dict[str, str]:
+def of_stage(
+    root: Path, env: MutableMapping[str, str] = os.environ, run: str | None = None
+) -> dict[str, str]:
     """Return the environment of a stage: this interpreter first on PATH, progress as JSON.
+
+    `run` is the id of the run that it belongs to, for its runner to note beside.
 
     `python` in dvc.yaml must mean the interpreter that runs the flow, also where its
     environment is not activated.
     """
-    stage = {name: value for name, value in env.items() if not name.startswith("PREFECT_")}
+    stage = {n: v for n, v in env.items() if not n.startswith("PREFECT_") and n != RUN}
     bin_folder = str(Path(sys.executable).parent)
     path = env.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != bin_folder:
@@ -76,6 +81,7 @@ def of_stage(root: Path, env: MutableMapping[str, str] = os.environ) -> dict[str
         "PYTHONUNBUFFERED": "1",
         "SLIPWAY_PROGRESS": "json",
         WORKSPACE: mark(root),
+        **({RUN: run} if run else {}),
     }
     if (sources := root / "src").is_dir():  # of a worktree; what is installed may be another's
         ours["PYTHONPATH"] = os.pathsep.join(filter(None, [str(sources), env.get("PYTHONPATH")]))

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from flows.git import GitState
 from flows.report.facts import Facts, Json, read_facts, read_json
 from flows.report.panels import parts
 from slipway.make.build import Build, Evidence
 from slipway.make.lineage import SourceFile, lineage
+from slipway.runs.git import GitState
 
 
 def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -> Evidence:

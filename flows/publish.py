@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.git import GitState
-from flows.parsing import parse
-from flows.record import GateResult
 from slipway.bundle.manifest import PAYLOAD_FILES, payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.errors import GateError, SlipwayError
 from slipway.make.proof import proof
+from slipway.runs.git import GitState
+from slipway.runs.parsing import parse
+from slipway.runs.run import GateResult
 from slipway.store.bundles import upload_bundle
 from slipway.store.objects import Store
 from tasks import sums

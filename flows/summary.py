@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx
 
-from flows.record import GateResult, Run
 from slipway.bundle.contract import read_contract
 from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import read_golden, take
@@ -16,6 +15,7 @@ from slipway.bundle.request import write_request
 from slipway.errors import SlipwayError
 from slipway.fleet.credentials import CallerKeyFile, Stranger, trust
 from slipway.fleet.inventory import NO_CREDENTIALS, Credentials
+from slipway.runs.run import GateResult, Run
 from slipway.wording import compact
 
 ANSWER_TIMEOUT_S = 10

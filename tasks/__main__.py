@@ -8,16 +8,21 @@ read: DVC itself hands out a damaged cache object without a word.
 import importlib
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.precision import PRECISIONS, name_of
+from slipway.runs import attempt
+from slipway.runs.attempt import Attempt
 from slipway.state import share_state
-from tasks import names, sums
+from tasks import names, reasons, results, sums
 
 STATE = Path(".slipway")
 
@@ -32,39 +37,78 @@ def main(argv: list[str]) -> int:
         return 2
     # stages run side by side: an OpenMP thread that spins while it waits starves the others
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    called = Called(*argv)
     try:
         share_state(Path.cwd())
-        run_stage(Path.cwd(), *argv)
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)
         return error.exit_code
+    entry = attempt.begin(Path.cwd(), called.pipeline, called.address)
+    try:
+        outs = run_stage(Path.cwd(), called, entry)
+    except SlipwayError as error:
+        print(f"slipway: {error}", file=sys.stderr)
+        entry.end(error.exit_code, str(error))
+        return error.exit_code
+    except BaseException as error:
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+        entry.end(code, f"{type(error).__name__}: {error}")
+        raise
+    entry.end(0, outs=sums.seals(outs.values()), results=lambda: results.read_results(outs))
     return 0
 
 
-def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = None) -> None:
-    """Check names and inputs, call the stage's run(), seal the outputs."""
-    config = load_config(root, pipeline)
-    address = f"{stage}@{pipeline}" + (f"-{precision}" if precision else "")
-    deps, outs = declared_paths(root, address, precision)
-    names.check(root, pipeline, config, deps.get("expectations"))
-    run = importlib.import_module(f"tasks.{stage}").run
-    extras = _extras(run, pipeline, precision)
+@dataclass(frozen=True)
+class Called:
+    """Which stage the command line names."""
+
+    stage: str
+    pipeline: str
+    precision: str | None = None
+
+    @property
+    def address(self) -> str:
+        """DVC's name for it."""
+        return f"{self.stage}@{self.pipeline}" + (f"-{self.precision}" if self.precision else "")
+
+
+def run_stage(root: Path, called: Called, entry: Attempt) -> dict[str, Path]:
+    """Check names and inputs, call the stage's run(), seal the outputs and return them."""
+    config = load_config(root, called.pipeline)
+    declared = declared_paths(root, called.address, called.precision)
+    entry.explain(declared.why)
+    deps, outs = declared.deps, declared.outs
+    names.check(root, called.pipeline, config, deps.get("expectations"))
+    run = importlib.import_module(f"tasks.{called.stage}").run
+    extras = _extras(run, called.pipeline, called.precision)
     taken = gathered(run, deps)
-    check_signature(run, address, {*taken, *outs, *extras})
+    check_signature(run, called.address, {*taken, *outs, *extras})
     for path in deps.values():
         if path.is_dir():
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    run(config.section(stage), **taken, **outs, **extras)
+    if declared.gpu:
+        entry.gpu.start()
+    run(config.section(called.stage), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
+    return outs
 
 
-def declared_paths(
-    root: Path, address: str, precision: str | None
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return what dvc.yaml declares for a stage, by the keyword that its run() takes."""
+@dataclass(frozen=True)
+class Declared:
+    """What dvc.yaml says of a stage; paths by the keyword that its run() takes."""
+
+    deps: dict[str, Path]
+    outs: dict[str, Path]
+    gpu: bool
+    why: Callable[[], tuple[str, ...]]
+    """Asks DVC what made the stage stale."""
+
+
+def declared_paths(root: Path, address: str, precision: str | None) -> Declared:
+    """Return what dvc.yaml declares for a stage."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -76,7 +120,9 @@ def declared_paths(
     outs = [Path(out.def_path) for out in stage.outs]
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
-    return bound, {keyword(p, precision): p for p in outs}
+    gpu = bool((stage.meta or {}).get("gpu"))
+    why = partial(reasons.of_inputs, stage)
+    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu, why)
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The format is sha256sum's own, so `cd models/flights/weights && sha256sum -c SHA
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from slipway.errors import SlipwayError
@@ -39,6 +40,12 @@ def problems(folder: Path) -> list[str]:
         *(f"{name} is not in {SUMS}" for name in sorted(found - recorded.keys())),
         *(f"{name} differs from its SHA-256" for name in differing),
     ]
+
+
+def seals(folders: Iterable[Path], root: Path = Path()) -> dict[str, str]:
+    """Name what each folder holds by the SHA-256 of its seal; one without a seal is not named."""
+    found = {folder: root / folder / SUMS for folder in folders}
+    return {str(f): _digest(seal) for f, seal in found.items() if seal.is_file()}
 
 
 def read(path: Path) -> bytes:

@@ -5,6 +5,7 @@ left alone, and one that has run on these inputs before comes from the run-cache
 """
 
 import math
+import re
 import sys
 import threading
 import time
@@ -24,9 +25,12 @@ from flows import environment
 from flows.dag import gpu, seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
-from flows.record import StageOutcome, now
 from flows.talk import StageTalk, Talk
 from slipway.errors import SlipwayError
+from slipway.runs.attempt import exit_words, noted_by_runner
+from slipway.runs.record import now
+from slipway.runs.run import StageOutcome
+from tasks import sums
 
 RESTORED = "is cached - skipping run"
 UNCHANGED = "didn't change, skipping"
@@ -36,6 +40,8 @@ SAY_EVERY_S = 5.0
 """Between two lines of the countdown."""
 
 TICK_S = 0.05
+EXITED = re.compile(r"failed to run: .*, exited with (-?[0-9]+)$")
+"""DVC's, of a command that failed."""
 
 TAIL_LINES = 20
 """Shown of a stage that ended without a message of its own."""
@@ -47,11 +53,12 @@ class StageRuns:
     """One run of the stale stages; `stop` ends all that is running."""
 
     def __init__(
-        self, root: Path, logs: Path, talk: Talk, note: Callable[[tuple[StageOutcome, ...]], None]
+        self, root: Path, folder: Path, talk: Talk, note: Callable[[tuple[StageOutcome, ...]], None]
     ) -> None:
-        """Take the project's root, the folder for logs, and who is told of every change."""
+        """Take the project's root, the run's folder, and who is told of every change."""
         self.outcomes: dict[str, StageOutcome] = {}
-        self._root, self._logs, self._talk, self._note = root, logs, talk, note
+        self._root, self._folder, self._talk, self._note = root, folder, talk, note
+        self._logs = folder / "logs"
         self._trees: set[Tree] = set()
         self._damaged: set[str] = set()
         self._stopping = False
@@ -63,8 +70,10 @@ class StageRuns:
         stale = stages.to_run(everything)
         fresh = [stage for stage in everything if stage not in stale]
         self.outcomes = {
-            stage.address: StageOutcome(
-                stage.address, "not run" if stage in stale else "skipped", stage.stale
+            stage.address: StageOutcome(stage.address, "not run", stage.stale)
+            if stage in stale
+            else StageOutcome(
+                stage.address, "skipped", stage.stale, outs=sums.seals(stage.outs, self._root)
             )
             for stage in everything
         }
@@ -148,12 +157,16 @@ class StageRuns:
                 code, lines = self._supervise(stage, talk, log, again=True)
             state = self._judge(code, lines)
             failed = state == "failed"
+            noted = noted_by_runner(self._folder, stage.address) or outcome
             outcome = replace(
                 outcome,
                 state=state,
                 seconds=round(talk.seconds, 2),
                 from_cache=any(RESTORED in line for line in lines),
+                exit=noted.exit or exit_seen(lines),
                 error=message_of(stage.title, lines, self._log_of(stage)) if failed else None,
+                usage=noted.usage,
+                outs=sums.seals(stage.outs, self._root) if code == 0 else {},
             )
             talk.done("restored" if outcome.from_cache else state)
         self._keep(outcome)
@@ -200,7 +213,7 @@ class StageRuns:
         with self._lock:
             if self._stopping:
                 raise SlipwayError("the run is stopping")
-            env = environment.of_stage(self._root)
+            env = environment.of_stage(self._root, run=self._folder.name)
             tree = Tree(command, self._root, env, patience_s=patience_s)
             self._trees.add(tree)
         try:
@@ -232,6 +245,12 @@ def run_stage(build: StageRuns, stage: Stage) -> "StageOutcome | State[Any]":
     if outcome.state in ("failed", "stopped"):
         return Failed(message=outcome.error or "stopped")
     return outcome
+
+
+def exit_seen(lines: list[str]) -> str | None:
+    """Take from DVC how a stage ended that could not say so itself."""
+    found = [int(match[1]) for line in lines if (match := EXITED.search(line))]
+    return exit_words(found[-1]) if found else None
 
 
 def message_of(title: str, lines: list[str], log: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from flows.git import committed
+from slipway.runs.git import committed
 
 Say = Callable[[str], None]
 

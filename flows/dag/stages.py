@@ -5,7 +5,7 @@ to start side by side and what to report as unchanged.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from slipway.errors import ConfigError, SlipwayError
+from tasks.reasons import reasons
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -193,22 +194,9 @@ def _describe(
         gpu=bool(meta.get("gpu")),
         grace_s=float(meta.get("grace_s", 0.0)),
         alone=bool(meta.get("alone")),
-        stale=tuple(_reasons(entry for entries in status.values() for entry in entries)),
+        stale=tuple(reasons(entry for entries in status.values() for entry in entries)),
         outs=tuple(Path(out.def_path) for out in stage.outs),
     )
-
-
-def _reasons(status: Iterable[Any]) -> Iterator[str]:
-    """Put DVC's status into words: `train.epochs modified`, `data/flights/raw deleted`."""
-    for entry in status:
-        if isinstance(entry, str):  # "changed command", "always changed"
-            yield entry
-            continue
-        for changes in entry.values():
-            for path, change in changes.items():
-                details = change if isinstance(change, dict) else {path: change}
-                for name, how in details.items():
-                    yield f"{name} {how}"
 
 
 def _downstream(address: str, before: Mapping[str, set[str]]) -> set[str]:

@@ -14,14 +14,15 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from flows.parsing import parse
-from flows.record import GateResult, Run
+from flows.report.outputs import UNCHANGED, Changed, changed_since
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
 from slipway.make.build import NOT_MEASURED, Measures
 from slipway.make.lineage import SourceFile
 from slipway.problem import BINARY, PROBLEMS, Problem
 from slipway.problem.record import CalibrationBin
+from slipway.runs.parsing import parse
+from slipway.runs.run import GateResult, Run
 from slipway.wording import moment, number
 from tasks import sums
 
@@ -213,6 +214,8 @@ class Facts:
     timings: Timings = Timings()
     quantized: dict[str, Exported] = field(default_factory=dict)
     config: Config | None = None
+    changed: Changed = UNCHANGED
+    """What is no longer as the run left it, and so is not in here."""
 
     @property
     def problem(self) -> Problem:
@@ -228,7 +231,8 @@ class Facts:
 
 def read_facts(root: Path, pipeline: str, run: Run | None = None) -> Facts:
     """Gather the facts of a pipeline: all that are there, or those that `run` stands for."""
-    may_read = _everything if run is None else _of_run(run)
+    changed = UNCHANGED if run is None else changed_since(root, run)
+    may_read = _everything if run is None else _of_run(run, changed)
     found: Json = {
         name: read_json(path)
         for name, (stage, pattern) in STAGE_FILES.items()
@@ -239,7 +243,8 @@ def read_facts(root: Path, pipeline: str, run: Run | None = None) -> Facts:
         for path in sorted((root / "models" / pipeline).glob("*/result.json"))
         if may_read("quantize", path)
     }
-    return replace(parse(Facts, found), config=_config(root, pipeline))
+    config = None if changed.config else _config(root, pipeline)
+    return replace(parse(Facts, found), config=config, changed=changed)
 
 
 def read_json(path: Path) -> Json:
@@ -259,12 +264,13 @@ def _everything(stage: str, path: Path) -> bool:
     return True
 
 
-def _of_run(run: Run) -> Callable[[str, Path], bool]:
+def _of_run(run: Run, changed: Changed) -> Callable[[str, Path], bool]:
     """Tell the files a run stands for from those an earlier run left behind.
 
     What a stage that ran, was restored or was skipped wrote is right by DVC's word. One that
     failed or was stopped is believed only where it wrote after the run had started: DVC
-    deletes outs before a stage runs, but it may have failed before that.
+    deletes outs before a stage runs, but it may have failed before that. Of a stage whose
+    folders another run has written since, nothing is.
     """
     states: dict[str, set[str]] = {}
     for outcome in run.stages:
@@ -272,6 +278,8 @@ def _of_run(run: Run) -> Callable[[str, Path], bool]:
     started = moment(run.started_at)
 
     def may_read(stage: str, path: Path) -> bool:
+        if stage in changed.stages:
+            return False
         seen = states.get(stage, {"not run"})
         if seen <= DONE:
             return True

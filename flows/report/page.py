@@ -15,7 +15,6 @@ from typing import Any
 
 import jinja2
 
-from flows.record import HostAddress, Run
 from flows.report.charts import calibration_chart, loss_chart, measure_chart
 from flows.report.facts import Expectation, Facts, Features, Table, Validation, read_facts
 from flows.report.panels import gates, numbers_of, other_numbers, parts, precisions, timeline
@@ -24,6 +23,7 @@ from flows.report.slices import slice_plots
 from slipway import __version__
 from slipway.bundle.gate import SIGNS
 from slipway.precision import REFERENCE
+from slipway.runs.run import HostAddress, Run
 from slipway.wording import FILTERS, millis, moment, score, scrub, share, size, when
 
 TEMPLATES = Path(__file__).with_name("templates")

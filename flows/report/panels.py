@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from flows.parsing import parse
-from flows.record import GateResult, ReleaseResult, Run, StageOutcome
 from flows.report.facts import Exported, Facts, LatencyFacts, PrecisionGates
 from slipway.bundle.gate import INVARIANCE, PARITY
 from slipway.fleet.judge import Line
 from slipway.make.build import DataPart
 from slipway.precision import REFERENCE
 from slipway.problem import Measure
+from slipway.runs.parsing import parse
+from slipway.runs.run import GateResult, ReleaseResult, Run, StageOutcome
 from slipway.wording import compact, day, moment, scrub
 
 ONE_DAY = timedelta(days=1)

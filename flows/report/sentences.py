@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.record import ReleaseResult, Run, StageOutcome
 from flows.report.facts import Facts, History, QualityFacts, Timings
 from flows.report.panels import gate_results, label, numbers_of
 from slipway.config import Config
 from slipway.make.build import NOT_MEASURED
 from slipway.precision import REFERENCE
 from slipway.problem import Measure, Problem
+from slipway.runs.run import ReleaseResult, Run, StageOutcome
 from slipway.wording import count, day, score, scrub, sentence, share
 
 BUILD_STAGES = {field.alias or name for name, field in Config.model_fields.items()} - {"release"}

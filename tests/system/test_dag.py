@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slipway.runs.attempt import RUN, noted_by_runner
 from tasks.__main__ import check_signature, gathered, keyword
 from tasks.models import FAMILIES
 from tests.project import REPOSITORY, environment, run, stage
@@ -34,15 +35,19 @@ RUNNER = {
     "src/slipway/config.py",
     "src/slipway/precision.py",
     "src/slipway/provider.py",
+    "src/slipway/runs",
     "src/slipway/sections.py",
     "src/slipway/state.py",
+    "src/slipway/wording.py",
     "tasks/__main__.py",
     "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",
+    "tasks/reasons.py",
+    "tasks/results.py",
     "tasks/sums.py",
 }
-"""It binds, checks, names and shows how far a stage is, and decides no byte of an output."""
+"""It binds, checks, names, records, shows how far a stage is, and decides no byte of an output."""
 
 
 @cache
@@ -139,10 +144,14 @@ def again(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.rmtree(root / out)
         name, _, rest = address.partition("@")
         command = [sys.executable, "-m", "tasks", name, *rest.split("-", 1)]
-        done = run(root, *STRACE, *([f"{address}.strace"] if STRACE else []), *command)
+        traced = [*STRACE, f"{address}.strace"] if STRACE else []
+        done = run(root, "env", f"{RUN}={OF_A_FLOW}", *traced, *command)
         assert done.returncode == 0, done.stderr
     return root
 
+
+OF_A_FLOW = "20261130-100000-aaaa"
+"""The run that the stages are told they belong to, so that what they note of it is seen too."""
 
 STRACE = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=openat,open,creat", "-o"]
 STRACE = STRACE if shutil.which("strace") else []
@@ -161,6 +170,17 @@ def test_every_stage_run_again_gives_the_same_bytes(built: Path, again: Path):
             assert (again / out / "SHA256SUMS").read_text() == (
                 built / out / "SHA256SUMS"
             ).read_text(), address
+
+
+@pytest.mark.slow
+def test_every_stage_notes_what_it_took_beside_the_run_of_its_flow(again: Path):
+    folder = again / ".slipway/runs" / OF_A_FLOW
+    for address in addresses():
+        noted = noted_by_runner(folder, address)
+        assert noted is not None, address
+        assert (noted.state, noted.exit) == ("ran", "exit code 0")
+        assert noted.usage.cpu_s, address
+        assert noted.outs.keys() == {out.as_posix() for out in declared(address)[1]}
 
 
 @pytest.mark.slow
@@ -213,10 +233,11 @@ def test_an_edit_of_a_family_concerns_the_stages_that_use_it(
 
 
 IGNORED = re.compile(
-    r"^(\.git/|.*\.strace$|\.dvc|\.slipway/(checkpoints|reports)/|dvc\.(yaml|lock)|\.git$|\.gitignore"
+    r"^(\.git/|.*\.strace$|\.dvc|\.slipway/(checkpoints|reports|runs)/|dvc\.(yaml|lock)|\.git$|\.gitignore"
     r"|configs/[a-z]+\.yaml$)|__pycache__|(^|/)__init__\.py$|^$"
 )
-"""Git and DVC read by the runner, the config whose section is a param, checkpoints, reports."""
+"""Git and DVC read by the runner, the config whose section is a param, checkpoints, reports, and
+what is noted for the record of the run."""
 
 
 def opened(log: Path, root: Path) -> set[str]:

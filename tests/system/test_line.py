@@ -107,6 +107,19 @@ def test_every_stage_has_a_line_with_its_time(first: Any):
         assert re.search(rf"✓ {name} +\d+\.\d s", first.stderr), name
 
 
+def test_the_record_says_what_every_stage_took_and_what_went_in(line: Path, first: Any):
+    assert first.returncode == 0
+    run = last_run(line)
+    for each in run["stages"]:
+        assert each["exit"] == "exit code 0", each
+        assert each["usage"]["cpu_s"] > 0, each
+        assert each["why"], each
+        assert each["outs"], each
+    assert run["started_by"]["kind"] == "terminal"
+    assert run["inputs"]["sources"]["things"]["rows"] == 12_000
+    assert run["metrics"]["auc"] > 0.6
+
+
 def test_a_second_run_finds_nothing_to_do(line: Path, first: Any):
     before = channels(line)
     again = slipway(line, "run", "flights")

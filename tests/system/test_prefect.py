@@ -315,6 +315,7 @@ def test_a_cron_starts_a_run_that_ends_completed(prefect: Prefect) -> None:
 
     with prefect.nightly("* * * * *"):
         wait_until(completed, "the cron started a run, and it completed", RUN_S)
+    assert prefect.project.run_json()["started_by"]["kind"] == "schedule"
 
 
 def test_the_manual_deployment_builds_with_one_task_per_stage_and_its_log(
@@ -324,6 +325,8 @@ def test_the_manual_deployment_builds_with_one_task_per_stage_and_its_log(
         prefect.project.touch(stage, f"{stage}, changed")
     run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
     assert prefect.ended(run)["type"] == "COMPLETED"
+    started_by = prefect.project.run_json()["started_by"]
+    assert started_by == {"kind": "trigger", "who": f"deployment manual, flow run {run}"}
     flow_runs = {"flow_runs": {"id": {"any_": [run]}}}
 
     def seen() -> list[tuple[str, str]]:

@@ -19,7 +19,10 @@ NOWHERE = "http://127.0.0.1:9/api"
 def worker(root: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run `python -m flows.commands.worker` with no Prefect server but the one in `environment`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
-    ours = {"PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(root / "home")}
+    ours = {
+        "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",
+        "PREFECT_HOME": str(root / "home"),
+    }
     return subprocess.run(
         [sys.executable, "-m", "flows.commands.worker", *arguments],
         cwd=root,

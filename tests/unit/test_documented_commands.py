@@ -31,6 +31,8 @@ class Written:
 def leaves(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command that does something, with its words."""
     if isinstance(command, click.Group):
+        if command.invoke_without_command:
+            yield path, command
         for name, inside in command.commands.items():
             yield from leaves(inside, *path, name)
     else:
@@ -91,7 +93,7 @@ def problem(written: Written) -> str | None:
         if inside is None:
             return f"no command {written.words}"
         command = inside
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and not command.invoke_without_command:
         return "names no command" if written.whole else None
     if words == ["..."] or (not words and not written.whole):
         return None
@@ -117,13 +119,23 @@ def test_the_commands_of_the_documents_are_found():
     assert {
         ("README.md", ("trace", "VERSION")),
         ("README.md", ("bundle", "push")),
+        ("README.md", ("runs",)),
+        ("slipway runs --help", ("runs", "--pipeline")),
         ("docs/host.md", ("keys", "add")),
         ("deploy/README.md", ("keys", "revoke")),
     } <= found
 
 
 @pytest.mark.parametrize(
-    "words", [("trac", "V"), ("trace", "V", "W"), ("trace",), ("status", "--flet", "x"), ("fleet",)]
+    "words",
+    [
+        ("trac", "V"),
+        ("trace", "V", "W"),
+        ("trace",),
+        ("status", "--flet", "x"),
+        ("fleet",),
+        ("runs", "x"),
+    ],
 )
 def test_a_command_that_cannot_be_typed_is_noticed(words: tuple[str, ...]):
     assert problem(Written("here", words, whole=True)) is not None

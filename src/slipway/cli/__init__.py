@@ -14,9 +14,11 @@ from slipway import __version__
 from slipway.cli.bundle import bundle
 from slipway.cli.deliver import build, merge, release, run, worker
 from slipway.cli.deployments import deployments
+from slipway.cli.diff import diff
 from slipway.cli.doctor import doctor
 from slipway.cli.inspect import trace, verify
 from slipway.cli.keys import keys
+from slipway.cli.runs import runs
 from slipway.cli.serve import fleet, rollback, status
 from slipway.errors import SlipwayError
 from slipway.host.process.command import host
@@ -39,6 +41,8 @@ INTERRUPTED = 130
         host,
         verify,
         trace,
+        runs,
+        diff,
         doctor,
         bundle,
         keys,

@@ -14,6 +14,10 @@ def deployments() -> None:
     """Register schedules, triggers and automations on a Prefect server.
 
     What they are is declared in prefect.yaml.
+
+    \b
+      slipway deployments apply
+      slipway deployments check
     """
 
 

@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
     (root / "flows/commands").mkdir(parents=True)
-    for flow in ("deliver", "release", "worker"):
+    for flow in ("deliver", "release", "report", "worker"):
         (root / f"flows/commands/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
@@ -71,7 +71,7 @@ def test_trace_promises_versions_only(monkeypatch, capsys):
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
         *("run", "build", "worker", "release", "rollback", "status", "fleet", "host"),
-        *("verify", "trace", "doctor", "bundle", "keys"),
+        *("verify", "trace", "runs", "diff", "doctor", "bundle", "keys", "deployments", "merge"),
     }
 
 
@@ -79,7 +79,8 @@ def test_help_needs_nothing_but_click_and_pydantic():
     code = (
         "import sys, slipway.cli;"
         "print(sorted({'httpx', 'onnxruntime', 'prefect', 'torch', 'numpy', 'pyarrow', 'rich',"
-        " 'slipway.fleet', 'slipway.host.process.server', 'slipway.store', 'uvloop'}"
+        " 'slipway.fleet', 'slipway.host.process.server', 'slipway.runs', 'slipway.store',"
+        " 'uvloop'}"
         " & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

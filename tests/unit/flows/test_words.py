@@ -3,8 +3,6 @@
 import errno
 import io
 import json
-import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows import deliver, publish, record, summary
-from flows.dag.build import message_of
+from flows import deliver, publish, summary
+from flows.dag.build import exit_seen, message_of
 from flows.environment import WORKSPACE, apply, of_stage
-from flows.record import GateResult, StageOutcome
 from flows.talk import Talk
 from slipway.errors import SlipwayError
+from slipway.runs import record
+from slipway.runs.attempt import RUN
+from slipway.runs.run import GateResult, Run, StageOutcome
 from tests.bundles import make_payload
 
 LOG = Path("train.log")
+FLIGHTS = Run(pipeline="flights")
 
 
 def talk(terminal: bool = False) -> tuple[Talk, io.StringIO]:
@@ -96,7 +97,7 @@ def test_brackets_in_a_message_are_not_taken_for_markup() -> None:
 
 
 def test_the_record_of_a_killed_run_is_closed_by_the_next(tmp_path: Path) -> None:
-    killed = record.begin(tmp_path, "flights", "local")
+    killed = record.begin(tmp_path, Run(pipeline="flights", fleet="local"))
     ran = StageOutcome("ingest@flights", "ran", seconds=1.0)
     killed.note_stages((ran,))
     killed.note_stages((ran, StageOutcome("train@flights", "running", started_at=record.now())))
@@ -110,62 +111,8 @@ def test_the_record_of_a_killed_run_is_closed_by_the_next(tmp_path: Path) -> Non
     assert record.find_killed(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"state": "running"}', '{"run": "a", "state": "running", "b": 1}']
-)
-def test_a_record_of_another_version_is_left_as_it_is(tmp_path: Path, text: str) -> None:
-    entry = record.begin(tmp_path, "flights", None)
-    (entry.folder / "run.json").write_text(text)
-    assert record.find_killed(tmp_path) is None
-
-
-def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
-    entry = record.begin(tmp_path, "flights", "local")
-    entry.note_stages((StageOutcome("train@flights", "not run", ("changed command",)),))
-    run = json.loads((entry.folder / "run.json").read_text())
-    assert run.pop("started_at")
-    assert run == {
-        "run": entry.run.run,
-        "pipeline": "flights",
-        "fleet": "local",
-        "state": "running",
-        "finished_at": None,
-        "stages": [{"stage": "train@flights", "state": "not run", "why": ["changed command"]}],
-        "version": None,
-        "precision": None,
-        "gates": [],
-        "published": None,
-        "release": None,
-        "hosts": [],
-        "git": {},
-        "prefect_flow_run": None,
-        "error": None,
-    }
-
-
-def test_latest_points_at_the_run_that_began_last(tmp_path: Path) -> None:
-    first = record.begin(tmp_path, "flights", None)
-    second = record.begin(tmp_path, "flights", None)
-    latest = tmp_path / ".slipway/runs/latest"
-    assert os.readlink(latest) == second.run.run
-    assert first.run.run != second.run.run
-    assert json.loads((latest / "run.json").read_text())["state"] == "running"
-
-
-def test_stages_that_report_at_the_same_time_leave_a_whole_record(tmp_path: Path) -> None:
-    entry = record.begin(tmp_path, "flights", None)
-    stages = [(StageOutcome(f"s{i}", "ran", seconds=1.0),) for i in range(8)]
-    threads = [threading.Thread(target=entry.note_stages, args=[one]) for one in stages]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    [written] = json.loads((entry.folder / "run.json").read_text())["stages"]
-    assert StageOutcome(**written) in [one for [one] in stages]
-
-
 def test_a_report_that_cannot_be_written_costs_only_itself(tmp_path: Path) -> None:
-    entry = record.begin(tmp_path, "flights", None)
+    entry = record.begin(tmp_path, FLIGHTS)
     entry.report.mkdir()
     said: list[str] = []
     deliver.finish(entry, "completed", None, said.append)
@@ -223,3 +170,19 @@ def test_a_stage_gets_this_interpreter_and_nothing_of_prefect(tmp_path: Path) ->
     assert "PREFECT_API_URL" not in env
     assert env["HOME"] == "/root"
     assert env[WORKSPACE] == str(tmp_path / ".slipway")
+
+
+def test_a_stage_is_told_its_own_run_and_no_other(tmp_path: Path) -> None:
+    mine = of_stage(tmp_path, {RUN: "another"}, run="20261130-100000-aaaa")
+    assert mine[RUN] == "20261130-100000-aaaa"
+    assert RUN not in of_stage(tmp_path, {RUN: "another"})
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(1, "exit code 1"), (-9, "killed by SIGKILL"), (139, "killed by SIGSEGV")]
+)
+def test_how_a_stage_ended_that_could_not_say_so_is_taken_from_dvc(code: int, words: str) -> None:
+    command = "failed to run: python -m tasks train flights"
+    line = f"ERROR: failed to reproduce 'train@flights': {command}, exited with {code}"
+    assert exit_seen(["Running stage", line]) == words
+    assert exit_seen(["Running stage"]) is None

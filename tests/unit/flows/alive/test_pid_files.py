@@ -1,5 +1,6 @@
 """A pid file lasts as long as its process, and its lock not one moment longer."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from flows.alive import pid_files
 from flows.environment import OWN_API
 from slipway.fleet.processes import boot_id, start_time
+from tests.project import REPOSITORY
 
 RUN = "0198c0de-0000-7000-8000-000000000001"
 HOLD = f"""
@@ -25,7 +27,7 @@ sys.stdin.readline()
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that holds a run's pid file until it is told to end, or killed."""
-    environment = {"PYTHONPATH": str(Path(__file__).parents[4])}
+    environment = {"PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
     with subprocess.Popen(
         [sys.executable, "-c", HOLD],
         cwd=tmp_path,

@@ -175,11 +175,11 @@ def test_a_second_run_waits_for_the_first_and_a_killed_one_frees_the_checkout(
         "import time; from pathlib import Path; from flows.dag.workspace import only_run\n"
         "with only_run(Path.cwd(), print): print('held', flush=True); time.sleep(600)"
     )
-    root = str(Path(workspace.__file__).parents[2])
+    root = Path(workspace.__file__).parents[2]
     first = subprocess.Popen(
         [sys.executable, "-c", hold],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": root},
+        env=os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
         stdout=subprocess.PIPE,
     )
     with first:

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from flows.parsing import parse
-from flows.record import Run
 from flows.report.charts import Axis, calibration_chart, loss_chart
 from flows.report.facts import Facts, History, QualityFacts
 from flows.report.page import render, write_report
@@ -20,6 +18,8 @@ from flows.report.sentences import sentences, verdict
 from flows.report.slices import slice_plots
 from slipway.problem import BINARY
 from slipway.problem.record import CalibrationBin
+from slipway.runs.parsing import parse
+from slipway.runs.run import Run
 from slipway.wording import duration, scrub, sentence, size
 from tests.stage_files import VERSION, a_run, stopped_at, write_stage_files
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.parsing import parse
+from slipway.runs.parsing import parse
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""A record says as much as is known, at every moment, and is closed by whoever finds it open."""
+
+import json
+import os
+import threading
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from slipway.runs import record
+from slipway.runs.parsing import parse
+from slipway.runs.process import mark_of
+from slipway.runs.run import DVC_REPRO, Run, StageOutcome, StageUsage, StartedBy
+
+FLIGHTS = Run(pipeline="flights")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"state": "running"}', '{"run": "a", "state": "running", "b": 1}']
+)
+def test_a_record_of_another_version_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    entry = record.begin(tmp_path, FLIGHTS)
+    (entry.folder / "run.json").write_text(text)
+    assert record.find_killed(tmp_path) is None
+
+
+def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
+    entry = record.begin(tmp_path, Run(pipeline="flights", fleet="local"))
+    entry.note_stages((StageOutcome("train@flights", "not run", ("changed command",)),))
+    run = json.loads((entry.folder / "run.json").read_text())
+    assert run.pop("started_at")
+    assert run == {
+        "run": entry.run.run,
+        "pipeline": "flights",
+        "fleet": "local",
+        "started_by": {"kind": "terminal", "who": entry.run.started_by.who},
+        "state": "running",
+        "finished_at": None,
+        "stages": [{"stage": "train@flights", "state": "not run", "why": ["changed command"]}],
+        "version": None,
+        "precision": None,
+        "metrics": {},
+        "gates": [],
+        "published": None,
+        "release": None,
+        "hosts": [],
+        "git": {},
+        "inputs": {
+            "config_sha256": None,
+            "config": {},
+            "sources": {},
+            "requirements_sha256": None,
+            "libraries": {},
+        },
+        "process": asdict(mark_of(os.getpid())),
+        "prefect_flow_run": None,
+        "error": None,
+    }
+
+
+def test_latest_points_at_the_run_that_began_last(tmp_path: Path) -> None:
+    first = record.begin(tmp_path, FLIGHTS)
+    second = record.begin(tmp_path, FLIGHTS)
+    latest = tmp_path / ".slipway/runs/latest"
+    assert os.readlink(latest) == second.run.run
+    assert first.run.run != second.run.run
+    assert json.loads((latest / "run.json").read_text())["state"] == "running"
+
+
+def test_stages_that_report_at_the_same_time_leave_a_whole_record(tmp_path: Path) -> None:
+    entry = record.begin(tmp_path, FLIGHTS)
+    stages = [(StageOutcome(f"s{i}", "ran", seconds=1.0),) for i in range(8)]
+    threads = [threading.Thread(target=entry.note_stages, args=[one]) for one in stages]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [written] = json.loads((entry.folder / "run.json").read_text())["stages"]
+    assert parse(StageOutcome, written) in [one for [one] in stages]
+
+
+def test_the_killed_flow_is_found_behind_what_dvc_repro_keeps(tmp_path: Path) -> None:
+    killed = record.begin(tmp_path, replace(FLIGHTS, run="20261130-100000-aaaa"))
+    by_hand = StartedBy(DVC_REPRO, "me@here")
+    record.begin(tmp_path, replace(FLIGHTS, run="20261130-110000-bbbb", started_by=by_hand))
+    found = record.find_killed(tmp_path)
+    assert found is not None
+    assert found.run == killed.run
+
+
+def test_a_flow_that_ended_hides_older_ones(tmp_path: Path) -> None:
+    record.begin(tmp_path, replace(FLIGHTS, run="20261130-100000-aaaa"))
+    record.begin(tmp_path, replace(FLIGHTS, run="20261130-110000-bbbb")).close("completed")
+    assert record.find_killed(tmp_path) is None
+
+
+def test_a_stage_that_took_nothing_says_zero_and_is_read_as_it_was() -> None:
+    stage = StageOutcome("a@b", "ran", usage=StageUsage(cpu_s=0.0, read_bytes=0), seconds=0.0)
+    written = json.loads(json.dumps(stage.to_dict()))
+    assert written == {
+        "stage": "a@b",
+        "state": "ran",
+        "seconds": 0.0,
+        "usage": {"cpu_s": 0.0, "read_bytes": 0},
+    }
+    assert parse(StageOutcome, written) == stage
+
+
+def test_who_starts_a_run_at_a_terminal_is_named_with_the_machine() -> None:
+    user, _, host = record.at_terminal().who.partition("@")
+    assert user
+    assert host == os.uname().nodename
