@@ -40,7 +40,7 @@ def diff(before: str, after: str, fleet_name: str, as_json: bool) -> None:
     from slipway.runs.difference import compare
 
     root = find_root()
-    sides = [Side(root, fleet_name, text) for text in (before, after)]
+    sides = [Comparand(root, fleet_name, text) for text in (before, after)]
     mixed = sides[0].is_version != sides[1].is_version
     pair = [side.snapshot(without_places=mixed) for side in sides]
     found = compare(*(shared_libraries(pair) if mixed else pair))
@@ -50,7 +50,7 @@ def diff(before: str, after: str, fleet_name: str, as_json: bool) -> None:
         _show(found)
 
 
-class Side:
+class Comparand:
     """One of the two that are compared: a run, or else a version."""
 
     def __init__(self, root: Path, fleet_name: str, text: str) -> None:

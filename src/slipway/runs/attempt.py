@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from slipway.errors import SlipwayError
 from slipway.runs import record
 from slipway.runs.git import git_state
 from slipway.runs.gpu import GpuMeter
@@ -59,25 +60,25 @@ Keep = Callable[[StageOutcome, Results], None]
 class Attempt:
     """One stage that runs in this process, from its first to its last moment."""
 
-    def __init__(self, stage: str, keep: Keep | None, *, asks_why: bool) -> None:
+    def __init__(self, stage: str, keep: Keep | None, *, by_itself: bool) -> None:
         """Take DVC's name of the stage and where its outcome is kept; None: nowhere.
 
-        With `asks_why`, nobody else knows what made the stage stale.
+        `by_itself`: no flow is there that knows what made the stage stale, and reads its results.
         """
-        self._keep, self._asks_why, self.gpu = keep, asks_why, GpuMeter()
+        self._keep, self._by_itself, self.gpu = keep, by_itself, GpuMeter()
         self._began_s = time.monotonic()
         self._outcome = StageOutcome(stage, "running", started_at=record.now())
-        self._note(NOTHING)
+        self._note()
 
     def explain(self, why: Callable[[], tuple[str, ...]]) -> None:
         """Note what made the stage stale, where nobody else does."""
-        if self._keep is None or not self._asks_why:
+        if self._keep is None or not self._by_itself:
             return
         try:
             self._outcome = replace(self._outcome, why=why())
         except Exception as error:  # DVC's own, on its own files: no reason to stop
             sys.stderr.write(f"why this stage runs is not known: {error}\n")
-        self._note(NOTHING)
+        self._note()
 
     def end(
         self,
@@ -87,7 +88,7 @@ class Attempt:
         outs: Mapping[str, str] | None = None,
         results: Callable[[], Results] = lambda: NOTHING,
     ) -> None:
-        """Note how the stage ended; `results` is asked only if somebody keeps them."""
+        """Note how the stage ended; `results` is asked only where no flow reads them itself."""
         self._outcome = replace(
             self._outcome,
             state="failed" if code else "ran",
@@ -97,23 +98,28 @@ class Attempt:
             usage=measure(self.gpu.stop()),
             outs=dict(outs or {}),
         )
-        if self._keep is not None:
-            self._note(results())
+        self._note(self._read(results) if self._by_itself else NOTHING)
 
-    def _note(self, results: Results) -> None:
+    def _read(self, results: Callable[[], Results]) -> Results:
+        try:
+            return results()
+        except (OSError, ValueError, SlipwayError) as error:
+            sys.stderr.write(f"what this stage came to could not be read: {error}\n")
+            return NOTHING
+
+    def _note(self, results: Results = NOTHING) -> None:
         if self._keep is None:
             return
         try:
             self._keep(self._outcome, results)
         except (OSError, ValueError) as error:
-            said = f"the record of this run could not be written: {error}"
-            sys.stderr.write(f"{said}\n")
+            sys.stderr.write(f"the record of this run could not be written: {error}\n")
 
 
 def begin(root: Path, pipeline: str, stage: str) -> Attempt:
     """Note that a stage starts now, where its run is recorded."""
     keep = _keeper(root, pipeline, os.environ)
-    return Attempt(stage, keep, asks_why=RUN not in os.environ)
+    return Attempt(stage, keep, by_itself=RUN not in os.environ)
 
 
 def exit_words(code: int) -> str:

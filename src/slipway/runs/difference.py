@@ -43,7 +43,7 @@ TOLD_APART = re.compile(r"configs/[^/]+\.yaml|data/[^/]+/sources\.lock|requireme
 
 
 @dataclass(frozen=True)
-class Difference:
+class ChangedFact:
     """One fact that both sides have in another form; None where a side has it not."""
 
     kind: Kind
@@ -58,14 +58,14 @@ class Comparison:
 
     before: str
     after: str
-    differences: tuple[Difference, ...]
+    differences: tuple[ChangedFact, ...]
     unknown: dict[Kind, str]
     """Kinds of which one side knows nothing, with the name of that side, or both."""
 
 
 def compare(before: Snapshot, after: Snapshot) -> Comparison:
     """List what differs, in the order of cause and effect."""
-    differences: list[Difference] = []
+    differences: list[ChangedFact] = []
     unknown: dict[Kind, str] = {}
     for kind in ORDER:
         ours, theirs = getattr(before, kind), getattr(after, kind)
@@ -76,11 +76,11 @@ def compare(before: Snapshot, after: Snapshot) -> Comparison:
     return Comparison(before.name, after.name, tuple(differences), unknown)
 
 
-def _differing(kind: Kind, before: Facts, after: Facts) -> Iterator[Difference]:
+def _differing(kind: Kind, before: Facts, after: Facts) -> Iterator[ChangedFact]:
     for name in dict.fromkeys([*before, *after]):
         ours, theirs = before.get(name), after.get(name)
         if ours != theirs:
-            yield Difference(kind, name, ours, theirs)
+            yield ChangedFact(kind, name, ours, theirs)
 
 
 def of_run(run: Run) -> Snapshot:

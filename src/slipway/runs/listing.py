@@ -28,7 +28,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Counts:
+class StageCounts:
     """How many stages of a run came to what."""
 
     ran: int = 0
@@ -96,10 +96,10 @@ def find_run(runs: Sequence[Run], text: str) -> Run:
     raise SlipwayError(f"{len(found)} runs begin with {text!r}: {named}; give more of the id")
 
 
-def counts(run: Run) -> Counts:
+def counts(run: Run) -> StageCounts:
     """Count the stages by what became of them; a stopped one did not end well either."""
     seen = Counter(stage.state for stage in run.stages)
-    return Counts(seen["ran"], seen["skipped"], seen["failed"] + seen["stopped"])
+    return StageCounts(seen["ran"], seen["skipped"], seen["failed"] + seen["stopped"])
 
 
 def took_s(run: Run, now: datetime) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from slipway.errors import BundleRefused
 from slipway.runs import attempt
 from slipway.runs.attempt import (
     NOTHING,
@@ -69,9 +70,10 @@ class TestUnderAFlow:
         assert ended is not None
         assert (ended.state, ended.exit, ended.error) == ("failed", "exit code 1", "diverged")
 
-    def test_why_a_stage_runs_is_left_to_the_flow(self, tmp_path: Path) -> None:
+    def test_why_a_stage_runs_and_what_it_came_to_is_left_to_the_flow(self, tmp_path: Path) -> None:
         entry = attempt.begin(tmp_path, "flights", "train@flights")
         entry.explain(lambda: pytest.fail("the flow asked DVC before"))
+        entry.end(0, results=lambda: pytest.fail("the flow reads them after"))
 
     def test_an_id_that_is_none_leads_nowhere(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,7 +94,7 @@ class TestUnderAFlow:
 
 def test_under_dvc_repro_the_stage_asks_itself_why_it_runs(tmp_path: Path) -> None:
     kept: list[StageOutcome] = []
-    entry = Attempt("train@flights", lambda outcome, _: kept.append(outcome), asks_why=True)
+    entry = Attempt("train@flights", lambda outcome, _: kept.append(outcome), by_itself=True)
     entry.explain(lambda: ("train.epochs modified",))
     entry.end(0)
     assert [outcome.why for outcome in kept] == [(), *[("train.epochs modified",)] * 2]
@@ -101,10 +103,24 @@ def test_under_dvc_repro_the_stage_asks_itself_why_it_runs(tmp_path: Path) -> No
 def test_a_reason_that_dvc_cannot_give_stops_nobody(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    entry = Attempt("train@flights", lambda *_: None, asks_why=True)
+    entry = Attempt("train@flights", lambda *_: None, by_itself=True)
     entry.explain(lambda: (_ for _ in ()).throw(RuntimeError("no lock")))
     entry.end(0)
     assert capsys.readouterr().err == "why this stage runs is not known: no lock\n"
+
+
+def test_results_that_cannot_be_read_cost_only_themselves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def damaged() -> Results:
+        raise BundleRefused("contract.json is damaged")
+
+    kept: list[StageOutcome] = []
+    entry = Attempt("payload@flights", lambda outcome, _: kept.append(outcome), by_itself=True)
+    entry.end(0, results=damaged)
+    said = capsys.readouterr().err
+    assert said == "what this stage came to could not be read: contract.json is damaged\n"
+    assert [outcome.state for outcome in kept] == ["running", "ran"]
 
 
 def test_a_stage_that_nobodys_dvc_started_is_noted_nowhere(

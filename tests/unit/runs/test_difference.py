@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from slipway.runs.difference import Difference, Snapshot, compare, of_run
+from slipway.runs.difference import ChangedFact, Snapshot, compare, of_run
 from slipway.runs.git import GitState
 from slipway.runs.inputs import Inputs, SourcePin
 from slipway.runs.run import GateResult, Run, StageOutcome
@@ -26,7 +26,7 @@ RUN = Run(
 )
 
 
-def differences(before: Run, after: Run) -> list[Difference]:
+def differences(before: Run, after: Run) -> list[ChangedFact]:
     return list(compare(of_run(before), of_run(after)).differences)
 
 
@@ -51,18 +51,18 @@ def test_everything_that_differs_is_told_cause_first() -> None:
         precision="fp32",
     )
     assert differences(RUN, after) == [
-        Difference("code", "commit", "1" * 40, "2" * 40),
-        Difference("code", "uncommitted", "nothing", "tasks/train.py"),
-        Difference("config", "train.epochs", 12, 14),
-        Difference("config", "train.seed", 1, None),
-        Difference("config", "train.dropout", None, 0.1),
-        Difference("sources", "rows.rows", 1000, 1001),
-        Difference("sources", "rows.sha256", "aa" * 32, "bb" * 32),
-        Difference("libraries", "numpy", "2.3.0", "2.3.1"),
-        Difference("stages", "prove@flights", "skipped", "failed"),
-        Difference("metrics", "auc", 0.69, 0.7),
-        Difference("gates", "fp32 auc_floor", "0.7 (pass, limit 0.63)", "0.6 (fail, limit 0.63)"),
-        Difference("version", "version", "ab" * 32, "cd" * 32),
+        ChangedFact("code", "commit", "1" * 40, "2" * 40),
+        ChangedFact("code", "uncommitted", "nothing", "tasks/train.py"),
+        ChangedFact("config", "train.epochs", 12, 14),
+        ChangedFact("config", "train.seed", 1, None),
+        ChangedFact("config", "train.dropout", None, 0.1),
+        ChangedFact("sources", "rows.rows", 1000, 1001),
+        ChangedFact("sources", "rows.sha256", "aa" * 32, "bb" * 32),
+        ChangedFact("libraries", "numpy", "2.3.0", "2.3.1"),
+        ChangedFact("stages", "prove@flights", "skipped", "failed"),
+        ChangedFact("metrics", "auc", 0.69, 0.7),
+        ChangedFact("gates", "fp32 auc_floor", "0.7 (pass, limit 0.63)", "0.6 (fail, limit 0.63)"),
+        ChangedFact("version", "version", "ab" * 32, "cd" * 32),
     ]
 
 
@@ -87,11 +87,11 @@ def test_an_edited_config_is_no_change_of_code() -> None:
     assert differences(RUN, after) == []
     after = replace(after, git=replace(after.git, changed=(*edited, "tasks/configs/a.yaml")))
     assert differences(RUN, after) == [
-        Difference("code", "uncommitted", "nothing", "tasks/configs/a.yaml")
+        ChangedFact("code", "uncommitted", "nothing", "tasks/configs/a.yaml")
     ]
 
 
 def test_zero_is_known() -> None:
     facts: dict[str, Any] = {"train.dropout": 0}
     found = compare(Snapshot("a", config=facts), Snapshot("b", config={"train.dropout": 0.5}))
-    assert found.differences == (Difference("config", "train.dropout", 0, 0.5),)
+    assert found.differences == (ChangedFact("config", "train.dropout", 0, 0.5),)

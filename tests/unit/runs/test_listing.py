@@ -11,7 +11,7 @@ import pytest
 
 from slipway.errors import SlipwayError
 from slipway.runs import record
-from slipway.runs.listing import Counts, Filter, counts, find_run, matching, read_runs, took_s
+from slipway.runs.listing import Filter, StageCounts, counts, find_run, matching, read_runs, took_s
 from slipway.runs.process import ProcessMark, mark_of
 from slipway.runs.run import Run, StageOutcome
 
@@ -132,7 +132,7 @@ def test_without_any_run_it_is_said_how_to_start_one() -> None:
 def test_stages_are_counted_by_what_became_of_them() -> None:
     states = ["ran", "ran", "skipped", "failed", "stopped", "not run"]
     run = Run(stages=tuple(StageOutcome(f"s{i}", state) for i, state in enumerate(states)))
-    assert counts(run) == Counts(ran=2, skipped=1, failed=2)
+    assert counts(run) == StageCounts(ran=2, skipped=1, failed=2)
 
 
 def test_a_run_that_goes_on_has_taken_the_time_until_now() -> None:
