@@ -16,7 +16,7 @@ from typing import Any
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.precision import PRECISIONS, name_of
-from tasks import names, sums
+from tasks import installed, names, sums
 
 STATE = Path(".slipway")
 
@@ -40,8 +40,10 @@ def main(argv: list[str]) -> int:
 
 
 def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = None) -> None:
-    """Check names and inputs, call the stage's run(), seal the outputs."""
+    """Check environment, names and inputs, call the stage's run(), seal the outputs."""
     config = load_config(root, pipeline)
+    if differing := installed.check(root, config.environment, pipeline):
+        print(installed.one_line(differing), file=sys.stderr, flush=True)
     address = f"{stage}@{pipeline}" + (f"-{precision}" if precision else "")
     deps, outs = declared_paths(root, address, precision)
     names.check(root, pipeline, config, deps.get("expectations"))
