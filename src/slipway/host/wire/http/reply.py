@@ -37,7 +37,9 @@ def reply(respond: Respond, form: Form, call: Call, result: Result) -> None:
     try:
         if type(form) is not RequestTemplate:
             response = _respond(make_answer(call, result), form)
-        elif (template := form.answer) is None or (values := result[form.outputs[0]]).shape != template.shape:
+        elif (template := form.answer) is None or (
+            values := result[form.outputs[0]]
+        ).shape != template.shape:
             response = _answer_first(call, form, result)
         elif form.binary_answer:  # of equal length each time
             response = template.prefix + values.tobytes()
