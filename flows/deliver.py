@@ -5,7 +5,6 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 """
 
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from prefect.states import Failed
 
 from flows import publish, record, summary
 from flows.alive import pid_files
+from flows.closing import finish
 from flows.dag import workspace
 from flows.dag.build import StageRuns
 from flows.git import git_state
 from flows.parsing import parse
 from flows.promotion import Promotion, table
-from flows.record import HostAddress, Record, ReleaseResult, RunState
-from flows.report.page import write_report
+from flows.record import HostAddress, Record, ReleaseResult
 from flows.talk import Talk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
@@ -34,7 +33,7 @@ from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
 from slipway.fleet.keys import ensure_local_keys
 from slipway.fleet.launch.launcher import Launcher
 from slipway.fleet.launch.local import LOCAL
-from tasks import names
+from tasks import installed, names
 from tasks.sources import refresh_pin
 
 
@@ -85,18 +84,6 @@ def run(
     return entry.run.to_dict()
 
 
-def finish(entry: Record, state: RunState, error: str | None, say: Callable[[str], None]) -> None:
-    """Close the record and write the report; a report that fails costs only itself."""
-    entry.close(state, error)
-    try:
-        write_report(entry.root, entry.run, entry.report)
-    except Exception as problem:  # the run's own outcome is what must be told
-        say(f"the report could not be written: {type(problem).__name__}: {problem}")
-        return
-    if state == "failed":
-        say(f"report   {entry.report}")
-
-
 def _steps(
     root: Path,
     entry: Record,
@@ -109,7 +96,11 @@ def _steps(
     """Build, publish, release; the record is saved as it grows."""
     workspace.recover(root, talk.say)
     pipeline = entry.run.pipeline
-    entry.note(replace(entry.run, git=git_state(root)))
+    differing = installed.check(root, config.environment, pipeline)
+    if differing:
+        talk.say(installed.one_line(differing))
+    texts = tuple(map(str, differing))
+    entry.note(replace(entry.run, git=git_state(root), environment=texts))
     if refresh_pin(root, pipeline, config.ingest.sources):
         talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
     StageRuns(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)

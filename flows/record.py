@@ -107,6 +107,8 @@ class Run:
     """What publishing did: `new` or `kept`, None when it was not reached."""
     release: ReleaseResult | None = None
     hosts: tuple[HostAddress, ...] = ()
+    environment: tuple[str, ...] = ()
+    """How what was installed differs from requirements.lock."""
     git: GitState = NOT_ASKED
     prefect_flow_run: str | None = None
     """The run's id on the Prefect server, None outside of Prefect."""
