@@ -14,14 +14,13 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from flows import environment, idle
+from flows import environment
 from flows.dag import stages
-from flows.idle import Delivery
 from flows.server import prefect_api
 from flows.talk import fail
-from slipway.config import load_config
+from slipway.config import Config, load_config
 from slipway.errors import ConfigError, SlipwayError
-from slipway.fleet.inventory import load_fleet
+from slipway.fleet.inventory import Fleet, load_fleet
 from tasks import installed, names
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -37,13 +36,16 @@ def main(argv: list[str]) -> int:
     root = Path.cwd()
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        asked = _check(root, options)
-        environment.apply(root)
-        stages.require(root, asked.pipeline)
-        installed.check(root, asked.config.environment, asked.pipeline)
-        names.check(root, asked.pipeline, asked.config, names.suite_of(asked.pipeline))
-        if idle.deliver(asked):
+        config, fleet = _check(root, options)
+        environment.be_discreet()
+        installed.check(root, config.environment, options.pipeline)
+        stages.require(root, options.pipeline)
+        names.check(root, options.pipeline, config, names.suite_of(options.pipeline))
+        from flows import idle  # what it imports may not be installed, which has been told by now
+
+        if idle.deliver(idle.Delivery(root, options.pipeline, config, fleet)):
             return 0
+        environment.apply(root)
         with prefect_api(root) as server:
             if server is not None:
                 print("starting Prefect's API for this run", file=sys.stderr, flush=True)
@@ -65,13 +67,13 @@ def main(argv: list[str]) -> int:
     return state.data.exit_code if isinstance(state.data, SlipwayError) else 1
 
 
-def _check(root: Path, options: argparse.Namespace) -> Delivery:
-    """Refuse wrong usage before anything starts; return what is to be delivered."""
+def _check(root: Path, options: argparse.Namespace) -> tuple[Config, Fleet | None]:
+    """Refuse wrong usage before anything starts; return what is to be delivered, and where."""
     if not (root / "dvc.yaml").is_file():
         raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
     config = load_config(root, options.pipeline)
     fleet = None if options.build_only else load_fleet(root, options.fleet)
-    return Delivery(root, options.pipeline, config, fleet)
+    return config, fleet
 
 
 def _reconcile(root: Path) -> None:
