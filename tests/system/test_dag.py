@@ -36,6 +36,7 @@ RUNNER = {
     "src/slipway/provider.py",
     "src/slipway/sections.py",
     "tasks/__main__.py",
+    "tasks/installed.py",
     "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",
