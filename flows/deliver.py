@@ -5,7 +5,6 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 """
 
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from prefect.states import Failed
 from flows import publish, summary
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
+from flows.closing import finish
 from flows.covering import cover_waiting
 from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
 from flows.promotion import Promotion, table
-from flows.report.facts import read_facts
-from flows.report.page import write_report
 from flows.starter import starter
 from flows.talk import Talk
 from slipway.bundle.format import short
@@ -36,13 +34,13 @@ from slipway.fleet.keys import ensure_local_keys
 from slipway.fleet.launch.launcher import Launcher
 from slipway.fleet.launch.local import LOCAL
 from slipway.runs import record
-from slipway.runs.attempt import Results, with_results
+from slipway.runs.attempt import with_results
 from slipway.runs.git import git_state
 from slipway.runs.inputs import read_inputs
 from slipway.runs.parsing import parse
 from slipway.runs.record import Record
-from slipway.runs.run import HostAddress, ReleaseResult, Run, RunState
-from tasks import names
+from slipway.runs.run import HostAddress, ReleaseResult, Run
+from tasks import installed, names
 from tasks.sources import refresh_pin
 
 
@@ -109,18 +107,6 @@ def run(
     return entry.run.to_dict()
 
 
-def finish(entry: Record, state: RunState, error: str | None, say: Callable[[str], None]) -> None:
-    """Close the record and write the report; a report that fails costs only itself."""
-    entry.close(state, error)
-    try:
-        write_report(entry.root, entry.run, entry.report)
-    except Exception as problem:  # the run's own outcome is what must be told
-        say(f"the report could not be written: {type(problem).__name__}: {problem}")
-        return
-    if state == "failed":
-        say(f"report   {entry.report}")
-
-
 def _steps(
     root: Path,
     entry: Record,
@@ -133,7 +119,11 @@ def _steps(
     """Build, publish, release; the record is saved as it grows."""
     workspace.recover(root, talk.say)
     pipeline = entry.run.pipeline
-    entry.note(replace(entry.run, git=git_state(root)))
+    differing = installed.check(root, config.environment, pipeline)
+    if differing:
+        talk.say(installed.one_line(differing))
+    texts = tuple(map(str, differing))
+    entry.note(replace(entry.run, git=git_state(root), environment=texts))
     if refresh_pin(root, pipeline, config.ingest.sources):
         talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
     tree = worktrees.find(root)
@@ -142,27 +132,13 @@ def _steps(
     entry.note(replace(entry.run, inputs=read_inputs(root, pipeline)))
     StageRuns(root, entry.folder, talk, entry.note_stages).run(pipeline)
     proven = publish.read_proven(root, pipeline)
-    entry.note(with_results(entry.run, _results(root, pipeline, proven)))
+    entry.note(with_results(entry.run, publish.results_of(root, pipeline, proven)))
     if tree is not None and results.commit(tree, entry.run.subject, entry.run.facts()):
         entry.note(replace(entry.run, git=git_state(root)))
     if fleet is not None:
         _release(
             root, entry, config=config, fleet=fleet, launcher=launcher, proven=proven, talk=talk
         )
-
-
-def _results(root: Path, pipeline: str, proven: publish.Proven) -> Results:
-    """Put together what the stages came to."""
-    facts = read_facts(root, pipeline)
-    test = facts.metrics.test.values
-    rows = {name: source.rows for name, source in facts.table.sources.items()}
-    return Results(
-        version=proven.version,
-        precision=proven.precision,
-        metrics={name: value for name, value in test.items() if value is not None},
-        gates=proven.gates,
-        rows={name: count for name, count in rows.items() if count is not None},
-    )
 
 
 def _release(

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.report.facts import read_facts
 from slipway.bundle.manifest import PAYLOAD_FILES, payload_version, write_manifest
 from slipway.bundle.signing import sign_bundle
 from slipway.errors import GateError, SlipwayError
 from slipway.make.proof import proof
+from slipway.runs.attempt import Results
 from slipway.runs.git import GitState
 from slipway.runs.parsing import parse
 from slipway.runs.run import GateResult
@@ -56,6 +58,20 @@ def read_proven(root: Path, pipeline: str) -> Proven:
     if proven["verdict"] != "pass":
         raise GateError(f"v{version[:12]} of {pipeline} did not pass its gates: not published")
     return Proven(folder, version, proven["precision"], proven)
+
+
+def results_of(root: Path, pipeline: str, proven: Proven) -> Results:
+    """Put together what the stages came to."""
+    facts = read_facts(root, pipeline)
+    test = facts.metrics.test.values
+    rows = {name: source.rows for name, source in facts.table.sources.items()}
+    return Results(
+        version=proven.version,
+        precision=proven.precision,
+        metrics={name: value for name, value in test.items() if value is not None},
+        gates=proven.gates,
+        rows={name: count for name, count in rows.items() if count is not None},
+    )
 
 
 def publish(

@@ -22,7 +22,7 @@ from slipway.precision import PRECISIONS, name_of
 from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
 from slipway.state import share_state
-from tasks import names, reasons, results, sums
+from tasks import installed, names, reasons, results, sums
 
 STATE = Path(".slipway")
 
@@ -73,8 +73,10 @@ class Called:
 
 
 def run_stage(root: Path, called: Called, entry: Attempt) -> dict[str, Path]:
-    """Check names and inputs, call the stage's run(), seal the outputs and return them."""
+    """Check environment, names and inputs, call the stage's run(), seal and return the outputs."""
     config = load_config(root, called.pipeline)
+    if differing := installed.check(root, config.environment, called.pipeline):
+        print(installed.one_line(differing), file=sys.stderr, flush=True)
     declared = declared_paths(root, called.address, called.precision)
     entry.explain(declared.why)
     deps, outs = declared.deps, declared.outs

@@ -152,7 +152,7 @@ class Project:
         """Return what a shell in this project would have, with the repository importable."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "SLIPWAY"))}
         ours = {
-            "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",
+            "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",  # of this checkout
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
             "DVC_NO_ANALYTICS": "1",
         }

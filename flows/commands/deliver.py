@@ -2,7 +2,8 @@
 
     python -m flows.commands.deliver PIPELINE [--fleet FLEET] [--build-only]
 
-Prefect reads its settings when it is imported, so the flow is imported when they are in place.
+Prefect reads its settings when it is imported, so the flow is imported when they are in place,
+and not at all where there is nothing to do.
 """
 
 import argparse
@@ -17,10 +18,10 @@ from flows import environment
 from flows.dag import stages
 from flows.server import prefect_api
 from flows.talk import fail
-from slipway.config import load_config
+from slipway.config import Config, load_config
 from slipway.errors import ConfigError, SlipwayError
-from slipway.fleet.inventory import load_fleet
-from tasks import names
+from slipway.fleet.inventory import Fleet, load_fleet
+from tasks import installed, names
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -35,9 +36,15 @@ def main(argv: list[str]) -> int:
     root = Path.cwd()
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        _check(root, options)
+        config, fleet = _check(root, options)
+        environment.be_discreet()
+        installed.check(root, config.environment, options.pipeline)
         stages.require(root, options.pipeline)
-        _check_names(root, options.pipeline)
+        names.check(root, options.pipeline, config, names.suite_of(options.pipeline))
+        from flows import idle  # what it imports may not be installed, which has been told by now
+
+        if idle.deliver(idle.Delivery(root, options.pipeline, config, fleet)):
+            return 0
         environment.apply(root)
         with prefect_api(root) as server:
             if server is not None:
@@ -60,19 +67,13 @@ def main(argv: list[str]) -> int:
     return state.data.exit_code if isinstance(state.data, SlipwayError) else 1
 
 
-def _check(root: Path, options: argparse.Namespace) -> None:
-    """Refuse wrong usage before anything starts."""
+def _check(root: Path, options: argparse.Namespace) -> tuple[Config, Fleet | None]:
+    """Refuse wrong usage before anything starts; return what is to be delivered, and where."""
     if not (root / "dvc.yaml").is_file():
         raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
-    load_config(root, options.pipeline)
-    if not options.build_only:
-        load_fleet(root, options.fleet)
-
-
-def _check_names(root: Path, pipeline: str) -> None:
-    """Refuse columns, slices and expectations that do not exist, of a pipeline that does."""
-    config = load_config(root, pipeline)
-    names.check(root, pipeline, config, names.suite_of(pipeline))
+    config = load_config(root, options.pipeline)
+    fleet = None if options.build_only else load_fleet(root, options.fleet)
+    return config, fleet
 
 
 def _reconcile(root: Path) -> None:

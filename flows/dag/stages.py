@@ -7,7 +7,7 @@ to start side by side and what to report as unchanged.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +58,20 @@ def require(root: Path, pipeline: str) -> None:
 
 def read_stages(root: Path, pipeline: str) -> list[Stage]:
     """List a pipeline's stages, inputs first, with what makes each stale."""
+    with opened(root, pipeline) as (repo, chosen):
+        return [
+            replace(describe(repo, stage, pipeline), stale=tuple(_stale(stage))) for stage in chosen
+        ]
+
+
+@contextmanager
+def opened(root: Path, pipeline: str) -> Iterator[tuple["Repo", list["PipelineStage"]]]:
+    """Open the project with DVC, locked for reading; yield a pipeline's stages, inputs first."""
     with _repo(root) as repo:
         chosen = _stages_of(repo, pipeline)
         ordered = [stage for stage in _in_order(repo) if stage in chosen]
         with repo.lock:
-            return [
-                _describe(repo.index.graph, stage, pipeline, stage.status()) for stage in ordered
-            ]
+            yield repo, ordered
 
 
 def longest_grace(root: Path) -> float:
@@ -182,21 +189,26 @@ def _unnamed(pipeline: str) -> ConfigError:
     return ConfigError("dvc.yaml", [problem])
 
 
-def _describe(
-    graph: Any, stage: "PipelineStage", pipeline: str, status: Mapping[str, Any]
-) -> Stage:
+def describe(repo: "Repo", stage: "PipelineStage", pipeline: str) -> Stage:
+    """Return what dvc.yaml says of a stage; whether it is stale costs more, and is not asked."""
     meta = stage.meta or {}
     name, _, rest = stage.name.partition("@")
     return Stage(
         address=stage.name,  # not `addressing`, which depends on the current folder
         title=f"{name} {rest.removeprefix(pipeline).removeprefix('-')}".strip(),
-        upstream=tuple(sorted(read.name for read in graph.successors(stage) if _named(read))),
+        upstream=tuple(
+            sorted(read.name for read in repo.index.graph.successors(stage) if _named(read))
+        ),
         gpu=bool(meta.get("gpu")),
         grace_s=float(meta.get("grace_s", 0.0)),
         alone=bool(meta.get("alone")),
-        stale=tuple(reasons(entry for entries in status.values() for entry in entries)),
+        stale=(),
         outs=tuple(Path(out.def_path) for out in stage.outs),
     )
+
+
+def _stale(stage: "PipelineStage") -> Iterator[str]:
+    return reasons(entry for entries in stage.status().values() for entry in entries)
 
 
 def _downstream(address: str, before: Mapping[str, set[str]]) -> set[str]:

@@ -30,6 +30,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy, scikit-learn and torch all take."""
 
 
+EnvironmentPolicy = Literal["refuse", "record"]
+"""What is done where other versions are installed than requirements.lock has."""
+
 ColumnType = Literal["string", "int64", "float64", "bool", "timestamp", "datetime"]
 
 
@@ -384,6 +387,9 @@ class Config(Section):
     """The contract's words."""
     release: ReleaseConfig
     """The canary."""
+    environment: EnvironmentPolicy = "refuse"
+    """Where other versions are installed than requirements.lock has: `refuse` to run a stage, or
+    `record` it with the run. No stage's setting, so no stage is stale for it."""
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:

@@ -40,6 +40,7 @@ RUNNER = {
     "src/slipway/state.py",
     "src/slipway/wording.py",
     "tasks/__main__.py",
+    "tasks/installed.py",
     "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",

@@ -135,3 +135,25 @@ def test_a_column_known_later_that_is_not_read_is_refused_with_the_near_name(tmp
         "ingest.sources.flights: known_later names columns that are not read: arr_dely;"
         " did you mean 'arr_delay'?"
     )
+
+
+def test_the_environment_is_refused_unless_the_config_says_otherwise(tmp_path: Path):
+    assert load_config(REPOSITORY, "flights").environment == "refuse"
+    assert problems(tmp_path, edited(environment="ignore")) == [
+        "environment: must be 'refuse' or 'record', got 'ignore'"
+    ]
+
+
+def test_no_stage_depends_on_what_is_done_about_the_environment():
+    """Or a change of it would make stages stale that it changes no byte of."""
+    dag = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text("utf-8"))["stages"].values()
+    stages = [stage.get("do", stage) for stage in dag]
+    sections = {
+        name
+        for stage in stages
+        for file in stage["params"]
+        for kept in file.values()
+        for name in kept
+    }
+    assert "train" in sections
+    assert not any(name.startswith("environment") for name in sections)

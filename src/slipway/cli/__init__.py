@@ -12,7 +12,7 @@ import click
 
 from slipway import __version__
 from slipway.cli.bundle import bundle
-from slipway.cli.deliver import build, merge, release, run, worker
+from slipway.cli.deliver import build, explain, merge, release, run, worker
 from slipway.cli.deployments import deployments
 from slipway.cli.diff import diff
 from slipway.cli.doctor import doctor
@@ -31,6 +31,7 @@ INTERRUPTED = 130
     commands=[
         run,
         build,
+        explain,
         worker,
         deployments,
         merge,

@@ -1,4 +1,4 @@
-"""Commands that start a flow, or what starts them: run, build, release, worker."""
+"""Commands that start a flow, or explain one: run, build, explain, release, worker."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from slipway.cli.project import (
     json_option,
     run_flow,
 )
-from slipway.config import load_config
+from slipway.config import load_config, pipelines
+from slipway.errors import ConfigError
 
 
 @click.command()
@@ -47,6 +48,38 @@ def build(pipeline: str) -> int:
     root = find_root()
     load_config(root, pipeline)
     return run_flow(root, "flows.commands.deliver", pipeline, "--build-only")
+
+
+@click.command()
+@click.argument("stage", required=False)
+@click.option("--pipeline", metavar="P", help="The pipeline; may be left out if there is one only.")
+@json_option
+def explain(stage: str | None, pipeline: str | None, as_json: bool) -> int:
+    """Say why a STAGE would run, or be skipped; without STAGE, of every stage of the pipeline.
+
+    Names every parameter, file and command that changed since the stage ran, from what to what,
+    with the commit that changed a file last, and whether the run-cache has the result already.
+    Runs and changes nothing. Where other versions are installed than requirements.lock has,
+    that is told at the end.
+
+    \b
+      slipway explain train --pipeline flights
+      slipway explain quantize@flights-int8-static
+      slipway explain --pipeline flights --json
+    """
+    root = find_root()
+    chosen = pipeline or _only_pipeline(root)
+    load_config(root, chosen)
+    options = ["--pipeline", chosen, *(["--json"] if as_json else [])]
+    return run_flow(root, "flows.commands.explain", *([stage] if stage else []), *options)
+
+
+def _only_pipeline(root: Path) -> str:
+    known = pipelines(root)
+    if len(known) != 1:
+        problem = f"--pipeline: say which pipeline; there is: {', '.join(known) or 'none'}"
+        raise ConfigError("the command line", [problem])
+    return known[0]
 
 
 @click.command()

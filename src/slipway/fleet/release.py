@@ -33,6 +33,7 @@ from slipway.fleet.takeover import (
     canary,
     first_release,
 )
+from slipway.fleet.watch import Awaited
 from slipway.store.channel import Candidate, Channel
 
 
@@ -100,6 +101,14 @@ def release(
         steps=words,
         numbers=outcome.numbers,
     )
+
+
+def serves(controller: Controller, version: str) -> bool:
+    """Tell whether a release would find the version stable on every host, and nothing to do."""
+    channel = controller.channel()
+    if channel is None or _plan(controller, channel, version) != [AlreadyServes(version)]:
+        return False
+    return controller.wait(Awaited(version, "stable", channel.serial), 0.0).complete
 
 
 def _plan(controller: Controller, channel: Channel | None, version: str) -> list[Step]:

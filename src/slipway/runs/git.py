@@ -63,6 +63,15 @@ def committed(root: Path, name: str) -> str | None:
     return _git(root, "show", f"HEAD:./{name}")
 
 
+def last_change(root: Path, name: str) -> str:
+    """Say which commit changed a file or folder last, and whether it differs from that now."""
+    commit = _git(root, "log", "-1", "--format=%h %s", "--", name)
+    if not commit:
+        return "not in git"
+    dirty = _git(root, "status", "--porcelain=v1", "--untracked-files=all", "--", name)
+    return f"{commit}{'; changed since, not committed' if dirty else ''}"
+
+
 def _changed(root: Path) -> list[str]:
     """List what differs from the commit, new files too: Python may import them."""
     output = _git(

@@ -134,6 +134,8 @@ class Run:
     """Whose end ends the run: with it gone, a run that says `running` was interrupted."""
     prefect_flow_run: str | None = None
     """The run's id on the Prefect server, None outside of Prefect."""
+    environment: tuple[str, ...] = ()
+    """How what was installed differs from requirements.lock."""
     error: str | None = None
 
     @property

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
     (root / "flows/commands").mkdir(parents=True)
-    for flow in ("deliver", "release", "report", "worker"):
+    for flow in ("deliver", "explain", "release", "report", "worker"):
         (root / f"flows/commands/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
@@ -70,7 +71,7 @@ def test_trace_promises_versions_only(monkeypatch, capsys):
 
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
-        *("run", "build", "worker", "release", "rollback", "status", "fleet", "host"),
+        *("run", "build", "explain", "worker", "release", "rollback", "status", "fleet", "host"),
         *("verify", "trace", "runs", "diff", "doctor", "bundle", "keys", "deployments", "merge"),
     }
 
@@ -93,6 +94,9 @@ def test_help_needs_nothing_but_click_and_pydantic():
         (["run", "flights"], ["flights", "--fleet", "local"]),
         (["run", "flights", "--fleet", "local"], ["flights", "--fleet", "local"]),
         (["build", "flights"], ["flights", "--build-only"]),
+        (["explain"], ["--pipeline", "flights"]),
+        (["explain", "train", "--json"], ["train", "--pipeline", "flights", "--json"]),
+        (["explain", "--pipeline", "flights"], ["--pipeline", "flights"]),
         (["release", "flights", "--fleet", "local"], ["flights", "--fleet", "local"]),
         (
             ["release", "flights", "--fleet", "local", "--version", "abc", "--dry-run", "--json"],
@@ -140,6 +144,13 @@ def test_doctor_says_with_its_exit_code_that_it_could_not_fix(project, monkeypat
     monkeypatch.setenv("CODE", "1")
     assert slipway(monkeypatch, "doctor", "--fix") == 1
     assert slipway(monkeypatch, "doctor", "--dry-run") == 2
+
+
+def test_of_several_pipelines_the_one_to_explain_has_to_be_said(project, monkeypatch, capfd):
+    shutil.copy(project / "configs/flights.yaml", project / "configs/other.yaml")
+    assert slipway(monkeypatch, "explain", "train") == 2
+    assert "say which pipeline; there is: flights, other" in capfd.readouterr().err
+    assert slipway(monkeypatch, "explain", "train", "--pipeline", "other") == 0
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])

@@ -8,7 +8,7 @@ from slipway.fleet import takeover
 from slipway.fleet.client import HostStatus
 from slipway.fleet.controller import Controller
 from slipway.fleet.keys import Keys
-from slipway.fleet.release import release
+from slipway.fleet.release import release, serves
 from slipway.fleet.rollback import rollback
 from slipway.fleet.watch import Clock
 from slipway.store.channel import Candidate
@@ -523,6 +523,28 @@ def test_a_dry_run_of_a_rollback_writes_nothing(fleet):
 def test_nothing_can_be_taken_back_where_nothing_was_released(fleet):
     with pytest.raises(SlipwayError, match="cannot roll back flights on local: nothing serves"):
         rollback(fleet.controller)
+
+
+def test_a_version_serves_where_a_release_would_find_nothing_to_do(fleet):
+    assert not serves(fleet.controller, fleet.versions["one"])
+    fleet.release("one")
+    decided = fleet.decisions
+    assert serves(fleet.controller, fleet.versions["one"])
+    assert not serves(fleet.controller, fleet.versions["two"])
+    assert fleet.decisions == decided
+
+
+@pytest.mark.parametrize("wrong", ["down", "deaf"])
+def test_a_version_does_not_serve_while_one_host_lacks_it(fleet, wrong):
+    fleet.release("one")
+    setattr(fleet.hosts, wrong, {"b"})
+    assert not serves(fleet.controller, fleet.versions["one"])
+
+
+def test_a_version_beside_which_a_candidate_was_left_has_something_to_do(fleet):
+    fleet.release("one")
+    fleet.leave_candidate("two")
+    assert not serves(fleet.controller, fleet.versions["one"])
 
 
 def test_the_fake_hosts_do_what_every_host_client_must(fleet):

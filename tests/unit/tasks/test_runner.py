@@ -1,11 +1,14 @@
 """The runner binds what dvc.yaml declares to what a stage takes, or refuses."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from slipway.errors import ConfigError
-from tasks.__main__ import check_signature, gathered, keyword
+from tasks.__main__ import check_signature, gathered, keyword, run_stage
+from tests.project import REPOSITORY
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,29 @@ def test_a_stage_that_takes_one_precision_gets_that_path():
         pass
 
     assert gathered(run, {"fp32": Path("fp32")}) == {"fp32": Path("fp32")}
+
+
+@pytest.fixture
+def unlike_the_lock(tmp_path: Path) -> Path:
+    """A project that locks what is not installed; it has no DAG, so nothing can run after that."""
+    (tmp_path / "configs").mkdir()
+    shutil.copy(REPOSITORY / "configs/flights.yaml", tmp_path / "configs")
+    (tmp_path / "requirements.lock").write_text("no-such-thing==1\n")
+    return tmp_path
+
+
+def test_no_stage_runs_where_other_versions_are_installed_than_locked(unlike_the_lock: Path):
+    with pytest.raises(ConfigError, match="no-such-thing: locked 1, installed not at all"):
+        run_stage(unlike_the_lock, "ingest", "flights")
+
+
+def test_a_stage_says_in_one_line_that_it_runs_all_the_same(unlike_the_lock: Path, capfd):
+    with (unlike_the_lock / "configs/flights.yaml").open("a") as config:
+        config.write("environment: record\n")
+    subprocess.run(["git", "init", "-q"], cwd=unlike_the_lock, check=True)
+    with pytest.raises(ConfigError, match=r"dvc\.yaml"):
+        run_stage(unlike_the_lock, "ingest", "flights")
+    assert capfd.readouterr().err == (
+        "the environment is not that of requirements.lock:"
+        " no-such-thing: locked 1, installed not at all\n"
+    )

@@ -1,0 +1,19 @@
+"""Close the record of a run and write its page: the same end for every kind of run."""
+
+from collections.abc import Callable
+
+from flows.report.page import write_report
+from slipway.runs.record import Record
+from slipway.runs.run import RunState
+
+
+def finish(entry: Record, state: RunState, error: str | None, say: Callable[[str], None]) -> None:
+    """Close the record and write the report; a report that fails costs only itself."""
+    entry.close(state, error)
+    try:
+        write_report(entry.root, entry.run, entry.report)
+    except Exception as problem:  # the run's own outcome is what must be told
+        say(f"the report could not be written: {type(problem).__name__}: {problem}")
+        return
+    if state == "failed":
+        say(f"report   {entry.report}")
