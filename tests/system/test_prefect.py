@@ -216,7 +216,8 @@ class Prefect:
         return answer.raise_for_status().json()
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
-        found = self.get(f"/deployments/name/deliver/{deployment}")
+        flow = "watch" if deployment == "watch" else "deliver"
+        found = self.get(f"/deployments/name/{flow}/{deployment}")
         run = self.post(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
 
