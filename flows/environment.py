@@ -73,8 +73,3 @@ def of_stage(root: Path, env: MutableMapping[str, str] = os.environ) -> dict[str
         WORKSPACE: str(root.resolve()),
     }
     return stage | TELEMETRY_OFF | ours
-
-
-def has_gpu() -> bool:
-    """Tell whether this machine has an NVIDIA device."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))

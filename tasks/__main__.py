@@ -2,7 +2,8 @@
 
 DVC decides whether a stage runs and calls this; paths stand only in dvc.yaml. Outputs get a
 `SHA256SUMS` when they are complete, and inputs are checked against theirs before they are
-read: DVC itself hands out a damaged cache object without a word.
+read: DVC itself hands out a damaged cache object without a word. A stage with `meta: gpu: true`
+has the GPUs that it sees to itself, whoever started it.
 """
 
 import importlib
@@ -10,11 +11,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
+from slipway.gpu.devices import Device, environment, visible
+from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
 from tasks import names, sums
 
@@ -24,7 +28,16 @@ GATHERED = "precisions"
 """The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
 
 
-def main(argv: list[str]) -> int:
+@dataclass(frozen=True)
+class Declared:
+    """What dvc.yaml declares for a stage: paths by the keyword that run() takes, and a GPU."""
+
+    deps: dict[str, Path]
+    outs: dict[str, Path]
+    gpu: bool
+
+
+def main(argv: list[str], slots: Slots | None = None) -> int:
     """Run the stage that the command line names; return the exit code."""
     if not 2 <= len(argv) <= 3:
         print(f"slipway: {__doc__.splitlines()[0]}", file=sys.stderr)
@@ -32,19 +45,23 @@ def main(argv: list[str]) -> int:
     # stages run side by side: an OpenMP thread that spins while it waits starves the others
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        run_stage(Path.cwd(), *argv)
+        run_stage(Path.cwd(), *argv, slots=slots or Slots.here())
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = None) -> None:
+def run_stage(
+    root: Path, stage: str, pipeline: str, precision: str | None = None, *, slots: Slots
+) -> None:
     """Check names and inputs, call the stage's run(), seal the outputs."""
     config = load_config(root, pipeline)
     address = f"{stage}@{pipeline}" + (f"-{precision}" if precision else "")
-    deps, outs = declared_paths(root, address, precision)
+    declared = read_declared(root, address, precision)
+    deps, outs = declared.deps, declared.outs
     names.check(root, pipeline, config, deps.get("expectations"))
+    gpus = _claim(slots) if declared.gpu else ()  # before the stage's libraries look for any
     run = importlib.import_module(f"tasks.{stage}").run
     extras = _extras(run, pipeline, precision)
     taken = gathered(run, deps)
@@ -54,15 +71,14 @@ def run_stage(root: Path, stage: str, pipeline: str, precision: str | None = Non
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    run(config.section(stage), **taken, **outs, **extras)
+    with hold(slots, gpus, address, _say):
+        run(config.section(stage), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
 
 
-def declared_paths(
-    root: Path, address: str, precision: str | None
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return what dvc.yaml declares for a stage, by the keyword that its run() takes."""
+def read_declared(root: Path, address: str, precision: str | None) -> Declared:
+    """Read what dvc.yaml declares for a stage."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -74,7 +90,8 @@ def declared_paths(
     outs = [Path(out.def_path) for out in stage.outs]
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
-    return bound, {keyword(p, precision): p for p in outs}
+    gpu = bool((stage.meta or {}).get("gpu"))
+    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu)
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:
@@ -111,6 +128,18 @@ def check_signature(run: Callable[..., None], address: str, bound: set[str]) -> 
     ]
     if problems:
         raise ConfigError("dvc.yaml", sorted(problems))
+
+
+def _claim(slots: Slots) -> tuple[Device, ...]:
+    """Return the GPUs that this process sees, and have CUDA see these and no other."""
+    gpus = visible(slots.devices, os.environ)
+    if slots.devices:
+        os.environ.update(environment(slots.devices, os.environ))
+    return gpus
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _extras(run: Callable[..., None], pipeline: str, precision: str | None) -> dict[str, Any]:

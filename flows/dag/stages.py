@@ -28,8 +28,6 @@ class Stage:
     """The name for people, who know which pipeline they run: `quantize int8-static`."""
     upstream: tuple[str, ...]
     """The addresses of the stages whose outputs it reads."""
-    gpu: bool
-    """`meta: {gpu: true}`: takes a GPU's slot where there is one."""
     alone: bool
     """`meta: {alone: true}`: measures time, so nothing may run beside it."""
     stale: tuple[str, ...]
@@ -165,7 +163,6 @@ def _describe(
         address=stage.name,  # not `addressing`, which depends on the current folder
         title=f"{name} {rest.removeprefix(pipeline).removeprefix('-')}".strip(),
         upstream=tuple(sorted(read.name for read in graph.successors(stage) if _named(read))),
-        gpu=bool(meta.get("gpu")),
         alone=bool(meta.get("alone")),
         stale=tuple(_reasons(entry for entries in status.values() for entry in entries)),
         outs=tuple(Path(out.def_path) for out in stage.outs),

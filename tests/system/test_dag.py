@@ -32,6 +32,8 @@ LATER = {
 
 RUNNER = {
     "src/slipway/config.py",
+    "src/slipway/gpu/devices.py",
+    "src/slipway/gpu/slots.py",
     "src/slipway/precision.py",
     "src/slipway/provider.py",
     "src/slipway/sections.py",
@@ -41,7 +43,7 @@ RUNNER = {
     "tasks/progress.py",
     "tasks/sums.py",
 }
-"""It binds, checks, names and shows how far a stage is, and decides no byte of an output."""
+"""It binds, checks, names, waits for a GPU and shows how far a stage is; it decides no byte."""
 
 
 @cache
