@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import publish, record, summary
+from flows import acceptance, publish, record, summary
 from flows.alive import pid_files
 from flows.dag import workspace
 from flows.dag.build import StageRuns
@@ -35,7 +35,6 @@ from slipway.fleet.keys import ensure_local_keys
 from slipway.fleet.launch.launcher import Launcher
 from slipway.fleet.launch.local import LOCAL
 from tasks import names
-from tasks.sources import refresh_pin
 
 
 @flow(flow_run_name="deliver {pipeline}", persist_result=False)
@@ -110,8 +109,7 @@ def _steps(
     workspace.recover(root, talk.say)
     pipeline = entry.run.pipeline
     entry.note(replace(entry.run, git=git_state(root)))
-    if refresh_pin(root, pipeline, config.ingest.sources):
-        talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
+    acceptance.bring_up_to_date(root, pipeline, config, talk.say)
     StageRuns(root, entry.folder / "logs", talk, entry.note_stages).run(pipeline)
     proven = publish.read_proven(root, pipeline)
     built = replace(entry.run, version=proven.version, precision=proven.precision)

@@ -17,7 +17,7 @@ from typing import Any
 
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
-from slipway.gpu.devices import Device, environment, visible
+from slipway.gpu.devices import GpuDevice, environment, visible
 from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
 from tasks import names, sums
@@ -130,7 +130,7 @@ def check_signature(run: Callable[..., None], address: str, bound: set[str]) -> 
         raise ConfigError("dvc.yaml", sorted(problems))
 
 
-def _claim(slots: Slots) -> tuple[Device, ...]:
+def _claim(slots: Slots) -> tuple[GpuDevice, ...]:
     """Return the GPUs that this process sees, and have CUDA see these and no other."""
     gpus = visible(slots.devices, os.environ)
     if slots.devices:

@@ -358,13 +358,13 @@ def test_a_config_with_a_typo_is_told_with_exit_code_2(project: Project) -> None
 GPU_STAGE = """
 import runpy, sys
 from pathlib import Path
-from slipway.gpu.devices import Device
+from slipway.gpu.devices import GpuDevice
 from slipway.gpu.slots import Slots, hold
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
-gpu = (Device("nvidia0"),)
+gpu = (GpuDevice("nvidia0"),)
 with hold(Slots(Path(".slipway/slots").absolute(), gpu), gpu, sys.argv[1], say):
     runpy.run_path("stage.py", run_name="__main__")
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipway.gpu.devices import Device
+from slipway.gpu.devices import GpuDevice
 from slipway.gpu.slots import Slots, hold, queue
 from tests.project import environment, run
 from tests.support.pace import limit
@@ -53,11 +53,11 @@ def test_training_again_gives_the_same_bytes(project: Path, weights: bytes):
 def test_training_waits_for_the_gpu_that_another_stage_has(
     project: Path, weights: bytes, tmp_path: Path
 ):
-    gpu = (Device("nvidia0"),)
+    gpu = (GpuDevice("nvidia0"),)
     code = (
-        "import os, sys; from pathlib import Path; from slipway.gpu.devices import Device;"
+        "import os, sys; from pathlib import Path; from slipway.gpu.devices import GpuDevice;"
         " from slipway.gpu.slots import Slots; from tasks.__main__ import main;"
-        f" slots = Slots(Path({str(tmp_path / 'slots')!r}), (Device('nvidia0'),));"
+        f" slots = Slots(Path({str(tmp_path / 'slots')!r}), (GpuDevice('nvidia0'),));"
         " code = main(['train', 'flights'], slots);"
         " print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['CUDA_DEVICE_ORDER']);"
         " sys.exit(code)"

@@ -12,7 +12,7 @@ import click
 
 from slipway import __version__
 from slipway.cli.bundle import bundle
-from slipway.cli.deliver import build, release, run, worker
+from slipway.cli.deliver import accept, build, release, run, worker
 from slipway.cli.doctor import doctor
 from slipway.cli.inspect import trace, verify
 from slipway.cli.keys import keys
@@ -28,6 +28,7 @@ INTERRUPTED = 130
     commands=[
         run,
         build,
+        accept,
         worker,
         release,
         rollback,

@@ -1,4 +1,4 @@
-"""Commands that start a flow, or what starts them: run, build, release, worker."""
+"""Commands that start a flow, or what starts them: run, build, accept, release, worker."""
 
 from pathlib import Path
 
@@ -47,6 +47,32 @@ def build(pipeline: str) -> int:
     root = find_root()
     load_config(root, pipeline)
     return run_flow(root, "flows.commands.deliver", pipeline, "--build-only")
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--yes", is_flag=True, help="Accept without a question, in a script.")
+@dry_run_option
+@json_option
+def accept(pipeline: str, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Look at how the sources changed, and accept them.
+
+    A run takes new data by itself, or stops at it, as `accept.policy` in configs/PIPELINE.yaml
+    says: `auto`, `within limits` or `ask`. Shown are bytes, rows, columns, shares of nulls,
+    ranges and frequent values, each against what was accepted last (data/PIPELINE/accepted.json,
+    kept in git). Without a yes, nothing is changed.
+
+    \b
+      slipway accept flights
+      slipway accept flights --dry-run
+      slipway accept flights --yes
+    """
+    root = find_root()
+    load_config(root, pipeline)
+    options = ["--yes"] if yes else []
+    options += ["--dry-run"] if dry_run else []
+    options += ["--json"] if as_json else []
+    return run_flow(root, "flows.commands.accept", pipeline, *options)
 
 
 @click.command()

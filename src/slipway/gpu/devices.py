@@ -12,7 +12,7 @@ BY_BUS = "PCI_BUS_ID"
 
 
 @dataclass(frozen=True)
-class Device:
+class GpuDevice:
     """One GPU."""
 
     name: str
@@ -23,18 +23,20 @@ class Device:
 
 def present(
     nodes: Path = Path("/dev"), driver: Path = Path("/proc/driver/nvidia/gpus")
-) -> tuple[Device, ...]:
+) -> tuple[GpuDevice, ...]:
     """List the NVIDIA devices that have a node here, in the order of the bus."""
     names = {path.name for path in nodes.glob("nvidia[0-9]*") if path.name[6:].isdigit()}
-    told: dict[str, str] = {}
+    stated: dict[str, str] = {}
     for path in sorted(driver.glob("*/information")):  # folders are named by PCI address
         facts = _facts(path)
-        told[f"nvidia{facts.get('Device Minor', '?')}"] = facts.get("GPU UUID", "")
-    rest = sorted(names - told.keys(), key=lambda name: int(name[6:]))
-    return tuple(Device(name, told.get(name, "")) for name in [*told, *rest] if name in names)
+        stated[f"nvidia{facts.get('Device Minor', '?')}"] = facts.get("GPU UUID", "")
+    rest = sorted(names - stated.keys(), key=lambda name: int(name[6:]))
+    return tuple(
+        GpuDevice(name, stated.get(name, "")) for name in [*stated, *rest] if name in names
+    )
 
 
-def visible(devices: Sequence[Device], env: Mapping[str, str]) -> tuple[Device, ...]:
+def visible(devices: Sequence[GpuDevice], env: Mapping[str, str]) -> tuple[GpuDevice, ...]:
     """Return the devices that CUDA would show to a process with this environment.
 
     As CUDA reads it, a list ends where an entry names no device. Where numbers count by
@@ -45,7 +47,7 @@ def visible(devices: Sequence[Device], env: Mapping[str, str]) -> tuple[Device, 
     by_speed = env.get(ORDER, BY_BUS) != BY_BUS and any(entry.isdigit() for entry in entries)
     if text is None or by_speed:
         return tuple(devices)
-    found: list[Device] = []
+    found: list[GpuDevice] = []
     for entry in entries:
         device = _named(devices, entry)
         if device is None:
@@ -54,18 +56,18 @@ def visible(devices: Sequence[Device], env: Mapping[str, str]) -> tuple[Device, 
     return tuple(found)
 
 
-def environment(devices: Sequence[Device], env: Mapping[str, str]) -> dict[str, str]:
-    """Return what a process is told, so that it uses the devices that are meant and no other."""
+def environment(devices: Sequence[GpuDevice], env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a process is stated, so that it uses the devices that are meant and no other."""
     numbers = ",".join(str(i) for i in range(len(devices)))
     return {ORDER: env.get(ORDER, BY_BUS), VISIBLE: env.get(VISIBLE, numbers)}
 
 
-def _named(devices: Sequence[Device], entry: str) -> Device | None:
+def _named(devices: Sequence[GpuDevice], entry: str) -> GpuDevice | None:
     """Find what one entry names: a number, a part of a UUID that fits one device, a MIG slice."""
     if entry.isdecimal():
         return devices[int(entry)] if int(entry) < len(devices) else None
     if entry.startswith("MIG-"):
-        return Device(entry, entry)  # a slice is a device of its own, with memory of its own
+        return GpuDevice(entry, entry)  # a slice is a device of its own, with memory of its own
     fitting = [d for d in devices if entry.startswith("GPU-") and d.uuid.startswith(entry)]
     return fitting[0] if len(fitting) == 1 else None
 

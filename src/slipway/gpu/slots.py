@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from slipway.errors import SlipwayError
-from slipway.gpu.devices import Device, present
+from slipway.gpu.devices import GpuDevice, present
 
 WAITING = "waiting for "
 """How a line begins that says who is waited for; a flow shows such a line of a stage."""
@@ -61,7 +61,7 @@ class Slots:
     """The devices of a machine and the folder of their tickets."""
 
     folder: Path
-    devices: tuple[Device, ...]
+    devices: tuple[GpuDevice, ...]
 
     @classmethod
     def here(cls) -> "Slots":
@@ -72,7 +72,7 @@ class Slots:
 
 @contextmanager
 def hold(
-    slots: Slots, devices: Iterable[Device], what: str, say: Callable[[str], None]
+    slots: Slots, devices: Iterable[GpuDevice], what: str, say: Callable[[str], None]
 ) -> Iterator[None]:
     """Have the devices to oneself for as long as the block runs; wait for them if need be."""
     names = tuple(sorted(device.name for device in devices))

@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
     (root / "flows/commands").mkdir(parents=True)
-    for flow in ("deliver", "release", "worker"):
+    for flow in ("accept", "deliver", "release", "worker"):
         (root / f"flows/commands/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
@@ -70,7 +70,7 @@ def test_trace_promises_versions_only(monkeypatch, capsys):
 
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
-        *("run", "build", "worker", "release", "rollback", "status", "fleet", "host"),
+        *("run", "build", "accept", "worker", "release", "rollback", "status", "fleet", "host"),
         *("verify", "trace", "doctor", "bundle", "keys"),
     }
 
@@ -106,6 +106,18 @@ def test_flows_run_as_a_child_in_the_projects_folder_and_in_this_process_group(
     monkeypatch.chdir(project / "deep/inside")
     assert slipway(monkeypatch, *args) == 0
     assert json.loads(capfd.readouterr().out) == [module_args, str(project), True]
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"], ["--dry-run", "--json"]])
+def test_accept_starts_its_flow_with_what_was_asked_for(project, monkeypatch, capfd, options):
+    assert slipway(monkeypatch, "accept", "flights", *options) == 0
+    args, folder, same_group = json.loads(capfd.readouterr().out)
+    assert (args, folder, same_group) == (["flights", *options], str(project), True)
+
+
+def test_accept_refuses_a_pipeline_that_is_none(project, monkeypatch, capsys):
+    assert slipway(monkeypatch, "accept", "flihgts") == 2
+    assert "did you mean 'flights'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from slipway.gpu.devices import Device, environment, present, visible
+from slipway.gpu.devices import GpuDevice, environment, present, visible
 
-A = Device("nvidia0", "GPU-aaaa-1")
-B = Device("nvidia1", "GPU-aabb-2")
-C = Device("nvidia2", "GPU-cccc-3")
+A = GpuDevice("nvidia0", "GPU-aaaa-1")
+B = GpuDevice("nvidia1", "GPU-aabb-2")
+C = GpuDevice("nvidia2", "GPU-cccc-3")
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ C = Device("nvidia2", "GPU-cccc-3")
         ("gpu-cc", ()),
         ("²", ()),
         ("0,,1", (A,)),
-        ("MIG-1f", (Device("MIG-1f", "MIG-1f"),)),
+        ("MIG-1f", (GpuDevice("MIG-1f", "MIG-1f"),)),
     ],
 )
-def test_the_devices_are_those_that_cuda_would_show(text: str, expected: tuple[Device, ...]):
+def test_the_devices_are_those_that_cuda_would_show(text: str, expected: tuple[GpuDevice, ...]):
     assert visible((A, B, C), {"CUDA_VISIBLE_DEVICES": text}) == expected
 
 
@@ -75,12 +75,15 @@ def test_devices_count_by_their_place_on_the_bus_and_control_nodes_are_none(tmp_
         "0000:82:00.0": "GPU UUID:  GPU-hidden\nDevice Minor:  5\n",
     }
     found = present(*machine(tmp_path, nodes, driver))
-    assert found == (Device("nvidia1", "GPU-b"), Device("nvidia0", "GPU-a"))
+    assert found == (GpuDevice("nvidia1", "GPU-b"), GpuDevice("nvidia0", "GPU-a"))
 
 
 def test_a_device_of_which_the_driver_says_nothing_counts_by_its_number(tmp_path: Path):
     nodes, driver = ["nvidia10", "nvidia9"], {"0000:04:00.0": "what is this\n"}
-    assert present(*machine(tmp_path, nodes, driver)) == (Device("nvidia9"), Device("nvidia10"))
+    assert present(*machine(tmp_path, nodes, driver)) == (
+        GpuDevice("nvidia9"),
+        GpuDevice("nvidia10"),
+    )
 
 
 def test_a_machine_without_a_gpu_has_none(tmp_path: Path):

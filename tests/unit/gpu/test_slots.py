@@ -12,22 +12,22 @@ import pytest
 
 from slipway.cli.doctor import _gpu_slots
 from slipway.errors import SlipwayError
-from slipway.gpu.devices import Device
+from slipway.gpu.devices import GpuDevice
 from slipway.gpu.slots import Slots, hold, holders, queue
 from tests.project import REPOSITORY
 from tests.support.pace import limit
 from tests.support.waiting import wait_until
 
-ONE, TWO, THREE = (Device(f"nvidia{i}") for i in range(3))
+ONE, TWO, THREE = (GpuDevice(f"nvidia{i}") for i in range(3))
 
 STAGE = """
 import sys, time
 from pathlib import Path
-from slipway.gpu.devices import Device
+from slipway.gpu.devices import GpuDevice
 from slipway.gpu.slots import Slots, hold
 
 name, folder, marks, *devices = sys.argv[1:]
-chosen = tuple(Device(each) for each in devices)
+chosen = tuple(GpuDevice(each) for each in devices)
 with hold(Slots(Path(folder), chosen), chosen, name, lambda text: print(text, flush=True)):
     with Path(marks).open("a") as file:
         file.write(f"+{name}\\n")
