@@ -34,7 +34,7 @@ from slipway.fleet.inventory import NO_CREDENTIALS, Fleet, load_fleet
 from slipway.fleet.keys import ensure_local_keys
 from slipway.fleet.launch.launcher import Launcher
 from slipway.fleet.launch.local import LOCAL
-from tasks import names
+from tasks import names, sums
 
 
 @flow(flow_run_name="deliver {pipeline}", persist_result=False)
@@ -85,15 +85,15 @@ def run(
 
 
 def finish(entry: Record, state: RunState, error: str | None, say: Callable[[str], None]) -> None:
-    """Close the record and write the report; a report that fails costs only itself."""
+    """Close the record, write the report, seal both; a report that fails costs only itself."""
     entry.close(state, error)
     try:
         write_report(entry.root, entry.run, entry.report)
+        if state == "failed":
+            say(f"report   {entry.report}")
     except Exception as problem:  # the run's own outcome is what must be told
         say(f"the report could not be written: {type(problem).__name__}: {problem}")
-        return
-    if state == "failed":
-        say(f"report   {entry.report}")
+    sums.write(entry.folder)
 
 
 def _steps(

@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
     (root / "flows/commands").mkdir(parents=True)
-    for flow in ("accept", "deliver", "release", "worker"):
+    for flow in ("accept", "deliver", "release", "verify", "worker"):
         (root / f"flows/commands/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
@@ -106,6 +106,20 @@ def test_flows_run_as_a_child_in_the_projects_folder_and_in_this_process_group(
     monkeypatch.chdir(project / "deep/inside")
     assert slipway(monkeypatch, *args) == 0
     assert json.loads(capfd.readouterr().out) == [module_args, str(project), True]
+
+
+@pytest.mark.parametrize("options", [["--heal"], [".", "--all"], [".", "--heal"], []])
+def test_verify_takes_a_bundle_or_all_and_heals_only_with_all(
+    project, monkeypatch, capsys, options
+):
+    assert slipway(monkeypatch, "verify", *options) == 2
+    assert "--all" in capsys.readouterr().err
+
+
+def test_verify_all_starts_its_flow(project, monkeypatch, capfd):
+    assert slipway(monkeypatch, "verify", "--all", "--heal", "--json") == 0
+    args, folder, same_group = json.loads(capfd.readouterr().out)
+    assert (args, folder, same_group) == (["--heal", "--json"], str(project), True)
 
 
 @pytest.mark.parametrize("options", [[], ["--yes"], ["--dry-run", "--json"]])
