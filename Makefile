@@ -38,7 +38,7 @@ lock: $(READY)  ## write requirements.lock from what .venv holds
 clean:  ## stop the hosts, remove all that was made here, their memory of serials too
 	@if [ -x $(BIN)/slipway ]; then $(BIN)/slipway fleet down local || true; fi
 	@rm -rf .slipway .venv .venv-clients .dvc/cache .dvc/tmp models dist
-	@find data -mindepth 2 -maxdepth 2 ! -name sources.lock -exec rm -rf {} +
+	@find data -mindepth 2 -maxdepth 2 ! -name sources.lock ! -name accepted.json -exec rm -rf {} +
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # torch first and alone: its exact pin takes a CPU build where the machine provides one

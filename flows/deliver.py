@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import publish, summary
+from flows import acceptance, publish, summary
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
@@ -41,7 +41,6 @@ from slipway.runs.parsing import parse
 from slipway.runs.record import Record
 from slipway.runs.run import HostAddress, ReleaseResult, Run
 from tasks import installed, names
-from tasks.sources import refresh_pin
 
 
 @flow(flow_run_name="deliver {pipeline}", persist_result=False)
@@ -124,8 +123,7 @@ def _steps(
         talk.say(installed.one_line(differing))
     texts = tuple(map(str, differing))
     entry.note(replace(entry.run, git=git_state(root), environment=texts))
-    if refresh_pin(root, pipeline, config.ingest.sources):
-        talk.say(f"the sources changed: data/{pipeline}/sources.lock is updated")
+    acceptance.bring_up_to_date(root, pipeline, config, talk.say)
     tree = worktrees.find(root)
     if tree is not None:
         stages.restore(root, pipeline)

@@ -93,8 +93,3 @@ def mark(root: Path) -> str:
     from whichever worktree.
     """
     return str(repository_state(root))
-
-
-def has_gpu() -> bool:
-    """Tell whether this machine has an NVIDIA device."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))

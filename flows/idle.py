@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows import publish, summary
+from flows import acceptance, publish, summary
 from flows.alive import pid_files
 from flows.closing import finish
 from flows.dag import seals, stages, workspace
@@ -36,7 +36,6 @@ from slipway.runs.record import Record
 from slipway.runs.run import HostAddress, ReleaseResult, Run, StageOutcome
 from slipway.store.bundles import bundle_exists
 from tasks import installed
-from tasks.sources import refresh_pin
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,7 @@ def _everything_unchanged(asked: Delivery) -> list[Stage] | None:
         return None
     if asked.fleet is not None and not _serves(asked, asked.fleet):
         return None
-    if refresh_pin(asked.root, asked.pipeline, asked.config.ingest.sources):
-        Talk().say(f"the sources changed: data/{asked.pipeline}/sources.lock is updated")
+    if acceptance.look(asked.root, asked.pipeline, asked.config.ingest.sources) is not None:
         return None
     found = stages.read_stages(asked.root, asked.pipeline)
     if any(stage.stale or seals.damage(asked.root, stage.outs) for stage in found):

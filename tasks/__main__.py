@@ -2,7 +2,8 @@
 
 DVC decides whether a stage runs and calls this; paths stand only in dvc.yaml. Outputs get a
 `SHA256SUMS` when they are complete, and inputs are checked against theirs before they are
-read: DVC itself hands out a damaged cache object without a word.
+read: DVC itself hands out a damaged cache object without a word. A stage with `meta: gpu: true`
+has the GPUs that it sees to itself, whoever started it.
 """
 
 import importlib
@@ -18,6 +19,8 @@ from typing import Any
 
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
+from slipway.gpu.devices import GpuDevice, environment, visible
+from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
 from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
@@ -30,7 +33,18 @@ GATHERED = "precisions"
 """The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
 
 
-def main(argv: list[str]) -> int:
+@dataclass(frozen=True)
+class Declared:
+    """What dvc.yaml declares for a stage: paths by the keyword that run() takes, and a GPU."""
+
+    deps: dict[str, Path]
+    outs: dict[str, Path]
+    gpu: bool
+    why: Callable[[], tuple[str, ...]]
+    """Asks DVC what made the stage stale."""
+
+
+def main(argv: list[str], slots: Slots | None = None) -> int:
     """Run the stage that the command line names; return the exit code."""
     if not 2 <= len(argv) <= 3:
         print(f"slipway: {__doc__.splitlines()[0]}", file=sys.stderr)
@@ -45,7 +59,7 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     entry = attempt.begin(Path.cwd(), called.pipeline, called.address)
     try:
-        outs = run_stage(Path.cwd(), called, entry)
+        outs = run_stage(Path.cwd(), called, entry, slots=slots or Slots.here())
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)
         entry.end(error.exit_code, str(error))
@@ -72,15 +86,16 @@ class Called:
         return f"{self.stage}@{self.pipeline}" + (f"-{self.precision}" if self.precision else "")
 
 
-def run_stage(root: Path, called: Called, entry: Attempt) -> dict[str, Path]:
+def run_stage(root: Path, called: Called, entry: Attempt, *, slots: Slots) -> dict[str, Path]:
     """Check environment, names and inputs, call the stage's run(), seal and return the outputs."""
     config = load_config(root, called.pipeline)
     if differing := installed.check(root, config.environment, called.pipeline):
         print(installed.one_line(differing), file=sys.stderr, flush=True)
-    declared = declared_paths(root, called.address, called.precision)
+    declared = read_declared(root, called.address, called.precision)
     entry.explain(declared.why)
     deps, outs = declared.deps, declared.outs
     names.check(root, called.pipeline, config, deps.get("expectations"))
+    gpus = _claim(slots) if declared.gpu else ()  # before the stage's libraries look for any
     run = importlib.import_module(f"tasks.{called.stage}").run
     extras = _extras(run, called.pipeline, called.precision)
     taken = gathered(run, deps)
@@ -90,27 +105,17 @@ def run_stage(root: Path, called: Called, entry: Attempt) -> dict[str, Path]:
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    if declared.gpu:
-        entry.gpu.start()
-    run(config.section(called.stage), **taken, **outs, **extras)
+    with hold(slots, gpus, called.address, _say):
+        if declared.gpu:
+            entry.gpu.start()
+        run(config.section(called.stage), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
     return outs
 
 
-@dataclass(frozen=True)
-class Declared:
-    """What dvc.yaml says of a stage; paths by the keyword that its run() takes."""
-
-    deps: dict[str, Path]
-    outs: dict[str, Path]
-    gpu: bool
-    why: Callable[[], tuple[str, ...]]
-    """Asks DVC what made the stage stale."""
-
-
-def declared_paths(root: Path, address: str, precision: str | None) -> Declared:
-    """Return what dvc.yaml declares for a stage."""
+def read_declared(root: Path, address: str, precision: str | None) -> Declared:
+    """Read what dvc.yaml declares for a stage."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -161,6 +166,18 @@ def check_signature(run: Callable[..., None], address: str, bound: set[str]) -> 
     ]
     if problems:
         raise ConfigError("dvc.yaml", sorted(problems))
+
+
+def _claim(slots: Slots) -> tuple[GpuDevice, ...]:
+    """Return the GPUs that this process sees, and have CUDA see these and no other."""
+    gpus = visible(slots.devices, os.environ)
+    if slots.devices:
+        os.environ.update(environment(slots.devices, os.environ))
+    return gpus
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _extras(run: Callable[..., None], pipeline: str, precision: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from flows.talk import fail
 from slipway.errors import SlipwayError
 from slipway.runs.listing import find_run, read_runs
 from slipway.runs.record import Record
+from tasks import sums
 
 
 def main(argv: list[str]) -> int:
@@ -29,6 +30,8 @@ def main(argv: list[str]) -> int:
         if lost := changed_since(root, run).sentence:
             print(lost, file=sys.stderr, flush=True)
         write_report(root, run, entry.report)
+        if (entry.folder / sums.SUMS).is_file():  # the page is part of what was sealed
+            sums.write(entry.folder)
     except SlipwayError as error:
         fail(str(error))
         return error.exit_code

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +22,12 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from flows import environment
-from flows.dag import gpu, seals, stages
+from flows.dag import seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
 from flows.talk import StageTalk, Talk
 from slipway.errors import SlipwayError
+from slipway.gpu.slots import WAITING
 from slipway.runs.attempt import exit_words, noted_by_runner
 from slipway.runs.record import now
 from slipway.runs.run import StageOutcome
@@ -116,8 +117,6 @@ class StageRuns:
 
     def _submit(self, stale: list[Stage]) -> None:
         """Hand the stages to Prefect in order, and wait for all of them."""
-        if environment.has_gpu() and any(stage.gpu for stage in stale):
-            gpu.make_slot()
         futures: dict[str, PrefectFuture[Any]] = {}
         before = stages.wait_for(stale)
         while waiting := [stage for stage in stale if stage.address not in futures]:
@@ -205,6 +204,8 @@ class StageRuns:
                 if not talk.heard(line):
                     lines.append(line)
                     log.info("%s", line)
+                if line.startswith(WAITING):  # for a GPU that another stage has
+                    self._talk.say(f"{stage.title}: {line}")
                 print(line, file=file, flush=True)
             return tree.wait(), lines
 
@@ -240,8 +241,7 @@ def run_stage(build: StageRuns, stage: Stage) -> "StageOutcome | State[Any]":
     log = get_run_logger()
     for reason in stage.stale:
         log.info("stale: %s", reason)
-    with gpu.slot() if stage.gpu and environment.has_gpu() else nullcontext():
-        outcome = build.stage(stage, log)
+    outcome = build.stage(stage, log)
     if outcome.state in ("failed", "stopped"):
         return Failed(message=outcome.error or "stopped")
     return outcome

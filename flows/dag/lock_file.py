@@ -25,7 +25,7 @@ def heal_lock_file(root: Path, say: Say) -> None:
     if not path.is_file():
         return
     problem, entries = read_lock(root)
-    whole = _committed(root)
+    whole = committed_entries(root)
     if problem is None and all(_outs(e) <= _outs(entries.get(n)) for n, e in whole.items()):
         return  # by far the most frequent: dvc.yaml need not be read
     text = path.read_bytes()
@@ -33,7 +33,7 @@ def heal_lock_file(root: Path, say: Say) -> None:
         path.unlink()
     lost = {
         name: whole[name]
-        for name, outs in _declared(root).items()
+        for name, outs in declared(root).items()
         if name in whole and not _outs(whole[name]) & outs <= _outs(entries.get(name))
     }
     if problem is None and not lost:
@@ -41,7 +41,7 @@ def heal_lock_file(root: Path, say: Say) -> None:
     aside.parent.mkdir(exist_ok=True)
     aside.write_bytes(text)
     if kept := {**entries, **lost}:
-        _write_lock(path, kept)
+        write_lock(path, kept)
     back = f"; {len(lost)} entries were put back from the commit" if lost else ""
     say(f"{path.name} {problem or 'lacked entries'}: kept as {aside.relative_to(root)}{back}")
 
@@ -86,11 +86,12 @@ def _outs(entry: dict[str, Any] | None) -> set[str]:
     return {str(out["path"]) for out in (entry or {}).get("outs") or [] if "size" in out}
 
 
-def _committed(root: Path) -> dict[str, Any]:
+def committed_entries(root: Path) -> dict[str, Any]:
+    """Return the entries that the commit has."""
     return _entries(committed(root, "dvc.lock") or "")
 
 
-def _declared(root: Path) -> dict[str, set[str]]:
+def declared(root: Path) -> dict[str, set[str]]:
     """Return what each stage of dvc.yaml writes, by its name."""
     from dvc.repo import Repo
 
@@ -99,7 +100,8 @@ def _declared(root: Path) -> dict[str, set[str]]:
         return {stage.name: {str(out.def_path) for out in stage.outs} for stage in stages}
 
 
-def _write_lock(path: Path, entries: dict[str, Any]) -> None:
+def write_lock(path: Path, entries: dict[str, Any]) -> None:
+    """Write dvc.lock whole or not at all."""
     from dvc.utils.serialize import dump_yaml
 
     aside = path.parent / ".slipway/dvc.lock.new"

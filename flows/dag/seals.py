@@ -38,7 +38,7 @@ def drop_damaged_objects(root: Path, address: str) -> int:
     with Repo(root) as repo:
         for name in _objects(repo, _entry(root, address)):
             path = Path(repo.cache.local.oid_to_path(name))
-            if path.is_file() and _md5(path) != name.removesuffix(SUFFIX):
+            if path.is_file() and md5(path) != name.removesuffix(SUFFIX):
                 path.chmod(0o644)  # DVC makes what it caches read-only
                 path.unlink()
                 dropped += 1
@@ -67,6 +67,7 @@ def _objects(repo: "Repo", entry: dict[str, Any]) -> Iterator[str]:
                 continue  # the list itself is damaged, and goes
 
 
-def _md5(path: Path) -> str:
+def md5(path: Path) -> str:
+    """Return the MD5 of a file, by which DVC names what it caches."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -31,8 +31,6 @@ class Stage:
     """The name for people, who know which pipeline they run: `quantize int8-static`."""
     upstream: tuple[str, ...]
     """The addresses of the stages whose outputs it reads."""
-    gpu: bool
-    """`meta: {gpu: true}`: takes a GPU's slot where there is one."""
     alone: bool
     """`meta: {alone: true}`: measures time, so nothing may run beside it."""
     stale: tuple[str, ...]
@@ -199,7 +197,6 @@ def describe(repo: "Repo", stage: "PipelineStage", pipeline: str) -> Stage:
         upstream=tuple(
             sorted(read.name for read in repo.index.graph.successors(stage) if _named(read))
         ),
-        gpu=bool(meta.get("gpu")),
         grace_s=float(meta.get("grace_s", 0.0)),
         alone=bool(meta.get("alone")),
         stale=(),

@@ -362,8 +362,45 @@ class ReleaseConfig(Section):
     """How much worse a candidate may look."""
 
 
+class AcceptLimits(Section):
+    """How far new data may differ from what was accepted last before a person must look."""
+
+    rows_shrink_max: Share
+    """The largest share of rows that may be gone."""
+    rows_grow_max: Annotated[float, Field(ge=1)]
+    """The most rows, as a multiple of those before."""
+    null_share_change_max: Share
+    """How far the share of rows without a value may move, up or down, in any column."""
+    range_widen_max: Annotated[float, Field(ge=1)]
+    """How many times as wide as before a column's numbers may spread, old and new together."""
+    new_columns: bool
+    """Whether a file may have columns that it did not have."""
+
+
+class AcceptConfig(Section):
+    """Whether changed sources are taken as they are. No stage sees this, so none becomes stale."""
+
+    policy: Literal["auto", "within limits", "ask"]
+    """`auto` shows a change and takes it, `within limits` stops at one beyond `limits`, `ask` at
+    every one; a stopped change waits for `slipway accept`."""
+    limits: AcceptLimits | None = None
+    """What `within limits` holds a change to."""
+
+    @model_validator(mode="after")
+    def _has_the_limits_it_names(self) -> Self:
+        if self.policy == "within limits" and self.limits is None:
+            raise ValueError(
+                "policy 'within limits' needs limits: rows_shrink_max, rows_grow_max,"
+                " null_share_change_max, range_widen_max, new_columns"
+            )
+        return self
+
+
 class Config(Section):
     """One complete pipeline."""
+
+    accept: AcceptConfig = AcceptConfig(policy="auto")
+    """How changed sources are accepted; `auto` if left out."""
 
     ingest: IngestConfig
     """Sources and the query that joins them."""

@@ -33,6 +33,8 @@ LATER = {
 
 RUNNER = {
     "src/slipway/config.py",
+    "src/slipway/gpu/devices.py",
+    "src/slipway/gpu/slots.py",
     "src/slipway/precision.py",
     "src/slipway/provider.py",
     "src/slipway/runs",
@@ -48,7 +50,7 @@ RUNNER = {
     "tasks/results.py",
     "tasks/sums.py",
 }
-"""It binds, checks, names, records, shows how far a stage is, and decides no byte of an output."""
+"""It binds, checks, names, records, waits for a GPU, and decides no byte of an output."""
 
 
 @cache

@@ -68,7 +68,7 @@ def test_damage_that_dvc_takes_to_be_up_to_date_has_its_stage_run_anew(project: 
 
 
 def test_a_probe_and_a_lock_that_a_crash_cut_are_set_right(project: Project) -> None:
-    (probe,) = (project.root / ".slipway/probes").glob("*.json")
+    (probe,) = (project.root / ".slipway/incoming/.slipway/probes").glob("*.json")
     probe.write_text(probe.read_text()[:20])
     lock = project.root / "dvc.lock"
     whole = yaml.safe_load(lock.read_text())

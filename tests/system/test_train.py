@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from flows.dag.tree import Tree
+from slipway.gpu.devices import GpuDevice
+from slipway.gpu.slots import Slots, hold, queue
 from tests.project import environment, run
 from tests.support.pace import limit
 from tests.support.processes import alive
@@ -47,6 +49,35 @@ def test_training_again_gives_the_same_bytes(project: Path, weights: bytes):
     train_again(project)
     done = run(project, *train_command())
     assert done.returncode == 0, done.stderr
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def test_training_waits_for_the_gpu_that_another_stage_has(
+    project: Path, weights: bytes, tmp_path: Path
+):
+    gpu = (GpuDevice("nvidia0"),)
+    code = (
+        "import os, sys; from pathlib import Path; from slipway.gpu.devices import GpuDevice;"
+        " from slipway.gpu.slots import Slots; from tasks.__main__ import main;"
+        f" slots = Slots(Path({str(tmp_path / 'slots')!r}), (GpuDevice('nvidia0'),));"
+        " code = main(['train', 'flights'], slots);"
+        " print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['CUDA_DEVICE_ORDER']);"
+        " sys.exit(code)"
+    )
+    train_again(project)
+    with hold(Slots(tmp_path / "slots", gpu), gpu, "evaluate@trips", print):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=project, env=environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said.startswith("waiting for nvidia0: evaluate@trips in "), said
+        tickets = queue(tmp_path / "slots")
+        assert [ticket.what for ticket in tickets] == ["evaluate@trips", "train@flights"]
+        assert not (project / "models/flights/weights/model.safetensors").exists()
+    out, err = process.communicate(timeout=limit(120))
+    assert (process.returncode, out) == (0, "0 PCI_BUS_ID\n"), err
     assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
 
 

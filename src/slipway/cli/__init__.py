@@ -12,7 +12,7 @@ import click
 
 from slipway import __version__
 from slipway.cli.bundle import bundle
-from slipway.cli.deliver import build, explain, merge, release, run, worker
+from slipway.cli.deliver import accept, build, explain, merge, release, run, worker
 from slipway.cli.deployments import deployments
 from slipway.cli.diff import diff
 from slipway.cli.doctor import doctor
@@ -32,6 +32,7 @@ INTERRUPTED = 130
         run,
         build,
         explain,
+        accept,
         worker,
         deployments,
         merge,

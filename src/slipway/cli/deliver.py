@@ -1,4 +1,4 @@
-"""Commands that start a flow, or explain one: run, build, explain, release, worker."""
+"""Commands that start a flow, or are about one: run, build, explain, accept, release, worker."""
 
 from pathlib import Path
 
@@ -80,6 +80,32 @@ def _only_pipeline(root: Path) -> str:
         problem = f"--pipeline: say which pipeline; there is: {', '.join(known) or 'none'}"
         raise ConfigError("the command line", [problem])
     return known[0]
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--yes", is_flag=True, help="Accept without a question, in a script.")
+@dry_run_option
+@json_option
+def accept(pipeline: str, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Look at how the sources changed, and accept them.
+
+    A run takes new data by itself, or stops at it, as `accept.policy` in configs/PIPELINE.yaml
+    says: `auto`, `within limits` or `ask`. Shown are bytes, rows, columns, shares of nulls,
+    ranges and frequent values, each against what was accepted last (data/PIPELINE/accepted.json,
+    kept in git). Without a yes, nothing is changed.
+
+    \b
+      slipway accept flights
+      slipway accept flights --dry-run
+      slipway accept flights --yes
+    """
+    root = find_root()
+    load_config(root, pipeline)
+    options = ["--yes"] if yes else []
+    options += ["--dry-run"] if dry_run else []
+    options += ["--json"] if as_json else []
+    return run_flow(root, "flows.commands.accept", pipeline, *options)
 
 
 @click.command()

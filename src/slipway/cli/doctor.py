@@ -8,12 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slipway.cli.project import dry_run_option, find_root, json_option, run_flow, show_json
 from slipway.errors import ConfigError, SlipwayError
+
+if TYPE_CHECKING:
+    from slipway.gpu.slots import Slots
 
 PACKAGES = (
     "slipway-ml",
@@ -56,7 +59,7 @@ Facts = dict[str, Any]
 @dry_run_option
 @json_option
 def doctor(fix: bool, dry_run: bool, as_json: bool) -> int:
-    """Show what this machine can do: providers that really run, GPUs, ports, disk, versions.
+    """Show what this machine can do: providers that really run, GPUs and whose turn it is, ports.
 
     With --fix it first asks the Prefect server at PREFECT_API_URL for runs of this checkout
     that died on this machine without a word (power cut, kill -9, out of memory). Prefect takes
@@ -96,6 +99,7 @@ def examine() -> Facts:
         "memory": _memory,
         "disk": _disk,
         "gpus": _gpus,
+        "gpu slots": _gpu_slots,
         "providers": _providers,
         "ports": _ports,
     }
@@ -152,6 +156,25 @@ def _gpus() -> Facts:
     if done.returncode:
         return {"unknown": f"nvidia-smi says: {(done.stderr or done.stdout).strip()}"}
     return {f"gpu {i}": row.strip() for i, row in enumerate(done.stdout.splitlines())}
+
+
+def _gpu_slots(slots: "Slots | None" = None) -> Facts:
+    """Say which stage has each GPU, and which wait for it; other users' are not seen."""
+    from slipway.gpu.slots import Slots, holders, queue
+
+    slots = slots or Slots.here()
+    if not slots.devices:
+        return {"none": "this machine has no NVIDIA device: stages run without a turn"}
+    tickets = queue(slots.folder)
+    taken = holders(tickets)
+    facts: Facts = {}
+    for name in dict.fromkeys([*(device.name for device in slots.devices), *taken]):
+        first, *waiting = [*map(str, taken.get(name, [])), ""]
+        queued = [f"waiting: {ticket}" for ticket in waiting if ticket]
+        facts[name] = "; ".join([first or "free", *queued])
+    if unread := [ticket.number for ticket in tickets if not ticket.devices]:
+        facts["not readable"] = f"tickets {unread} in {slots.folder}; all wait for their end"
+    return facts
 
 
 def _providers() -> Facts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slipway.bundle.format import short
-from slipway.cli.project import find_root, fleet_option, json_option, show_json
+from slipway.cli.project import find_root, fleet_option, json_option, run_flow, show_json
 
 if TYPE_CHECKING:
     from slipway.fleet.trace import VersionTrace
@@ -19,7 +19,11 @@ IN_JSON_ONLY = ("dvc_lock", "toolchain")
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument(
+    "path", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--all", "everything", is_flag=True, help="Look through all that the project holds.")
+@click.option("--heal", is_flag=True, help="With --all: mend what can be mended from here.")
 @click.option(
     "--trusted-keys",
     metavar="DIR",
@@ -28,13 +32,40 @@ IN_JSON_ONLY = ("dvc_lock", "toolchain")
 )
 @click.option("--threads", default=1, show_default=True, help="CPU threads of the session.")
 @json_option
-def verify(path: Path, trusted_keys: Path | None, threads: int, as_json: bool) -> None:
+def verify(
+    path: Path | None,
+    everything: bool,
+    heal: bool,
+    trusted_keys: Path | None,
+    threads: int,
+    as_json: bool,
+) -> int:
     """Check a bundle as a host would: files, signature, proof, golden set on this machine.
+
+    With --all, look instead through everything that this project holds for bytes that are no
+    longer those that were written: DVC's cache, dvc.lock, outputs, checkpoints, records of runs,
+    and the bundles, channels and ledgers of its fleets' stores. Each damage comes with what
+    heals it; --heal does that, and says what is left. Exit code 1: damage is left.
 
     \b
       slipway verify .slipway/store/bundles/flights/3f9a...
       slipway verify ./bundle --trusted-keys ./trusted_keys
+      slipway verify --all
+      slipway verify --all --heal
     """
+    if everything == (path is not None):
+        raise click.UsageError("give the PATH of a bundle, or --all for the whole project")
+    if path is None:
+        options = [*(["--heal"] if heal else []), *(["--json"] if as_json else [])]
+        return run_flow(find_root(), "flows.commands.verify", *options)
+    if heal:
+        raise click.UsageError("--heal goes with --all; a bundle of its own cannot be mended")
+    _verify_bundle(path, trusted_keys, threads, as_json)
+    return 0
+
+
+def _verify_bundle(path: Path, trusted_keys: Path | None, threads: int, as_json: bool) -> None:
+    """Check one bundle and say what a host here would do with it."""
     from slipway.bundle.session import open_session
     from slipway.bundle.signing import TrustedKeys
     from slipway.bundle.verify import check_here, verify_bundle

@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "hosts: [{name: a, port: 1, admin_port: 2}]\n"
     )
     (root / "flows/commands").mkdir(parents=True)
-    for flow in ("deliver", "explain", "release", "report", "worker"):
+    for flow in ("accept", "deliver", "explain", "release", "report", "verify", "worker"):
         (root / f"flows/commands/{flow}.py").write_text(FLOW)
     monkeypatch.chdir(root)
     monkeypatch.setenv("GROUP", str(os.getpgid(0)))
@@ -71,8 +71,9 @@ def test_trace_promises_versions_only(monkeypatch, capsys):
 
 def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
-        *("run", "build", "explain", "worker", "release", "rollback", "status", "fleet", "host"),
-        *("verify", "trace", "runs", "diff", "doctor", "bundle", "keys", "deployments", "merge"),
+        *("run", "build", "explain", "accept", "worker", "release", "rollback", "status"),
+        *("fleet", "host", "verify", "trace", "runs", "diff", "doctor", "bundle", "keys"),
+        *("deployments", "merge"),
     }
 
 
@@ -111,6 +112,32 @@ def test_flows_run_as_a_child_in_the_projects_folder_and_in_this_process_group(
     monkeypatch.chdir(project / "deep/inside")
     assert slipway(monkeypatch, *args) == 0
     assert json.loads(capfd.readouterr().out) == [module_args, str(project), True]
+
+
+@pytest.mark.parametrize("options", [["--heal"], [".", "--all"], [".", "--heal"], []])
+def test_verify_takes_a_bundle_or_all_and_heals_only_with_all(
+    project, monkeypatch, capsys, options
+):
+    assert slipway(monkeypatch, "verify", *options) == 2
+    assert "--all" in capsys.readouterr().err
+
+
+def test_verify_all_starts_its_flow(project, monkeypatch, capfd):
+    assert slipway(monkeypatch, "verify", "--all", "--heal", "--json") == 0
+    args, folder, same_group = json.loads(capfd.readouterr().out)
+    assert (args, folder, same_group) == (["--heal", "--json"], str(project), True)
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"], ["--dry-run", "--json"]])
+def test_accept_starts_its_flow_with_what_was_asked_for(project, monkeypatch, capfd, options):
+    assert slipway(monkeypatch, "accept", "flights", *options) == 0
+    args, folder, same_group = json.loads(capfd.readouterr().out)
+    assert (args, folder, same_group) == (["flights", *options], str(project), True)
+
+
+def test_accept_refuses_a_pipeline_that_is_none(project, monkeypatch, capsys):
+    assert slipway(monkeypatch, "accept", "flihgts") == 2
+    assert "did you mean 'flights'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -269,7 +296,8 @@ def test_the_doctor_runs_a_model_on_each_provider_rather_than_believe_a_list(pro
     assert all(value == "runs" or "does not run" in value for value in others)
     assert found["ports"] == {"1": "free", "2": "free"} or "in use" in str(found["ports"])
     assert set(found) == {
-        *("python", "packages", "cpu", "memory", "disk", "gpus", "providers", "ports")
+        *("python", "packages", "cpu", "memory", "disk", "gpus", "gpu slots"),
+        *("providers", "ports"),
     }
 
 

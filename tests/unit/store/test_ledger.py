@@ -3,6 +3,7 @@ import re
 import pytest
 
 from slipway.errors import SlipwayError
+from slipway.store import ledger
 from slipway.store.ledger import append, read_ledger
 from slipway.store.objects import Store
 
@@ -49,10 +50,10 @@ def test_a_clock_set_back_does_not_reorder_decisions(store):
     assert [e["serial"] for e in read_ledger(store, "local", "flights")] == [0, 1, 2]
 
 
-def test_a_file_is_named_by_time_and_chance(store):
+def test_a_file_is_named_by_time_and_its_digest(store):
     append(store, "local", "flights", entry(), now_ns=lambda: 1_763_600_000_000_000_000)
     [name] = store.names("ledger/local/flights")
-    assert re.fullmatch(r"01763600000000000000-[0-9a-f]{8}\.json", name)
+    assert re.fullmatch(r"01763600000000000000-[0-9a-f]{16}\.json", name)
 
 
 @pytest.mark.parametrize("wrong", [{"decision": "hoped"}, {"more": 1}, {"serial": "3"}])
@@ -67,3 +68,22 @@ def test_a_damaged_entry_is_named(store):
     store.create("ledger/local/flights/09999999999999999999-00000000.json", b"{}")
     with pytest.raises(SlipwayError, match=r"09999999999999999999-00000000\.json is no ledger"):
         read_ledger(store, "local", "flights")
+
+
+def test_an_entry_that_is_not_as_it_was_written_shows_and_one_of_before_is_only_read(tmp_path):
+    store = Store(str(tmp_path))
+    entry = {"at": "2026-01-01", "decision": "promoted", "version": "a" * 64, "reason": "as good"}
+    ledger.append(store, "local", "m", entry)
+    ledger.append(store, "local", "m", entry)
+    assert ledger.damaged(store, "local", "m") == {}
+    first, second = (f"ledger/local/m/{name}" for name in store.names("ledger/local/m"))
+    store.replace(first, store.read(first).replace(b"as good", b"as gone"))
+    old = "ledger/local/m/00000000000000000001-0123abcd.json"
+    store.create(old, store.read(second))
+    store.create("ledger/local/m/notes.json", store.read(second))
+    store.replace(second, b"{")
+    assert ledger.damaged(store, "local", "m").keys() == {
+        first,
+        second,
+        "ledger/local/m/notes.json",
+    }

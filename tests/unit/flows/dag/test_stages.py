@@ -23,7 +23,6 @@ stages:
     foreach: ${pipelines}
     do:
       cmd: 'true'
-      meta: {gpu: true}
       deps: [inputs/train.txt]
       outs:
         - models/${item}/weights
@@ -91,7 +90,6 @@ def test_a_branch_of_a_matrix_belongs_to_the_pipeline_that_reads_it(other_dag: P
         "prove@my-flights",
     ]
     assert [s.title for s in found] == ["train", "quantize int8-static", "prove"]
-    assert [s.gpu for s in found] == [True, False, False]
     assert [s.alone for s in found] == [False, False, True]
 
 

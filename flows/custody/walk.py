@@ -1,0 +1,64 @@
+"""Walk through everything that a project holds, and mend what can be mended."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.custody.cache import ObjectCache
+from flows.custody.damage import Damage
+from flows.custody.outputs import checkpoint_damage, lock_damage, output_damage
+from flows.custody.releases import release_damage
+from flows.custody.runs import run_damage
+from slipway.errors import SlipwayError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+PASSES = 3
+"""What was dropped from the cache comes back from an output in the next pass, and the other way
+round; after that, nothing is left that another pass could mend."""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """One piece of damage, and what is left to do about it by hand."""
+
+    damage: Damage
+    left: str | None = None
+    """None: nothing."""
+
+
+def look(root: Path) -> list[Damage]:
+    """List all damage. Nothing is changed, and nothing is trusted for its name or time."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    found = [*run_damage(root), *checkpoint_damage(root), *release_damage(root)]
+    try:
+        with Repo(root) as repo:
+            return [*_dvc_damage(root, repo), *found]
+    except DvcException as error:
+        raise SlipwayError(f"DVC cannot read this project: {error}") from None
+
+
+def _dvc_damage(root: Path, repo: "Repo") -> Iterator[Damage]:
+    cache = ObjectCache(repo)
+    locked = [*lock_damage(root, cache)]
+    yield from locked
+    yield from cache.damage(root)
+    if not any(damage.place == "dvc.lock" for damage in locked):  # DVC reads no dvc.yaml beside it
+        yield from output_damage(root, repo, cache)
+
+
+def heal(root: Path) -> list[Mended]:
+    """Mend what can be mended; return everything that was found, with what is left to do."""
+    done: dict[tuple[str, str], Mended] = {}
+    for _ in range(PASSES):
+        found = look(root)
+        for damage in found:
+            left = damage.mend() if damage.mend else damage.cure
+            done[(damage.kind, damage.place)] = Mended(damage, left)
+        if not any(damage.mend for damage in found):
+            break
+    return list(done.values())

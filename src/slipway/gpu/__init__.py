@@ -1,0 +1,1 @@
+"""GPUs of this machine: which there are, and whose turn it is on them."""
