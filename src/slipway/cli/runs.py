@@ -67,7 +67,7 @@ def runs(
     else:
         say("no such run is recorded")
     if len(found) > limit:
-        say(f"{len(found) - limit} older ones: --limit {len(found)}")
+        say(f"{len(found) - limit} older not shown: --limit {len(found)}")
 
 
 @runs.command()

@@ -115,7 +115,7 @@ class TestRuns:
     def test_what_is_cut_off_is_told(self, slipway: Any) -> None:
         _, out, err = slipway("runs", "--limit", "1")
         assert len(out.splitlines()) == 2
-        assert err == "1 older ones: --limit 2\n"
+        assert err == "1 older not shown: --limit 2\n"
 
     def test_no_run_is_told_on_stderr(self, slipway: Any) -> None:
         assert slipway("runs", "--pipeline", "none") == (0, "", "no such run is recorded\n")
