@@ -137,6 +137,7 @@ def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
         "published": None,
         "release": None,
         "hosts": [],
+        "environment": [],
         "git": {},
         "prefect_flow_run": None,
         "error": None,
