@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows import deliver, publish, summary
+from flows import closing, publish, summary
 from flows.dag.build import exit_seen, message_of
 from flows.environment import WORKSPACE, apply, of_stage
 from flows.talk import Talk
@@ -103,7 +103,7 @@ def test_the_record_of_a_killed_run_is_closed_by_the_next(tmp_path: Path) -> Non
     killed.note_stages((ran, StageOutcome("train@flights", "running", started_at=record.now())))
     found = record.find_killed(tmp_path)
     assert found is not None
-    deliver.finish(found, "interrupted", "killed before it was done", pytest.fail)
+    closing.finish(found, "interrupted", "killed before it was done", pytest.fail)
     written = json.loads((killed.folder / "run.json").read_text())
     assert written["state"] == "interrupted"
     assert [stage["state"] for stage in written["stages"]] == ["ran", "stopped"]
@@ -115,7 +115,7 @@ def test_a_report_that_cannot_be_written_costs_only_itself(tmp_path: Path) -> No
     entry = record.begin(tmp_path, FLIGHTS)
     entry.report.mkdir()
     said: list[str] = []
-    deliver.finish(entry, "completed", None, said.append)
+    closing.finish(entry, "completed", None, said.append)
     assert json.loads((entry.folder / "run.json").read_text())["state"] == "completed"
     assert said[0].startswith("the report could not be written: ")
 

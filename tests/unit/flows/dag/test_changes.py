@@ -121,7 +121,9 @@ def test_a_section_that_is_no_stages_changes_nothing(project: Path) -> None:
 
 def test_a_file_is_told_with_both_digests_and_its_last_commit(project: Path) -> None:
     edit(project, "code/stage.py", "one", "two")
-    (change,) = told(project)["ingest"].changes
+    ingest = told(project)["ingest"]
+    (change,) = ingest.changes
+    assert (ingest.verdict, ingest.in_run_cache) == ("would run", False)
     assert (change.kind, change.name) == ("dependency", "code")
     assert change.old != change.new
     assert [len(digest) for digest in (change.old, change.new)] == [8, 8]
