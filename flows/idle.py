@@ -149,7 +149,7 @@ def _confirm(asked: Delivery, fleet: Fleet, entry: Record, version: str) -> None
         raise SlipwayError(f"v{short(version)} does not serve on {fleet.name} any more")
     done = Promotion(controller, asked.launcher).release(version, asked.config.release)
     hosts = tuple(HostAddress(host.name, host.url) for host in fleet.hosts)
-    told = parse(ReleaseResult, done.to_dict())
-    entry.note(replace(entry.run, published="kept", hosts=hosts, release=told))
+    release = parse(ReleaseResult, done.to_dict())
+    entry.note(replace(entry.run, published="kept", hosts=hosts, release=release))
     if not done.ok:
         raise SlipwayError(done.reason)

@@ -28,7 +28,7 @@ FOLDER = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)\.dist-info")
 
 
 @dataclass(frozen=True)
-class Difference:
+class VersionDifference:
     """A distribution that is not installed as it is locked."""
 
     name: str
@@ -42,7 +42,7 @@ class Difference:
         return f"{self.name}: locked {self.locked}, installed {self.installed or 'not at all'}"
 
 
-def check(root: Path, policy: EnvironmentPolicy, pipeline: str) -> tuple[Difference, ...]:
+def check(root: Path, policy: EnvironmentPolicy, pipeline: str) -> tuple[VersionDifference, ...]:
     """Return how this environment differs from the lock; refuse it where the config says so."""
     found = differences(root / LOCK)
     if found and policy == "refuse":
@@ -50,7 +50,7 @@ def check(root: Path, policy: EnvironmentPolicy, pipeline: str) -> tuple[Differe
     return found
 
 
-def differences(lock: Path, path: Sequence[str] | None = None) -> tuple[Difference, ...]:
+def differences(lock: Path, path: Sequence[str] | None = None) -> tuple[VersionDifference, ...]:
     """Compare a lock with the distributions on the import path; without a lock nothing differs.
 
     Folders' names are read first, which costs milliseconds; to open every METADATA takes a
@@ -63,14 +63,16 @@ def differences(lock: Path, path: Sequence[str] | None = None) -> tuple[Differen
     return tuple(_compare(lock, search, there))
 
 
-def one_line(found: Sequence[Difference]) -> str:
+def one_line(found: Sequence[VersionDifference]) -> str:
     """Tell in a line what is different, the first few by name."""
     named = "; ".join(map(str, found[:3]))
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     return f"the environment is not that of {LOCK}: {named}{more}"
 
 
-def _compare(lock: Path, search: list[str], there: dict[str, str | None]) -> Iterator[Difference]:
+def _compare(
+    lock: Path, search: list[str], there: dict[str, str | None]
+) -> Iterator[VersionDifference]:
     for wanted in read_lock(lock):
         name = canonicalize_name(wanted.name)
         locked = str(wanted.specifier).removeprefix("==") or wanted.url or "any version"
@@ -81,7 +83,7 @@ def _compare(lock: Path, search: list[str], there: dict[str, str | None]) -> Ite
             version = _ask(name, search)
         # as pip does: a lock without a local part takes any build, so +cpu beside +cu126
         if version is None or not wanted.specifier.contains(version, prereleases=True):
-            yield Difference(wanted.name, locked, version)
+            yield VersionDifference(wanted.name, locked, version)
 
 
 def read_lock(lock: Path) -> list[Requirement]:
@@ -129,7 +131,7 @@ def _ask(name: str, search: list[str]) -> str | None:
     return found.version if found is not None else None
 
 
-def _refusal(found: Sequence[Difference], pipeline: str) -> str:
+def _refusal(found: Sequence[VersionDifference], pipeline: str) -> str:
     """Say what differs and both ways on."""
     shown = [f"  {each}" for each in found[:SHOWN]]
     if len(found) > SHOWN:

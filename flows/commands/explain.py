@@ -38,12 +38,12 @@ def main(argv: list[str]) -> int:
         document = {
             "pipeline": options.pipeline,
             "environment": [str(each) for each in differing],
-            "stages": [told.to_dict() for told in found],
+            "stages": [explained.to_dict() for explained in found],
         }
         print(json.dumps(document, indent=2, allow_nan=False, default=str))
         return 0
-    for told in found:
-        print("\n  ".join(lines(told)))
+    for explained in found:
+        print("\n  ".join(lines(explained)))
     if differing:
         print("\n  ".join([f"not installed as {installed.LOCK} has it:", *map(str, differing)]))
     return 0
@@ -53,36 +53,40 @@ def choose(found: list[Explanation], name: str | None) -> list[Explanation]:
     """Return the stages that a name means: an address, or a stage with all of its branches."""
     if name is None:
         return found
-    chosen = [told for told in found if name in (told.stage, told.stage.partition("@")[0])]
+    chosen = [
+        explained
+        for explained in found
+        if name in (explained.stage, explained.stage.partition("@")[0])
+    ]
     if not chosen:
-        known = [told.stage for told in found]
+        known = [explained.stage for explained in found]
         near = suggest(name, [*known, *(each.partition("@")[0] for each in known)])
         problem = f"no stage {name!r}{near}; there is: {', '.join(known)}"
         raise ConfigError("the command line", [problem])
     return chosen
 
 
-def lines(told: Explanation) -> Iterator[str]:
+def lines(explained: Explanation) -> Iterator[str]:
     """Put an explanation into words: the verdict, then each cause."""
-    yield f"{told.stage} {_verdict(told)}"
-    yield from (_cause(change) for change in told.changes)
-    if told.changes and told.upstream:
-        yield f"and {' and '.join(told.upstream)} would run before it"
+    yield f"{explained.stage} {_verdict(explained)}"
+    yield from (_cause(change) for change in explained.changes)
+    if explained.changes and explained.upstream:
+        yield f"and {' and '.join(explained.upstream)} would run before it"
 
 
-def _verdict(told: Explanation) -> str:
-    match told.verdict:
+def _verdict(explained: Explanation) -> str:
+    match explained.verdict:
         case "up to date":
             return "is up to date"
         case "would be restored":
             return "would be restored from the run-cache: it ran on these inputs before"
         case "would be asked again":
             return (
-                f"would run only because {' and '.join(told.upstream)} would; it is left alone"
+                f"would run only because {' and '.join(explained.upstream)} would; it is left alone"
                 " if what it reads turns out the same"
             )
         case _:
-            known = "" if told.in_run_cache is None else "; the run-cache has no such run"
+            known = "" if explained.in_run_cache is None else "; the run-cache has no such run"
             return f"would run{known}"
 
 

@@ -82,24 +82,28 @@ def explain(root: Path, pipeline: str) -> list[Explanation]:
             changes = tuple(_changes(root, stage, made))
             damaged = [] if changes else seals.damage(root, known[stage.name].outs)
             why = changes or tuple(_damage(known[stage.name].outs, damaged))
-            told = Explanation(stage.name, known[stage.name].title, why)
-            found.append((told, not damaged and bool(why) and _in_run_cache(repo, stage, why)))
+            explained = Explanation(stage.name, known[stage.name].title, why)
+            found.append((explained, not damaged and bool(why) and _in_run_cache(repo, stage, why)))
     upstream = {address: stage.upstream for address, stage in known.items()}
-    return follow([replace(told, in_run_cache=cached) for told, cached in found], upstream)
+    return follow(
+        [replace(explained, in_run_cache=cached) for explained, cached in found], upstream
+    )
 
 
 def follow(found: list[Explanation], upstream: Mapping[str, tuple[str, ...]]) -> list[Explanation]:
     """Add what would run only because a stage before it would; inputs come first."""
     moved: dict[str, Explanation] = {}
-    for told in found:
-        before = tuple(address for address in upstream[told.stage] if address in moved)
+    for explained in found:
+        before = tuple(address for address in upstream[explained.stage] if address in moved)
         if before:
             # what a stage will make anew is no news of this one
-            changes = tuple(each for each in told.changes if each.made_by not in before)
-            told = replace(told, changes=changes, upstream=before, in_run_cache=None)
-        if told.changes or before:
-            moved[told.stage] = told
-    return [moved.get(told.stage, replace(told, in_run_cache=None)) for told in found]
+            changes = tuple(each for each in explained.changes if each.made_by not in before)
+            explained = replace(explained, changes=changes, upstream=before, in_run_cache=None)
+        if explained.changes or before:
+            moved[explained.stage] = explained
+    return [
+        moved.get(explained.stage, replace(explained, in_run_cache=None)) for explained in found
+    ]
 
 
 def differing(name: str, old: Any, new: Any) -> Iterator[Change]:

@@ -185,8 +185,8 @@ def _wait(pid: int, woken: int, control_fd: int | None) -> tuple[End, int]:
     while True:
         ready, _, _ = select.select(watched, [], [])
         if control_fd is not None and control_fd in ready:
-            told = os.read(control_fd, 1) == GENTLY
-            return End.TOLD if told else End.ALONE, 128 + signal.SIGTERM
+            gently = os.read(control_fd, 1) == GENTLY
+            return End.TOLD if gently else End.ALONE, 128 + signal.SIGTERM
         if woken in ready:
             numbers = os.read(woken, 4096)
             if (code := reap().get(pid)) is not None:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flows.deployments.declared import Declared, Project
+from flows.deployments.declared import DeclaredDeployment, Project
 
 
 @dataclass(frozen=True)
 class Found:
     """What a server holds of a project."""
 
-    deployments: Mapping[str, Declared]
+    deployments: Mapping[str, DeclaredDeployment]
     """By full name."""
     closed: frozenset[str]
     """The deployments that refuse parameters which their flow does not have."""
@@ -37,7 +37,7 @@ def differences(project: Project, found: Found, automations: frozenset[str]) -> 
     return [*lines, *(f"{name}: paused" for name in sorted(found.paused))]
 
 
-def _fields(wanted: Declared, there: Declared) -> list[str]:
+def _fields(wanted: DeclaredDeployment, there: DeclaredDeployment) -> list[str]:
     mine, theirs = wanted.model_dump(), there.model_dump()
     return [
         f"{field.replace('_', ' ')} is {theirs[field]}, declared is {mine[field]}"

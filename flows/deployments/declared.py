@@ -45,7 +45,7 @@ class _Pool(BaseModel):
     name: str
 
 
-class Declared(BaseModel):
+class DeclaredDeployment(BaseModel):
     """One deployment, as prefect.yaml declares it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -68,7 +68,7 @@ class Declared(BaseModel):
 class Project:
     """All that a project declares."""
 
-    deployments: tuple[Declared, ...]
+    deployments: tuple[DeclaredDeployment, ...]
 
     @property
     def pools(self) -> list[str]:
@@ -77,7 +77,7 @@ class Project:
 
 
 class _File(BaseModel):
-    deployments: list[Declared] = Field(default_factory=list)
+    deployments: list[DeclaredDeployment] = Field(default_factory=list)
 
 
 def read(root: Path) -> Project:

@@ -19,7 +19,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound
 
 from flows.deployments.compare import Found
-from flows.deployments.declared import Declared, Project
+from flows.deployments.declared import DeclaredDeployment, Project
 from slipway.errors import SlipwayError
 
 DEAD = "slipway: runs without a heartbeat have crashed"
@@ -156,7 +156,7 @@ def _plain(match: Any) -> dict[str, Any]:
     return dict(match if isinstance(match, dict) else match.model_dump())
 
 
-def _declared(client: SyncPrefectClient, found: DeploymentResponse) -> Declared:
+def _declared(client: SyncPrefectClient, found: DeploymentResponse) -> DeclaredDeployment:
     """Put what a server says of a deployment into the form of prefect.yaml."""
     owner = f"prefect.deployment.{found.id}"
     triggers = [
@@ -169,7 +169,7 @@ def _declared(client: SyncPrefectClient, found: DeploymentResponse) -> Declared:
     ]
     limit = found.global_concurrency_limit
     strategy = found.concurrency_options and found.concurrency_options.collision_strategy.value
-    return Declared.model_validate(
+    return DeclaredDeployment.model_validate(
         {
             "name": found.name,
             "entrypoint": found.entrypoint,

@@ -55,6 +55,7 @@ def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
         },
         "process": asdict(mark_of(os.getpid())),
         "prefect_flow_run": None,
+        "environment": [],
         "error": None,
     }
 

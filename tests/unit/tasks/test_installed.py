@@ -8,7 +8,7 @@ import pytest
 
 from slipway.errors import ConfigError
 from tasks import installed
-from tasks.installed import Difference
+from tasks.installed import VersionDifference
 from tests.project import REPOSITORY
 
 
@@ -98,7 +98,7 @@ def test_what_comes_first_on_the_path_counts(site: Path):
     lock = site.parent / "requirements.lock"
     lock.write_text("my-tool==1.0\n")
     path = [str(site.parent / "no such folder"), str(first), str(site)]
-    assert installed.differences(lock, path) == (Difference("my-tool", "1.0", "2.0"),)
+    assert installed.differences(lock, path) == (VersionDifference("my-tool", "1.0", "2.0"),)
 
 
 def test_a_distribution_in_another_form_is_asked_for_its_version(site: Path):

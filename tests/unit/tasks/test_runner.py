@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import ConfigError
-from tasks.__main__ import check_signature, gathered, keyword, run_stage
+from slipway.gpu.slots import Slots
+from slipway.runs.attempt import Attempt
+from tasks.__main__ import Called, check_signature, gathered, keyword, run_stage
 from tests.project import REPOSITORY
 
 
@@ -67,9 +69,15 @@ def unlike_the_lock(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def run_ingest(root: Path) -> None:
+    """Run a stage that nobody records, on a machine without a GPU."""
+    called = Called("ingest", "flights")
+    run_stage(root, called, Attempt(called.address, None, asks_why=False), slots=Slots(root, ()))
+
+
 def test_no_stage_runs_where_other_versions_are_installed_than_locked(unlike_the_lock: Path):
     with pytest.raises(ConfigError, match="no-such-thing: locked 1, installed not at all"):
-        run_stage(unlike_the_lock, "ingest", "flights")
+        run_ingest(unlike_the_lock)
 
 
 def test_a_stage_says_in_one_line_that_it_runs_all_the_same(unlike_the_lock: Path, capfd):
@@ -77,7 +85,7 @@ def test_a_stage_says_in_one_line_that_it_runs_all_the_same(unlike_the_lock: Pat
         config.write("environment: record\n")
     subprocess.run(["git", "init", "-q"], cwd=unlike_the_lock, check=True)
     with pytest.raises(ConfigError, match=r"dvc\.yaml"):
-        run_stage(unlike_the_lock, "ingest", "flights")
+        run_ingest(unlike_the_lock)
     assert capfd.readouterr().err == (
         "the environment is not that of requirements.lock:"
         " no-such-thing: locked 1, installed not at all\n"

@@ -64,7 +64,7 @@ def other_dag(project: Project) -> Iterator[Path]:
 
 
 def stage(name: str, *upstream: str, stale: bool = False, alone: bool = False) -> Stage:
-    return Stage(name, name, upstream, False, alone, ("changed",) if stale else ())
+    return Stage(name, name, upstream, alone, ("changed",) if stale else ())
 
 
 def test_stages_come_inputs_first_with_what_makes_them_stale(project: Project) -> None:

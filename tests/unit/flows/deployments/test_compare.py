@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from flows.deployments.compare import Found, differences
-from flows.deployments.declared import Declared, Project, read
+from flows.deployments.declared import DeclaredDeployment, Project, read
 from slipway.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[4]
 NEEDED = frozenset({"dead runs"})
 
 
-def deployment(name: str = "nightly", **fields: Any) -> Declared:
+def deployment(name: str = "nightly", **fields: Any) -> DeclaredDeployment:
     whole: dict[str, Any] = {
         "name": name,
         "entrypoint": "flows/deliver.py:deliver",
@@ -22,7 +22,7 @@ def deployment(name: str = "nightly", **fields: Any) -> Declared:
         "schedules": [{"cron": "0 3 * * *"}],
         "work_pool": {"name": "slipway"},
     }
-    return Declared.model_validate(whole | fields)
+    return DeclaredDeployment.model_validate(whole | fields)
 
 
 PROJECT = Project((deployment(),))
