@@ -1,4 +1,4 @@
-"""Merge what runs pin, entry by entry: a stage of dvc.lock, a source of sources.lock.
+"""Merge what runs pin, entry by entry: a stage of dvc.lock, a source of its pin and profile.
 
 An entry of dvc.lock says that these inputs gave these outputs. Merged by lines, the inputs of one
 run could end up beside the outputs of another, and DVC would take that for a fact.
@@ -12,6 +12,10 @@ from pathlib import PurePath
 from typing import Any
 
 Entries = Mapping[str, Any]
+
+ACCEPTED = "accepted.json"
+PINS = ("sources.lock", ACCEPTED)
+"""In a pipeline's folder under data/: which sources were accepted, and what was in them."""
 
 _ENTRY = re.compile(r"(?m)^(?=  [^ ])")
 """Where an entry of dvc.lock begins."""
@@ -28,8 +32,7 @@ class Merged:
 def is_pinned(path: str) -> bool:
     """Tell whether a file of the project is merged by entries."""
     parts = PurePath(path).parts
-    in_data = len(parts) == 3 and parts[0] == "data" and parts[2] in ("sources.lock",)
-    return path == "dvc.lock" or in_data
+    return path == "dvc.lock" or (len(parts) == 3 and parts[0] == "data" and parts[2] in PINS)
 
 
 def merge_file(path: str, *, base: str, ours: str, theirs: str) -> Merged:
@@ -39,6 +42,9 @@ def merge_file(path: str, *, base: str, ours: str, theirs: str) -> Merged:
     if path == "dvc.lock":
         entries, both = merge_entries(*map(_read_lock, (base, ours, theirs)))
         return Merged(_write_lock(entries), tuple(both))
+    if PurePath(path).name == ACCEPTED:
+        entries, both = merge_entries(*map(_read_profiles, (base, ours, theirs)))
+        return Merged(_write_profiles(ours, entries), tuple(both))
     entries, both = merge_entries(*map(_read_pins, (base, ours, theirs)))
     return Merged(_write_pins(entries), tuple(both))
 
@@ -77,6 +83,15 @@ def _write_lock(entries: Mapping[str, str]) -> str:
 def _read_pins(text: str) -> dict[str, Any]:
     found = json.loads(text) if text else {}
     return found if isinstance(found, dict) else {}
+
+
+def _read_profiles(text: str) -> dict[str, Any]:
+    return _read_pins(text).get("sources") or {}
+
+
+def _write_profiles(ours: str, entries: Mapping[str, Any]) -> str:
+    sources = {name: entries[name] for name in sorted(entries)}
+    return json.dumps(_read_pins(ours) | {"sources": sources}, indent=1) + "\n"
 
 
 def _write_pins(entries: Mapping[str, Any]) -> str:

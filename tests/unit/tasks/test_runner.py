@@ -72,7 +72,7 @@ def unlike_the_lock(tmp_path: Path) -> Path:
 def run_ingest(root: Path) -> None:
     """Run a stage that nobody records, on a machine without a GPU."""
     called = Called("ingest", "flights")
-    run_stage(root, called, Attempt(called.address, None, asks_why=False), slots=Slots(root, ()))
+    run_stage(root, called, Attempt(called.address, None, by_itself=False), slots=Slots(root, ()))
 
 
 def test_no_stage_runs_where_other_versions_are_installed_than_locked(unlike_the_lock: Path):

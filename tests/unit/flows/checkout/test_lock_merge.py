@@ -25,6 +25,7 @@ def lock(**stages: str) -> str:
     [
         ("dvc.lock", True),
         ("data/flights/sources.lock", True),
+        ("data/flights/accepted.json", True),
         ("data/flights/raw/sources.lock", False),
         ("requirements.lock", False),
         ("sub/dvc.lock", False),
@@ -100,3 +101,13 @@ def test_source_pins_are_merged_by_sources() -> None:
         theirs=pins(a=1, b=3, c=1),
     )
     assert merged.text == pins(a=2, b=3, c=1)
+
+
+def test_profiles_are_merged_by_sources_and_keep_their_form() -> None:
+    ours = (REPOSITORY / "data/flights/accepted.json").read_text("utf-8")
+    content = json.loads(ours)
+    content["sources"]["weather"]["rows"] = 1
+    theirs = json.dumps(content, indent=1) + "\n"
+    path = "data/flights/accepted.json"
+    assert merge_file(path, base=ours, ours=ours, theirs=theirs).text == theirs
+    assert merge_file(path, base=ours, ours=theirs, theirs=ours).text == theirs
