@@ -13,7 +13,7 @@ from pathlib import Path
 from flows import environment
 from flows.deployments import declared
 from flows.talk import fail
-from slipway.errors import SlipwayError
+from slipway.errors import ConfigError, SlipwayError
 
 
 def main(argv: list[str]) -> int:
@@ -35,6 +35,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     from flows.alive.flow_runs import client
     from flows.deployments import compare, server
 
+    _require_server()
     with client() as connected:
         wanted = frozenset(server.automations())
         before = compare.differences(project, server.ask(connected, project), wanted)
@@ -49,6 +50,18 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         for line in left:
             print(f"  still: {line}")
     return 0
+
+
+def _require_server() -> None:
+    """Refuse to start a server of this command's own, which nobody would ever ask again."""
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url is None:
+        problem = (
+            "no Prefect server is configured: export PREFECT_API_URL=http://HOST:4200/api, or give"
+            " it by --server"
+        )
+        raise ConfigError("the command line", [problem])
 
 
 def _tell(lines: list[str], where: str, as_json: bool) -> int:

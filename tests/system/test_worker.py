@@ -18,13 +18,20 @@ NOWHERE = "http://127.0.0.1:9/api"
 
 def worker(root: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run `python -m flows.commands.worker` with no Prefect server but the one in `environment`."""
+    return command("worker", root, *arguments, **environment)
+
+
+def command(
+    name: str, root: Path, *arguments: str, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run one of flows.commands so."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     ours = {
         "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",
         "PREFECT_HOME": str(root / "home"),
     }
     return subprocess.run(
-        [sys.executable, "-m", "flows.commands.worker", *arguments],
+        [sys.executable, "-m", f"flows.commands.{name}", *arguments],
         cwd=root,
         env=kept | ours | environment,
         capture_output=True,
