@@ -23,11 +23,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from flows import record  # noqa: E402  the repository must be importable first
-from flows.custody.walk import heal, look  # noqa: E402
+from flows.custody.walk import heal, look  # noqa: E402  the repository must be importable first
 from slipway.fleet.inventory import load_fleet  # noqa: E402
 from slipway.fleet.keys import ensure_local_keys  # noqa: E402
 from slipway.host.follow.memory import Memory, Remembered  # noqa: E402
+from slipway.runs import record  # noqa: E402
+from slipway.runs.run import Run  # noqa: E402
 from slipway.store.bundles import download_bundle, upload_bundle  # noqa: E402
 from slipway.store.channel import next_channel, write_channel  # noqa: E402
 from slipway.store.ledger import append  # noqa: E402
@@ -99,7 +100,7 @@ def build(root: Path) -> Path:
         (folder / "state.json").write_text(f'{{"step": {step}}}')
         sums.write(folder)
     for _ in range(2):
-        entry = record.begin(root, PIPELINE, "local")
+        entry = record.begin(root, Run(pipeline=PIPELINE, fleet="local"))
         (entry.folder / "logs").mkdir()
         (entry.folder / "logs/train.log").write_text("this is train\n" * 20)
         entry.close("completed")
