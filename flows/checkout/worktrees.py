@@ -193,7 +193,7 @@ def _share_cache(repository: Path, root: Path) -> None:
 
     with Repo(repository) as repo:
         levels = [repo.config.load_one(level) for level in ("repo", "local")]
-        cache = RelPath(repo.cache.local.path)  # DVC writes no absolute path beyond ASCII
+        cache = RelPath(repo.cache.local_cache_dir)  # DVC writes no absolute path beyond ASCII
     with Repo(root) as repo, repo.config.edit("local") as settings:
         for name, section in levels[1].items():
             settings.setdefault(name, {}).update(section)

@@ -89,7 +89,8 @@ def test_what_a_run_makes_comes_back_as_a_commit_and_through_the_shared_cache(
         git(project.root, "branch", "--list", "slipway/*", "--format=%(refname:short)") == RESULTS
     )
     git(project.root, "merge", "-q", "--ff-only", RESULTS)
-    assert project.dvc("checkout").code == 0
+    back = project.dvc("checkout", f"ingest@{PIPELINE}")
+    assert back.code == 0, back.err
     assert (project.root / f"data/{PIPELINE}/raw/text.txt").read_text() == "ingest"
 
 
