@@ -5,7 +5,7 @@ what is there now be delivered. The run that begins next does so. What waits wit
 parameters, and was asked for before, has nothing left to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from uuid import UUID
 
@@ -40,7 +40,7 @@ def cover_waiting(flow_run: str | None, flow: str, say: Say) -> list[str]:
         return []
     with get_client(sync_client=True) as client:
         own = client.read_flow_run(UUID(flow_run))
-        covered = [run for run in _waiting(client, flow) if _same(run, own)]
+        covered = answered_by(own, _waiting(client, flow))
         for run in covered:
             why = f"run {own.name} ({own.id}) began after this one was asked for, and does it"
             client.set_flow_run_state(run.id, Cancelled(name=COVERED, message=why))
@@ -59,6 +59,11 @@ def _waiting(client: SyncPrefectClient, flow: str) -> list[FlowRun]:
     )
 
 
-def _same(run: FlowRun, own: FlowRun) -> bool:
-    """Tell whether a run asks for what this one does: the defaults of a deployment count."""
-    return run.id != own.id and run.parameters == own.parameters
+def answered_by(own: FlowRun, waiting: Sequence[FlowRun]) -> list[FlowRun]:
+    """Return the runs that ask for what this one does: only a deployment's run answers for others.
+
+    One from a desk works in the tree that somebody edits, and not from a commit.
+    """
+    if own.deployment_id is None:
+        return []
+    return [run for run in waiting if run.id != own.id and run.parameters == own.parameters]
