@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from flows.custody.damage import Damage
+from flows.dag.lock_file import LockLoader
 from flows.dag.seals import SUFFIX, md5
 from slipway.bundle.format import write_durably
 
@@ -144,7 +145,7 @@ def _dropped(root: Path, path: Path, problem: str) -> Damage:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text("utf-8"))
+        return yaml.load(path.read_text("utf-8"), LockLoader)  # noqa: S506  a safe one
     except (OSError, ValueError, yaml.YAMLError):
         return None
 

@@ -64,18 +64,18 @@ _ENTRY = re.compile(r"(?m)^(?=  [^ ])")
 """Where an entry of dvc.lock begins; the last one of a file that was cut may lack its end."""
 
 
-class _Loader(yaml.SafeLoader):
+class LockLoader(yaml.SafeLoader):
     """Reads `1e-05` as the number that DVC wrote; YAML 1.1 takes it for a text."""
 
 
-_Loader.add_implicit_resolver(
+LockLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
 
 def _entries(text: str) -> dict[str, Any]:
     try:
-        found = (yaml.load(text, _Loader) or {}).get("stages")  # noqa: S506  a safe one
+        found = (yaml.load(text, LockLoader) or {}).get("stages")  # noqa: S506  a safe one
     except (yaml.YAMLError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
