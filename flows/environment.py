@@ -40,6 +40,9 @@ OWN_API = "SLIPWAY_OWN_API"
 PROJECT, PYTHON = "SLIPWAY_PROJECT", "SLIPWAY_PYTHON"
 """Set by `slipway worker` in what it starts: the checkout it works for, and its interpreter."""
 
+WORKER = "SLIPWAY_WORKER"
+"""Set by `slipway worker` likewise: its process id, which Prefect's worker keeps."""
+
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 """Set by Prefect's worker in a process that it starts for a flow run, from its birth on. Stages
 and hosts do not inherit it."""

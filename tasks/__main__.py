@@ -3,7 +3,8 @@
 DVC decides whether a stage runs and calls this; paths stand only in dvc.yaml. Outputs get a
 `SHA256SUMS` when they are complete, and inputs are checked against theirs before they are
 read: DVC itself hands out a damaged cache object without a word. A stage with `meta: gpu: true`
-has the GPUs that it sees to itself, whoever started it.
+has the GPUs that it sees to itself, whoever started it. Nothing that a stage starts outlives it,
+nor whoever started it (`slipway.processes.containment`).
 """
 
 import importlib
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ from slipway.errors import ConfigError, SlipwayError
 from slipway.gpu.devices import GpuDevice, environment, visible
 from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
+from slipway.processes import containment
+from slipway.processes.containment import Above, Say, Within
 from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
 from slipway.state import share_state
 from tasks import installed, names, reasons, results, sums
 
 STATE = Path(".slipway")
+
+Enter = Callable[[Above, Within, Say], int | None]
 
 GATHERED = "precisions"
 """The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
@@ -40,12 +45,20 @@ class Declared:
     deps: dict[str, Path]
     outs: dict[str, Path]
     gpu: bool
+    grace_s: float
+    """How long it may take to save its work when it is told to stop."""
     why: Callable[[], tuple[str, ...]]
     """Asks DVC what made the stage stale."""
 
 
-def main(argv: list[str], slots: Slots | None = None) -> int:
-    """Run the stage that the command line names; return the exit code."""
+def main(
+    argv: list[str], slots: Slots | None = None, enter: Enter = lambda above, within, say: None
+) -> int:
+    """Run the stage that the command line names; return the exit code.
+
+    `enter` may return twice: with None where the stage is to run, and with its exit code where
+    it was waited for.
+    """
     if not 2 <= len(argv) <= 3:
         print(f"slipway: {__doc__.splitlines()[0]}", file=sys.stderr)
         return 2
@@ -58,8 +71,21 @@ def main(argv: list[str], slots: Slots | None = None) -> int:
         print(f"slipway: {error}", file=sys.stderr)
         return error.exit_code
     entry = attempt.begin(Path.cwd(), called.pipeline, called.address)
+    within, runner = Within(), os.getpid()
+    if (code := enter(Above.up_to(attempt.starter(), os.environ), within, _say)) is not None:
+        if not within.ended:
+            entry.end(code, f"the stage was {attempt.exit_words(code)}")
+        return code
     try:
-        outs = run_stage(Path.cwd(), called, entry, slots=slots or Slots.here())
+        return _carry_out(called, entry, within, slots or replace(Slots.here(), pid=runner))
+    finally:
+        within.end()
+
+
+def _carry_out(called: "Called", entry: Attempt, within: Within, slots: Slots) -> int:
+    """Run the stage and note how it ended."""
+    try:
+        outs = run_stage(Path.cwd(), called, entry, slots=slots, within=within)
     except SlipwayError as error:
         print(f"slipway: {error}", file=sys.stderr)
         entry.end(error.exit_code, str(error))
@@ -86,12 +112,15 @@ class Called:
         return f"{self.stage}@{self.pipeline}" + (f"-{self.precision}" if self.precision else "")
 
 
-def run_stage(root: Path, called: Called, entry: Attempt, *, slots: Slots) -> dict[str, Path]:
+def run_stage(
+    root: Path, called: Called, entry: Attempt, *, slots: Slots, within: Within
+) -> dict[str, Path]:
     """Check environment, names and inputs, call the stage's run(), seal and return the outputs."""
     config = load_config(root, called.pipeline)
     if differing := installed.check(root, config.environment, called.pipeline):
         print(installed.one_line(differing), file=sys.stderr, flush=True)
     declared = read_declared(root, called.address, called.precision)
+    within.be_patient(declared.grace_s)
     entry.explain(declared.why)
     deps, outs = declared.deps, declared.outs
     names.check(root, called.pipeline, config, deps.get("expectations"))
@@ -127,9 +156,14 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
     outs = [Path(out.def_path) for out in stage.outs]
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
-    gpu = bool((stage.meta or {}).get("gpu"))
-    why = partial(reasons.of_inputs, stage)
-    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu, why)
+    meta = stage.meta or {}
+    return Declared(
+        deps=bound,
+        outs={keyword(p, precision): p for p in outs},
+        gpu=bool(meta.get("gpu")),
+        grace_s=float(meta.get("grace_s", 0)),
+        why=partial(reasons.of_inputs, stage),
+    )
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:
@@ -197,4 +231,4 @@ def _extras(run: Callable[..., None], pipeline: str, precision: str | None) -> d
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], enter=containment.enter))

@@ -61,6 +61,10 @@ def _work(root: Path, pool: str | None) -> int:
     name = worker_name(root)
     # for the pull step of prefect.yaml, which makes each run a worktree of this repository
     os.environ |= {environment.PROJECT: str(root), environment.PYTHON: sys.executable}
+    # for the engine of each run: this interpreter as `python`, and whom it is to end with
+    path = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
+    os.environ[environment.WORKER] = str(os.getpid())
     command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *command, "--name", name])  # noqa: S606  no shell

@@ -22,6 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from flows import environment
+from flows.binding import worker_gone
 from flows.dag import seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
@@ -107,6 +108,8 @@ class StageRuns:
         began = time.monotonic()
         said = math.inf
         while left := [tree.patience_s for tree in running if tree.running()]:
+            if worker_gone():
+                return
             still_s = max(left) - (time.monotonic() - began)
             if still_s <= 0:
                 return

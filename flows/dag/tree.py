@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from flows.dag.supervise import GENTLY
+from slipway.processes import supervise
+from slipway.processes.supervise import GENTLY
 
-SUPERVISOR = Path(__file__).with_name("supervise.py")
+SUPERVISOR = Path(supervise.__file__)
 
 
 class Tree:

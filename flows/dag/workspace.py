@@ -16,10 +16,10 @@ from typing import IO
 
 from flows import environment
 from flows.dag.lock_file import heal_lock_file
-from flows.dag.supervise import GRACE_S, stop_tree
 from flows.dag.tree import SUPERVISOR
 from flows.environment import WORKSPACE
 from slipway.errors import SlipwayError
+from slipway.processes.supervise import GRACE_S, stop_tree
 
 Say = Callable[[str], None]
 

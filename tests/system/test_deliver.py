@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.dag.supervise import descendants
+from slipway.processes.supervise import descendants
 from tests.flow_project import STAGES, Ended, Project
 from tests.prefect_server import PrefectServer
 from tests.support.pace import limit, within

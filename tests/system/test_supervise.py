@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.dag.supervise import GRACE_S, descendants
 from flows.dag.tree import SUPERVISOR, Tree
+from slipway.processes.supervise import GRACE_S, descendants
 from tests.support.pace import limit
 from tests.support.processes import alive
 from tests.support.waiting import wait_until

@@ -62,6 +62,8 @@ class Slots:
 
     folder: Path
     devices: tuple[GpuDevice, ...]
+    pid: int = 0
+    """The process that people know who takes a slot by; 0: the one that does."""
 
     @classmethod
     def here(cls) -> "Slots":
@@ -80,7 +82,7 @@ def hold(
         yield
         return
     try:
-        file, ticket, path = _arrive(slots.folder, what, names)
+        file, ticket, path = _arrive(slots, what, names)
     except OSError as error:
         raise SlipwayError(
             f"{slots.folder} cannot be written ({error.strerror}): GPU slots are kept there;"
@@ -112,8 +114,9 @@ def holders(tickets: Iterable[Ticket]) -> dict[str, list[Ticket]]:
     return found
 
 
-def _arrive(folder: Path, what: str, names: tuple[str, ...]) -> tuple[IO[str], Ticket, Path]:
+def _arrive(slots: Slots, what: str, names: tuple[str, ...]) -> tuple[IO[str], Ticket, Path]:
     """Leave a ticket behind all others. It has its lock and its content before it has its name."""
+    folder = slots.folder
     _make_private(folder)
     with open(folder / "lock", "a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)  # held for milliseconds
@@ -122,7 +125,8 @@ def _arrive(folder: Path, what: str, names: tuple[str, ...]) -> tuple[IO[str], T
                 path.unlink(missing_ok=True)
         number = max((_number(path) for path in _paths(folder)), default=0) + 1
         where = str(Path.cwd())
-        ticket = Ticket(number, os.getpid(), what=what, where=where, since=_now(), devices=names)
+        pid = slots.pid or os.getpid()
+        ticket = Ticket(number, pid, what=what, where=where, since=_now(), devices=names)
         aside, path = folder / "new", folder / f"{number:012}.ticket"
         aside.unlink(missing_ok=True)
         file = open(aside, "x+")  # noqa: SIM115  the caller's: the lock goes with it

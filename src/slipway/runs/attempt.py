@@ -21,12 +21,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway.errors import SlipwayError
+from slipway.processes.marks import ProcessMark, first_without
 from slipway.runs import record
 from slipway.runs.git import git_state
 from slipway.runs.gpu import GpuMeter
 from slipway.runs.inputs import read_inputs
 from slipway.runs.parsing import parse
-from slipway.runs.process import ProcessMark, first_without
 from slipway.runs.record import RECORD, RUNS, Record
 from slipway.runs.run import DVC_REPRO, GateResult, Run, StageOutcome
 from slipway.runs.usage import measure
@@ -116,6 +116,11 @@ class Attempt:
             sys.stderr.write(f"the record of this run could not be written: {error}\n")
 
 
+def starter() -> ProcessMark | None:
+    """Find the DVC process that started this one; None where somebody tries a stage."""
+    return first_without(DVC_STAGE) if DVC_STAGE in os.environ else None
+
+
 def begin(root: Path, pipeline: str, stage: str) -> Attempt:
     """Note that a stage starts now, where its run is recorded."""
     keep = _keeper(root, pipeline, os.environ)
@@ -152,7 +157,7 @@ def _keeper(root: Path, pipeline: str, environ: Mapping[str, str]) -> Keep | Non
     run = environ.get(RUN)
     if run is not None:
         return _beside_the_flows(root / RUNS / run) if RUN_ID.fullmatch(run) else None
-    if DVC_STAGE not in environ or (dvc := first_without(DVC_STAGE)) is None:
+    if (dvc := starter()) is None:
         return None
 
     def keep(outcome: StageOutcome, results: Results) -> None:

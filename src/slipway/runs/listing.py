@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.errors import SlipwayError
+from slipway.processes.marks import lives
 from slipway.runs.parsing import parse
-from slipway.runs.process import lives
 from slipway.runs.record import LATEST, RECORD, RUNS, stopped
 from slipway.runs.run import Run
 from slipway.wording import moment

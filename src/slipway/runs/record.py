@@ -14,8 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from slipway.processes.marks import mark_of
 from slipway.runs.parsing import parse
-from slipway.runs.process import mark_of
 from slipway.runs.run import DVC_REPRO, Run, RunState, StageOutcome, StartedBy
 from slipway.state import settled
 

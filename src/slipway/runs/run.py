@@ -7,9 +7,9 @@ nothing, is read as far as it goes (`runs.parsing`).
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from slipway.processes.marks import ProcessMark
 from slipway.runs.git import NOT_ASKED, GitState
 from slipway.runs.inputs import Inputs
-from slipway.runs.process import ProcessMark
 from slipway.runs.usage import NOT_MEASURED, StageUsage
 
 RunState = Literal["running", "completed", "failed", "interrupted"]

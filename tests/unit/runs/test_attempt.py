@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slipway.errors import BundleRefused
+from slipway.processes.marks import ProcessMark, mark_of
 from slipway.runs import attempt
 from slipway.runs.attempt import (
     NOTHING,
@@ -21,7 +22,6 @@ from slipway.runs.attempt import (
     note_under_dvc,
     noted_by_runner,
 )
-from slipway.runs.process import ProcessMark, mark_of
 from slipway.runs.run import GateResult, StageOutcome
 
 RUN = "20261130-100000-aaaa"
@@ -167,7 +167,7 @@ def test_stages_that_end_at_the_same_time_are_all_in_the_record(tmp_path: Path) 
     code = (
         "import sys; from pathlib import Path\n"
         "from slipway.runs.attempt import NOTHING, note_under_dvc\n"
-        "from slipway.runs.process import mark_of\n"
+        "from slipway.processes.marks import mark_of\n"
         "from slipway.runs.run import StageOutcome\n"
         "dvc = mark_of(int(sys.argv[1]))\n"
         "sys.stdin.readline()\n"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from slipway.errors import SlipwayError
+from slipway.processes.marks import ProcessMark, mark_of
 from slipway.runs import record
 from slipway.runs.listing import Filter, StageCounts, counts, find_run, matching, read_runs, took_s
-from slipway.runs.process import ProcessMark, mark_of
 from slipway.runs.run import Run, StageOutcome
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)

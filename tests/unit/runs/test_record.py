@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from slipway.processes.marks import mark_of
 from slipway.runs import record
 from slipway.runs.parsing import parse
-from slipway.runs.process import mark_of
 from slipway.runs.run import DVC_REPRO, Run, StageOutcome, StageUsage, StartedBy
 
 FLIGHTS = Run(pipeline="flights")

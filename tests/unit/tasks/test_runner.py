@@ -8,6 +8,7 @@ import pytest
 
 from slipway.errors import ConfigError
 from slipway.gpu.slots import Slots
+from slipway.processes.containment import Within
 from slipway.runs.attempt import Attempt
 from tasks.__main__ import Called, check_signature, gathered, keyword, run_stage
 from tests.project import REPOSITORY
@@ -72,7 +73,8 @@ def unlike_the_lock(tmp_path: Path) -> Path:
 def run_ingest(root: Path) -> None:
     """Run a stage that nobody records, on a machine without a GPU."""
     called = Called("ingest", "flights")
-    run_stage(root, called, Attempt(called.address, None, by_itself=False), slots=Slots(root, ()))
+    entry = Attempt(called.address, None, by_itself=False)
+    run_stage(root, called, entry, slots=Slots(root, ()), within=Within())
 
 
 def test_no_stage_runs_where_other_versions_are_installed_than_locked(unlike_the_lock: Path):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from flows.dag import workspace
-from flows.dag.supervise import descendants
 from flows.dag.tree import Tree
 from flows.environment import of_stage
 from slipway.errors import SlipwayError
+from slipway.processes.supervise import descendants
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
 

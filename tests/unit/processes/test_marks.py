@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from slipway.runs.process import first_without, lives, mark_of, parent_of
+from slipway.processes.marks import first_without, lives, mark_of, parent_of
 
 ME = mark_of(os.getpid())
 
@@ -55,7 +55,7 @@ def test_the_parent_is_seen() -> None:
 
 @pytest.mark.parametrize("shell", [[], ["sh", "-c", '"$@"; true', "sh"]])
 def test_who_gave_a_variable_is_found_through_any_shell(shell: list[str]) -> None:
-    code = "from slipway.runs.process import first_without; print(first_without('GIVEN').pid)"
+    code = "from slipway.processes.marks import first_without; print(first_without('GIVEN').pid)"
     done = subprocess.run(
         [*shell, sys.executable, "-c", code],
         env=os.environ | {"GIVEN": "1"},

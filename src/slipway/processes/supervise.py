@@ -10,12 +10,13 @@ the flow's process ends, which it does even after `kill -9`.
 
 It can be killed as well, so there are two of it. The guard is a fork in a session of its own,
 and a reaper too: a pipe tells it that the supervisor is gone, and the kernel tells the
-supervisor that the guard is. Whichever is left ends everything, and says why.
+supervisor that the guard is. Whichever is left ends everything, and says why. Where both are
+killed, the kernel kills the command, and a stage's runner sees that (`containment`).
 
 Told to stop, it may wait: a training writes its checkpoint first (--patience). The end of whoever
 waits ends that at once.
 
-    python -m flows.dag.supervise [--control-fd N] [--grace S] [--patience S] -- COMMAND...
+    python supervise.py [--control-fd N] [--grace S] [--patience S] -- COMMAND...
 
 Standard library only: it starts in 30 ms and stays small beside a training run.
 """
@@ -43,7 +44,10 @@ TICK_S = 0.02
 """How often a dying tree is looked at."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+
+GUARD = "SLIPWAY_GUARD"
+"""Set for the command: the process id of the guard above it."""
 
 Tree = Callable[[], list[int]]
 
@@ -114,8 +118,21 @@ def _supervise(
 
 def _start(command: list[str]) -> int:
     """Start the command and return its process id; end this process when it cannot be had."""
+    guard = os.getpid()
+
+    def end_with_guard() -> None:
+        die_with_parent()
+        if os.getppid() != guard:
+            os._exit(128 + signal.SIGKILL)
+
     try:
-        child = subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            command,
+            env=os.environ | {GUARD: str(guard)},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=end_with_guard,
+        )
     except OSError as error:
         _say(f"cannot start {command[0]}: {error}")
         os._exit(127)
@@ -125,9 +142,15 @@ def _start(command: list[str]) -> int:
 
 def become_reaper() -> None:
     """Let orphaned descendants become children of this process instead of init's."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent ends.
+
+    A parent that has ended before is not noticed: look for it afterwards.
+    """
+    _prctl(PR_SET_PDEATHSIG, number)
 
 
 def stop_tree(
@@ -196,6 +219,12 @@ def _wait(pid: int, woken: int, control_fd: int | None) -> tuple[End, int]:
                     return End.TOLD, 128 + number
 
 
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
 def _is_closed(control_fd: int | None) -> bool:
     """Tell whether whoever holds the control pipe's other end has closed it, or is gone."""
     if control_fd is None or not select.select([control_fd], [], [], 0)[0]:
@@ -216,7 +245,8 @@ def _processes() -> Iterator[tuple[int, int, bool]]:
 def _say(what: str) -> None:
     """Tell it to whoever reads what the command writes, if anybody still does."""
     with suppress(OSError):
-        print(f"slipway: {what}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"slipway: {what}\n")
+        sys.stderr.flush()
 
 
 def _signal_each(pids: list[int], number: int) -> None:
@@ -226,7 +256,7 @@ def _signal_each(pids: list[int], number: int) -> None:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="flows.dag.supervise", description=__doc__)
+    parser = argparse.ArgumentParser(prog="supervise.py", description=__doc__)
     parser.add_argument("--control-fd", type=int, help="stop when this pipe's other end closes")
     parser.add_argument("--grace", type=float, default=GRACE_S, help="seconds before SIGKILL")
     parser.add_argument("--patience", type=float, default=0.0, help="the same, when told to stop")

@@ -1,0 +1,28 @@
+"""Bind a flow run to the worker that started it: where that is killed, nobody else ends the run.
+
+The kernel tells the run of its worker's end by SIGTERM, and Prefect's engine makes Crashed of that.
+Its stages get no time to save their work then: nothing of a killed worker's is to be left.
+"""
+
+import os
+import signal
+
+from flows.environment import WORKER
+from slipway.processes.supervise import die_with_parent
+
+
+def end_with_worker() -> None:
+    """Have this process end when its worker does; at once where that is gone already.
+
+    To be called before Prefect is imported: what it starts then is bound from its first moment.
+    """
+    if os.environ.get(WORKER):
+        die_with_parent(signal.SIGTERM)
+        if worker_gone():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def worker_gone() -> bool:
+    """Tell whether a worker started this process, and is gone."""
+    worker = os.environ.get(WORKER)
+    return bool(worker) and str(os.getppid()) != worker
