@@ -40,6 +40,9 @@ BUSY = 503
 WAITING = ("Late", "AwaitingConcurrencySlot")
 """Names of the state of a run that another one keeps from starting."""
 
+GONE_S, STATE_S = 2.0, 30.0
+"""When nothing of a stopped run is left but the flow; when the server knows, three times 10 s."""
+
 TAKEN_S = 20.0
 """A third of the minute that it may take: limits are three times what is stated, or more."""
 
@@ -144,6 +147,16 @@ class Prefect:
         self.worker.kill()
         self.worker.wait()
 
+    def kill_worker_and_flow(self, run: str) -> int:
+        """End both so that neither sees the other die; return the flow's process."""
+        assert self.worker is not None
+        flow = pid_files.read(self.project.root)[run].content.process.pid
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in (flow, self.worker.pid):
+                os.kill(pid, number)
+        self.worker.wait()
+        return flow
+
     def _beat(self) -> datetime:
         """Return when a worker was last heard of."""
         workers = self.post("/work_pools/slipway/workers/filter", {})
@@ -186,7 +199,7 @@ class Prefect:
         return self._ask("POST", path, json=body)
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
-        self._http.patch(path, json=body).raise_for_status()
+        self._ask("PATCH", path, json=body)
 
     @contextmanager
     def automation(self) -> Iterator[None]:
@@ -213,7 +226,7 @@ class Prefect:
 
         answer = wait_until(answered, "the server's database is free", START_S)
         assert answer is not None
-        return answer.raise_for_status().json()
+        return answer.raise_for_status().json() if answer.content else None
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
         flow = "watch" if deployment == "watch" else "deliver"
@@ -356,9 +369,9 @@ def test_cancelling_a_run_ends_the_ranks_of_its_stage(prefect: Prefect) -> None:
     run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
     ranks = running_ranks(prefect)
     prefect.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-    wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", 30)
+    wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", STATE_S)
+    wait_until(lambda: prefect.state(run)["type"] == "CANCELLED", "that is its state", STATE_S)
     prefect.project.knobs({})
-    assert prefect.ended(run)["type"] == "CANCELLED"
     again = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
     assert prefect.ended(again)["type"] == "COMPLETED"
 
@@ -442,14 +455,28 @@ def test_a_run_whose_machine_is_gone_is_crashed_by_the_server(prefect: Prefect) 
     with prefect.automation():
         run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
         running_ranks(prefect)
-        flow = pid_files.read(prefect.project.root)[run].content.process.pid
-        prefect.kill_worker()
-        os.kill(flow, signal.SIGKILL)
+        prefect.kill_worker_and_flow(run)
         gone = "the server noticed"
         wait_until(lambda: prefect.state(run)["type"] == "CRASHED", gone, SILENT_S + START_S)
     assert f"no heartbeat for {SILENT_S} s" in prefect.state(run)["message"]
     prefect.project.knobs({})
     prefect.start_worker_and_wait()
+
+
+def test_a_run_ends_with_its_worker_and_the_next_worker_goes_on(prefect: Prefect) -> None:
+    prefect.project.touch("train", "its worker is killed")
+    prefect.project.knobs({"train": {"ranks": 2, "sleep": 3000}})
+    run = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+    ranks = running_ranks(prefect)
+    flow = pid_files.read(prefect.project.root)[run].content.process.pid
+    prefect.kill_worker()
+    wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", GONE_S)
+    wait_until(lambda: prefect.state(run)["type"] == "CRASHED", "the server is told", STATE_S)
+    wait_until(lambda: not alive(flow), "the flow's process has ended", STATE_S)
+    prefect.project.knobs({})
+    prefect.start_worker_and_wait()
+    again = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
+    assert prefect.ended(again)["type"] == "COMPLETED"
 
 
 def test_a_run_that_was_killed_with_its_worker_makes_way_for_the_late_one(
@@ -462,13 +489,7 @@ def test_a_run_that_was_killed_with_its_worker_makes_way_for_the_late_one(
     late = prefect.trigger("manual", pipeline=PIPELINE, build_only=True)
     wait_until(lambda: prefect.state(late)["name"] in WAITING, "the next run is late", RUN_S)
 
-    prefect.kill_worker()
-    prefect.start_worker_and_wait()
-    assert prefect.state(killed)["type"] == "RUNNING", "it has lost its worker only"
-
-    flow = pid_files.read(prefect.project.root)[killed].content.process.pid
-    prefect.kill_worker()
-    os.kill(flow, signal.SIGKILL)
+    flow = prefect.kill_worker_and_flow(killed)
     wait_until(lambda: not any(map(alive, ranks)), "the ranks are gone", START_S)
     assert prefect.state(killed)["type"] == "RUNNING"
     prefect.project.knobs({})

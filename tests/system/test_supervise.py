@@ -13,6 +13,7 @@ import pytest
 
 from flows.dag.tree import SUPERVISOR, Tree
 from slipway.processes.supervise import GRACE_S, descendants
+from tests.flow_project import REPOSITORY
 from tests.support.pace import limit
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
@@ -112,7 +113,7 @@ def test_kill_9_of_the_process_that_started_it_ends_the_tree(
             f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(600)"
         ),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[2])},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
     )
     pids = pids_in(tmp_path, started)
     supervisors = descendants(flow.pid)
@@ -130,7 +131,7 @@ def test_kill_9_of_the_flow_and_its_supervisor_together_ends_the_tree(
             f"Tree([sys.executable, '-c', {WAITS!r}], Path.cwd(), os.environ); time.sleep(60)"
         ),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(SUPERVISOR.parents[2])},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
     )
     pids = pids_in(tmp_path, started)
     everything = descendants(flow.pid)

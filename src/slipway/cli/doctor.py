@@ -100,6 +100,7 @@ def examine() -> Facts:
         "disk": _disk,
         "gpus": _gpus,
         "gpu slots": _gpu_slots,
+        "processes": _processes,
         "providers": _providers,
         "ports": _ports,
     }
@@ -127,6 +128,15 @@ def _cpu() -> Facts:
         "cores usable": len(os.sched_getaffinity(0)),
         "flags for int8": ", ".join(f for f in CPU_FLAGS if f in flags) or "none",
     }
+
+
+def _processes() -> Facts:
+    from slipway.processes.containment import namespaces_allowed
+
+    ended = "by the kernel, with a PID namespace for each"
+    if not namespaces_allowed():
+        ended = "by their runner: this machine lets this user have no PID namespaces"
+    return {"stages are ended": ended}
 
 
 def _memory() -> Facts:
