@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,12 +16,15 @@ import yaml
 from flows.dag.tree import Tree
 from slipway.gpu.devices import GpuDevice
 from slipway.gpu.slots import Slots, hold, queue
+from slipway.processes.supervise import descendants
 from tests.project import environment, run
 from tests.support.pace import limit
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # torchrun, over and over
+
+GONE_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +156,52 @@ def test_training_that_is_told_to_stop_writes_a_checkpoint_and_ends_in_the_same_
     again = run(project, *train_command())
     assert again.returncode == 0, again.stderr
     assert f"resumed from step {said[1]}" in again.stderr
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def start_dvc(project: Path) -> subprocess.Popen[str]:
+    """Run the stage as somebody does at a terminal, in a process group of its own."""
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "train@flights"]
+    return subprocess.Popen(
+        command, cwd=project, env=environment(), start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def last_record(project: Path) -> dict[str, Any]:
+    """Return the newest run's record, with its one stage."""
+    found: dict[str, Any] = json.loads((project / ".slipway/runs/latest/run.json").read_text())
+    return found
+
+
+def test_kill_9_of_dvc_repro_leaves_nothing_and_training_goes_on(project: Path, weights: bytes):
+    process = start_dvc(project)
+    wait_for_checkpoint(project, process)
+    below = descendants(process.pid)
+    assert len(ranks(process.pid)) == 2
+    process.kill()
+    wait_until(lambda: not any(map(alive, below)), "nothing below DVC is left", GONE_S)
+    process.communicate()
+    (stage,) = last_record(project)["stages"]
+    assert (stage["state"], stage["exit"]) == ("failed", "killed by SIGTERM")
+    train_again(project)
+    again = run(project, *train_command())
+    assert "resumed from step" in again.stderr
+    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+
+
+def test_ctrl_c_in_dvc_repro_lets_training_write_its_checkpoint(project: Path, weights: bytes):
+    process = start_dvc(project)
+    wait_for_checkpoint(project, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to DVC and to the runner
+    said, _ = process.communicate(timeout=limit(60))
+    assert process.returncode != 0
+    stopped = re.search(r"stopped after step (\d+), with a checkpoint", said)
+    assert stopped, said
+    assert "stopping: up to 30 s to save what was done" in said
+    train_again(project)
+    again = run(project, *train_command())
+    assert f"resumed from step {stopped[1]}" in again.stderr
     assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
 
 

@@ -148,7 +148,7 @@ class _Watch:
             number: signal.signal(number, lambda *_: None)
             for number in (*STOP_SIGNALS, signal.SIGCHLD)
         }
-        self._told: int | None = None
+        self._stopped_by: int | None = None
         self._began = self._alone_since = 0.0
         self._deadline: float | None = None
         self._said_s: float | None = None
@@ -179,16 +179,16 @@ class _Watch:
             else:
                 self._count_down()
         stop_tree(lambda: descendants(os.getpid()), GRACE_S, reap)
-        if self._told is not None:
-            return 128 + self._told
+        if self._stopped_by is not None:
+            return 128 + self._stopped_by
         return code if code >= 0 else 128 - code
 
     def _hear(self, number: int, init: int) -> None:
         """Stop with patience; told again, at once."""
-        if self._told is not None:
+        if self._stopped_by is not None:
             self._deadline = time.monotonic()
             return
-        self._told = number
+        self._stopped_by = number
         self._stop(init, max(GRACE_S, self._within.patience_s))
 
     def _look_up(self, init: int) -> None:
@@ -196,7 +196,7 @@ class _Watch:
         now = time.monotonic()
         guard = self._above.guard
         nobody = guard is not None and not lives(guard)
-        if self._told is None:
+        if self._stopped_by is None:
             nobody = nobody or any(not lives(each) for each in self._above.starters)
         elif guard is None:
             nobody = any(not lives(each) for each in self._above.starters)
@@ -205,8 +205,8 @@ class _Watch:
         elif not self._alone_since:
             self._alone_since = now
         elif now - self._alone_since > WORD_S:
-            if self._told is None:
-                self._told = signal.SIGTERM
+            if self._stopped_by is None:
+                self._stopped_by = signal.SIGTERM
                 self._say("stopped: whoever started this stage is gone")
                 self._stop(init, GRACE_S)
             elif self._deadline is not None:
@@ -253,11 +253,11 @@ def _be_init(stage: int, watched: set[signal.Signals]) -> int:
 
     Told to stop, wait for the others too: ranks write a checkpoint while the work is gone.
     """
-    told, code, others = False, None, True
-    while code is None or (told and others):
+    stopping, code, others = False, None, True
+    while code is None or (stopping and others):
         number = signal.sigwaitinfo(watched).si_signo
         if number in STOP_SIGNALS:
-            told = True
+            stopping = True
             if code is None:
                 os.kill(stage, signal.SIGTERM)
         ended = reap()

@@ -296,7 +296,7 @@ def test_the_doctor_runs_a_model_on_each_provider_rather_than_believe_a_list(pro
     assert all(value == "runs" or "does not run" in value for value in others)
     assert found["ports"] == {"1": "free", "2": "free"} or "in use" in str(found["ports"])
     assert set(found) == {
-        *("python", "packages", "cpu", "memory", "disk", "gpus", "gpu slots"),
+        *("python", "packages", "cpu", "memory", "disk", "gpus", "gpu slots", "processes"),
         *("providers", "ports"),
     }
 
