@@ -6,6 +6,7 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 
 import traceback
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows import acceptance, publish, summary
+from flows import acceptance, hours, publish, summary
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
@@ -52,8 +53,13 @@ def deliver(
     pid_files.hold(root, flow_run.id)
     tree = worktrees.find(root)
     try:
+        if tree is not None:
+            hours.require_open(load_config(root, pipeline).hours, datetime.now(UTC))
         cover_waiting(flow_run.id, "deliver", print)
         done = run(root, pipeline, None if build_only else fleet)
+    except hours.OutsideHours as closed:
+        results.clear_away(tree)
+        return hours.put_off(str(flow_run.id), closed)
     except SlipwayError as error:
         # a state, not an exception: its message is what people are to see, not a traceback
         results.clear_away(tree)
@@ -87,6 +93,9 @@ def run(
             _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
             if tree is not None:
                 results.deliver(tree, talk.say)
+        except hours.OutsideHours as closed:
+            finish(entry, "interrupted", str(closed), talk.say)
+            raise
         except SlipwayError as error:
             finish(entry, "failed", str(error), talk.say)
             raise
@@ -128,7 +137,9 @@ def _steps(
     if tree is not None:
         stages.restore(root, pipeline)
     entry.note(replace(entry.run, inputs=read_inputs(root, pipeline)))
-    StageRuns(root, entry.folder, talk, entry.note_stages).run(pipeline)
+    runs = StageRuns(root, entry.folder, talk, entry.note_stages)
+    with hours.ended_with(config.hours if tree else None, runs.stop, lambda: runs.done):
+        runs.run(pipeline)
     proven = publish.read_proven(root, pipeline)
     entry.note(with_results(entry.run, publish.results_of(root, pipeline, proven)))
     if tree is not None and results.commit(tree, entry.run.subject, entry.run.facts()):

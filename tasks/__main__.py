@@ -25,6 +25,7 @@ from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
 from slipway.processes import containment
 from slipway.processes.containment import Above, Say, Within
+from slipway.processes.priority import stand_back
 from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
 from slipway.state import share_state
@@ -47,6 +48,8 @@ class Declared:
     gpu: bool
     grace_s: float
     """How long it may take to save its work when it is told to stop."""
+    nice: int
+    """How far it stands back behind what else runs on the machine: `meta: {nice: 10}`."""
     why: Callable[[], tuple[str, ...]]
     """Asks DVC what made the stage stale."""
 
@@ -121,6 +124,7 @@ def run_stage(
         print(installed.one_line(differing), file=sys.stderr, flush=True)
     declared = read_declared(root, called.address, called.precision)
     within.be_patient(declared.grace_s)
+    stand_back(declared.nice)
     entry.explain(declared.why)
     deps, outs = declared.deps, declared.outs
     names.check(root, called.pipeline, config, deps.get("expectations"))
@@ -162,6 +166,7 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
         outs={keyword(p, precision): p for p in outs},
         gpu=bool(meta.get("gpu")),
         grace_s=float(meta.get("grace_s", 0)),
+        nice=int(meta.get("nice", 0)),
         why=partial(reasons.of_inputs, stage),
     )
 

@@ -91,6 +91,11 @@ class StageRuns:
         if errors := [o.error for o in self.outcomes.values() if o.error]:
             raise SlipwayError("\n".join(errors))
 
+    @property
+    def done(self) -> bool:
+        """Whether no stage is left to run."""
+        return all(each.state in ("ran", "skipped") for each in self.outcomes.values())
+
     def stop(self) -> None:
         """End every stage that runs, with all of its processes, and start no other."""
         with self._lock:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from slipway.errors import ConfigError
+from slipway.hours import Hours
 from slipway.precision import name_of
 from slipway.provider import Provider
 from slipway.sections import Section, parse, suggest
@@ -424,6 +425,8 @@ class Config(Section):
     """The contract's words."""
     release: ReleaseConfig
     """The canary."""
+    hours: Hours | None = None
+    """When runs of a deployment may work; any time if left out. One from a desk always may."""
     environment: EnvironmentPolicy = "refuse"
     """Where other versions are installed than requirements.lock has: `refuse` to run a stage, or
     `record` it with the run. No stage's setting, so no stage is stale for it."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,9 @@ class Prefect:
         (found,) = (a for a in self.post("/automations/filter", {}) if a["name"] == DEAD)
         self.patch(f"/automations/{found['id']}", {"enabled": enabled})
 
+    def delete(self, path: str) -> None:
+        self._ask("DELETE", path)
+
     def get(self, path: str) -> Any:
         return self._ask("GET", path)
 
@@ -411,6 +414,26 @@ def test_a_run_triggered_while_another_runs_takes_its_turn(prefect: Prefect) -> 
         for found in (prefect.get(f"/flow_runs/{run}") for run in runs)
     )
     assert spans[0][1] <= spans[1][0]
+
+
+def test_outside_of_its_window_a_run_is_put_off_until_it_opens(prefect: Prefect) -> None:
+    opens = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    closes = opens + timedelta(hours=1)
+    path = prefect.project.root / f"configs/{PIPELINE}.yaml"
+    before = path.read_text("utf-8")
+    path.write_text(f'{before}hours: {{from: "{opens:%X}", to: "{closes:%X}"}}\n', "utf-8")
+    prefect.project.commit()
+    try:
+        runs = [prefect.trigger("manual", pipeline=PIPELINE, build_only=True) for _ in range(2)]
+        states = [prefect.ended(run) for run in runs]
+    finally:
+        path.write_text(before, "utf-8")
+        prefect.project.commit()
+    assert {(state["type"], state["name"]) for state in states} == {("CANCELLED", "PutOff")}
+    assert f"put off until {opens:%Y-%m-%d %H:%M} UTC" in states[0]["message"]
+    (due,) = (run for run in prefect.runs("manual") if run["state"]["type"] == "SCHEDULED")
+    assert datetime.fromisoformat(due["expected_start_time"]) == opens
+    prefect.delete(f"/flow_runs/{due['id']}")
 
 
 def test_an_unknown_parameter_is_refused_when_a_run_is_asked_for(prefect: Prefect) -> None:
