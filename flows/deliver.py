@@ -12,9 +12,8 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
-from flows import acceptance, publish, summary
+from flows import acceptance, publish, summary, untold
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
@@ -51,15 +50,14 @@ def deliver(
     root = Path.cwd()
     pid_files.hold(root, flow_run.id)
     tree = worktrees.find(root)
+    ended: dict[str, Any] | SlipwayError
     try:
         cover_waiting(flow_run.id, "deliver", print)
-        done = run(root, pipeline, None if build_only else fleet)
+        ended = run(root, pipeline, None if build_only else fleet)
     except SlipwayError as error:
-        # a state, not an exception: its message is what people are to see, not a traceback
-        results.clear_away(tree)
-        return Failed(message=str(error), data=error)
+        ended = error
     results.clear_away(tree)
-    return done
+    return untold.tell(ended)
 
 
 def run(

@@ -7,6 +7,7 @@ and not at all where there is nothing to do.
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -46,13 +47,17 @@ def main(argv: list[str]) -> int:
         if idle.deliver(idle.Delivery(root, options.pipeline, config, fleet)):
             return 0
         environment.apply(root)
+        logging.raiseExceptions = False  # of log lines that reach no server: the run has a log
         with prefect_api(root) as server:
             if server is not None:
                 print("starting Prefect's API for this run", file=sys.stderr, flush=True)
             from flows.deliver import deliver
+            from flows.untold import server_gone
 
             if server is not None:
                 server.wait_until_ready()
+            elif problem := server_gone():
+                raise SlipwayError(f"{problem}; start it, or unset PREFECT_API_URL to do without")
             else:
                 _reconcile(root)
             state = deliver(options.pipeline, options.fleet, options.build_only, return_state=True)
