@@ -6,6 +6,7 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import acceptance, publish, summary, untold
+from flows import acceptance, notices, publish, summary, untold
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
 from flows.covering import cover_waiting
 from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
+from flows.patience import patiently
 from flows.promotion import Promotion, table
 from flows.starter import starter
 from flows.talk import Talk
+from slipway import full_disk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
 from slipway.errors import SlipwayError
@@ -66,6 +69,7 @@ def run(
     """Do all steps in order and return the content of run.json; without a fleet, build only."""
     config = load_config(root, pipeline)
     names.check(root, pipeline, config, names.suite_of(pipeline))
+    notices.check(root)
     fleet = load_fleet(root, fleet_name) if fleet_name else None
     if fleet is not None:
         check(fleet.credentials)  # now, and not after hours of training
@@ -86,13 +90,13 @@ def run(
             if tree is not None:
                 results.deliver(tree, talk.say)
         except SlipwayError as error:
-            finish(entry, "failed", str(error), talk.say)
+            reason = notices.reason_of(entry.run, error)
+            finish(entry, "failed", str(error), talk.say, reason=reason)
             raise
-        except Exception as error:  # a defect of ours: keep what is needed to find it
-            trace = entry.folder / "traceback.txt"
-            trace.write_text(traceback.format_exc(), "utf-8")
-            message = f"{type(error).__name__}: {error} ({trace})"
-            finish(entry, "failed", message, talk.say)
+        except Exception as error:
+            full = full_disk.explain(error, root, entry.folder, root / ".dvc")
+            message = full or _keep_defect(entry, error)
+            finish(entry, "failed", message, talk.say, reason="failed")
             raise SlipwayError(message) from error
         except BaseException:
             finish(entry, "interrupted", "interrupted before it was done", talk.say)
@@ -102,6 +106,13 @@ def run(
     payload = root / "models" / pipeline / "payload"
     print(summary.summary(entry.run, entry.report, payload, credentials), flush=True)
     return entry.run.to_dict()
+
+
+def _keep_defect(entry: Record, error: Exception) -> str:
+    """Keep what is needed to find a defect of ours, and say where."""
+    trace = entry.folder / "traceback.txt"
+    trace.write_text(traceback.format_exc(), "utf-8")
+    return f"{type(error).__name__}: {error} ({trace})"
 
 
 def _steps(
@@ -121,7 +132,7 @@ def _steps(
         talk.say(installed.one_line(differing))
     texts = tuple(map(str, differing))
     entry.note(replace(entry.run, git=git_state(root), environment=texts))
-    acceptance.bring_up_to_date(root, pipeline, config, talk.say)
+    patiently(lambda: acceptance.bring_up_to_date(root, pipeline, config, talk.say), talk.say)
     tree = worktrees.find(root)
     if tree is not None:
         stages.restore(root, pipeline)
@@ -152,12 +163,13 @@ def _release(
     pipeline, git = entry.run.pipeline, entry.run.git
     controller = Controller.open(fleet, pipeline, keys.release, talk.say, run=entry.run.run)
     promotion, store = Promotion(controller, launcher), controller.store
-    first = publish.publish(root, pipeline, proven=proven, store=store, key=keys.builder, git=git)
+    upload = partial(publish.publish, proven=proven, store=store, key=keys.builder, git=git)
+    first = patiently(lambda: upload(root, pipeline), talk.say)
     entry.note(replace(entry.run, published="new" if first else "kept"))
     talk.say(f"v{short(proven.version)} {'published' if first else 'was published before'}")
     hosts = tuple(HostAddress(host.name, host.url) for host in fleet.hosts)
     entry.note(replace(entry.run, hosts=hosts))
-    done = promotion.release(proven.version, config.release)
+    done = patiently(lambda: promotion.release(proven.version, config.release), talk.say)
     entry.note(replace(entry.run, release=parse(ReleaseResult, done.to_dict())))
     if not done.ok:
         if lines := done.numbers.get("lines"):

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slipway import full_disk
 from slipway.config import load_config
-from slipway.errors import ConfigError, SlipwayError
+from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.gpu.devices import GpuDevice, environment, visible
 from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
@@ -28,6 +29,9 @@ from slipway.state import share_state
 from tasks import installed, names, reasons, results, sums
 
 STATE = Path(".slipway")
+
+ROOMS = ("data", "models", STATE)
+"""Where stages write; each may be a file system of its own."""
 
 GATHERED = "precisions"
 """The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
@@ -60,16 +64,29 @@ def main(argv: list[str], slots: Slots | None = None) -> int:
     entry = attempt.begin(Path.cwd(), called.pipeline, called.address)
     try:
         outs = run_stage(Path.cwd(), called, entry, slots=slots or Slots.here())
-    except SlipwayError as error:
-        print(f"slipway: {error}", file=sys.stderr)
-        entry.end(error.exit_code, str(error))
-        return error.exit_code
+    except Exception as error:
+        full = full_disk.explain(error, *(Path(room) for room in ROOMS))
+        if full is None and not isinstance(error, SlipwayError):
+            entry.end(1, f"{type(error).__name__}: {error}")
+            raise
+        message = f"{error}\n  {full}" if full else str(error)
+        print(f"slipway: {message}", file=sys.stderr)
+        code = _exit_code(error)
+        entry.end(code, message)
+        return code
     except BaseException as error:
         code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
         entry.end(code, f"{type(error).__name__}: {error}")
         raise
     entry.end(0, outs=sums.seals(outs.values()), results=lambda: results.read_results(outs))
     return 0
+
+
+def _exit_code(error: Exception) -> int:
+    """Tell a flow by the exit code whether another try may succeed."""
+    if isinstance(error, Unavailable):
+        return attempt.MAY_PASS
+    return error.exit_code if isinstance(error, SlipwayError) else 1
 
 
 @dataclass(frozen=True)

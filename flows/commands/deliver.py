@@ -20,8 +20,9 @@ from flows.dag import stages
 from flows.server import prefect_api
 from flows.talk import fail
 from slipway.config import Config, load_config
-from slipway.errors import ConfigError, SlipwayError
+from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.fleet.inventory import Fleet, load_fleet
+from slipway.notify.targets import load_notify
 from tasks import installed, names
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
             if server is not None:
                 server.wait_until_ready()
             elif problem := server_gone():
-                raise SlipwayError(f"{problem}; start it, or unset PREFECT_API_URL to do without")
+                raise Unavailable(f"{problem}; start it, or unset PREFECT_API_URL to do without")
             else:
                 _reconcile(root)
             state = deliver(options.pipeline, options.fleet, options.build_only, return_state=True)
@@ -77,6 +78,7 @@ def _check(root: Path, options: argparse.Namespace) -> tuple[Config, Fleet | Non
     if not (root / "dvc.yaml").is_file():
         raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
     config = load_config(root, options.pipeline)
+    load_notify(root)
     fleet = None if options.build_only else load_fleet(root, options.fleet)
     return config, fleet
 

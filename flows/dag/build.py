@@ -25,10 +25,12 @@ from flows import environment
 from flows.dag import seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
+from flows.patience import PAUSES_S
 from flows.talk import StageTalk, Talk
+from slipway import full_disk
 from slipway.errors import SlipwayError
 from slipway.gpu.slots import WAITING
-from slipway.runs.attempt import exit_words, noted_by_runner
+from slipway.runs.attempt import MAY_PASS, exit_words, noted_by_runner
 from slipway.runs.record import now
 from slipway.runs.run import StageOutcome
 from tasks import sums
@@ -62,7 +64,7 @@ class StageRuns:
         self._logs = folder / "logs"
         self._trees: set[Tree] = set()
         self._damaged: set[str] = set()
-        self._stopping = False
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
 
     def run(self, pipeline: str) -> None:
@@ -88,12 +90,15 @@ class StageRuns:
             if stale:
                 stages.put_in_order(self._root)
         if errors := [o.error for o in self.outcomes.values() if o.error]:
-            raise SlipwayError("\n".join(errors))
+            message = "\n".join(errors)
+            full = full_disk.explain_text(errors, self._root / ".dvc", self._folder)
+            known = full is None or full_disk.TO_DO in message
+            raise SlipwayError(message if known else f"{message}\n  {full}")
 
     def stop(self) -> None:
         """End every stage that runs, with all of its processes, and start no other."""
         with self._lock:
-            self._stopping = True
+            self._stopped.set()
             running = list(self._trees)
         for tree in running:
             tree.stop_gently()
@@ -148,7 +153,7 @@ class StageRuns:
         outcome = replace(self.outcomes[stage.address], state="running", started_at=now())
         self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
-            code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
+            code, lines = self._supervise_patiently(stage, talk, log)
             if code == 0 and (found := seals.damage(self._root, stage.outs)):
                 # what the stage made is sealed by it: this came out of DVC's cache
                 outcome = replace(outcome, why=(*outcome.why, *found))
@@ -170,6 +175,20 @@ class StageRuns:
             talk.done("restored" if outcome.from_cache else state)
         self._keep(outcome)
         return outcome
+
+    def _supervise_patiently(
+        self, stage: Stage, talk: StageTalk, log: Any
+    ) -> tuple[int, list[str]]:
+        """Run a stage again while it ends for want of something that did not answer."""
+        for pause_s in PAUSES_S:
+            code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
+            if not code or exit_seen(lines) != exit_words(MAY_PASS) or self._stopped.is_set():
+                return code, lines
+            message = message_of(stage.title, lines, self._log_of(stage))
+            self._talk.say(f"{message}; trying again in {pause_s:g} s")
+            if self._stopped.wait(pause_s):
+                return code, lines
+        return self._supervise(stage, talk, log, again=stage.address in self._damaged)
 
     def _keep(self, outcome: StageOutcome) -> None:
         """Note what became of a stage; the last note is the newest, whichever thread wrote it."""
@@ -212,7 +231,7 @@ class StageRuns:
     @contextmanager
     def _tree(self, command: list[str], patience_s: float) -> Iterator[Tree]:
         with self._lock:
-            if self._stopping:
+            if self._stopped.is_set():
                 raise SlipwayError("the run is stopping")
             env = environment.of_stage(self._root, run=self._folder.name)
             tree = Tree(command, self._root, env, patience_s=patience_s)
@@ -227,7 +246,7 @@ class StageRuns:
 
     def _judge(self, code: int, lines: list[str]) -> StageState:
         if code:
-            return "stopped" if self._stopping else "failed"
+            return "stopped" if self._stopped.is_set() else "failed"
         left_alone = any(UNCHANGED in line or RESTORED in line for line in lines)
         return "skipped" if left_alone else "ran"
 
