@@ -27,6 +27,7 @@ from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
 from slipway.state import share_state
 from tasks import installed, names, reasons, results, sums
+from tasks.timeouts import limited, timeout_of
 
 STATE = Path(".slipway")
 
@@ -44,6 +45,7 @@ class Declared:
     deps: dict[str, Path]
     outs: dict[str, Path]
     gpu: bool
+    timeout_s: float | None
     why: Callable[[], tuple[str, ...]]
     """Asks DVC what made the stage stale."""
 
@@ -122,7 +124,7 @@ def run_stage(root: Path, called: Called, entry: Attempt, *, slots: Slots) -> di
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    with hold(slots, gpus, called.address, _say):
+    with hold(slots, gpus, called.address, _say), limited(declared.timeout_s):
         if declared.gpu:
             entry.gpu.start()
         run(config.section(called.stage), **taken, **outs, **extras)
@@ -144,9 +146,15 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
     outs = [Path(out.def_path) for out in stage.outs]
     bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
-    gpu = bool((stage.meta or {}).get("gpu"))
+    meta = stage.meta or {}
     why = partial(reasons.of_inputs, stage)
-    return Declared(bound, {keyword(p, precision): p for p in outs}, gpu, why)
+    return Declared(
+        deps=bound,
+        outs={keyword(p, precision): p for p in outs},
+        gpu=bool(meta.get("gpu")),
+        timeout_s=timeout_of(address, meta),
+        why=why,
+    )
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from slipway.runs.attempt import MAY_PASS, exit_words, noted_by_runner
 from slipway.runs.record import now
 from slipway.runs.run import StageOutcome
 from tasks import sums
+from tasks.timeouts import too_long
 
 RESTORED = "is cached - skipping run"
 UNCHANGED = "didn't change, skipping"
@@ -45,6 +46,9 @@ SAY_EVERY_S = 5.0
 TICK_S = 0.05
 EXITED = re.compile(r"failed to run: .*, exited with (-?[0-9]+)$")
 """DVC's, of a command that failed."""
+
+SAID = "slipway: "
+"""Begins what a stage says of its own failure."""
 
 TAIL_LINES = 20
 """Shown of a stage that ended without a message of its own."""
@@ -217,6 +221,7 @@ class StageRuns:
             command.append("--force")
         with (
             self._tree([*command, stage.address], stage.grace_s) as tree,
+            _limited(stage, tree) as expired,
             open(self._log_of(stage), "a") as file,
         ):
             for line in tree.lines():
@@ -226,7 +231,12 @@ class StageRuns:
                 if line.startswith(WAITING):  # for a GPU that another stage has
                     self._talk.say(f"{stage.title}: {line}")
                 print(line, file=file, flush=True)
-            return tree.wait(), lines
+            code = tree.wait()
+        if code and expired.is_set() and stage.timeout_s is not None:
+            # whatever it said when it was stopped, this is why
+            own = [line for line in lines if not line.startswith((SAID, "ERROR: "))]
+            lines = [*own, f"{SAID}{too_long(stage.timeout_s)}"]
+        return code, lines
 
     @contextmanager
     def _tree(self, command: list[str], patience_s: float) -> Iterator[Tree]:
@@ -254,6 +264,27 @@ class StageRuns:
         return self._logs / f"{stage.address}.log"
 
 
+@contextmanager
+def _limited(stage: Stage, tree: Tree) -> Iterator[threading.Event]:
+    """Tell a stage to end that takes too long, with its grace; yield what is set by then."""
+    expired = threading.Event()
+    if stage.timeout_s is None:
+        yield expired
+        return
+
+    def end() -> None:
+        expired.set()
+        tree.stop_gently()
+
+    timer = threading.Timer(stage.timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
+
+
 @task(persist_result=False)
 def run_stage(build: StageRuns, stage: Stage) -> "StageOutcome | State[Any]":
     """Run one stage of the DAG; a failure carries the stage's own message."""
@@ -279,9 +310,9 @@ def message_of(title: str, lines: list[str], log: Path) -> str:
     `ERROR: failed to reproduce`. One that crashed is quoted by its last lines.
     """
     ended = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), len(lines))
-    said = [i for i, line in enumerate(lines[:ended]) if line.startswith("slipway: ")]
+    said = [i for i, line in enumerate(lines[:ended]) if line.startswith(SAID)]
     if said:
-        message = "\n".join(lines[said[-1] : ended]).removeprefix("slipway: ").rstrip()
+        message = "\n".join(lines[said[-1] : ended]).removeprefix(SAID).rstrip()
         return f"{message}\n  ({title}; its log: {log})"
     last = "\n  ".join(line for line in lines[-TAIL_LINES:] if line.strip())
     return f"{title} failed; its log ({log}) ends with:\n  {last}"

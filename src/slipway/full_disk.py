@@ -35,7 +35,7 @@ def explain_text(texts: Iterable[str], *candidates: Path) -> str | None:
     said = [word for text in texts for word in WORDS if word in text]
     if not said:
         return None
-    where = [*candidates, Path(tempfile.gettempdir())]
+    where = [*candidates, *_mounted_below(candidates), Path(tempfile.gettempdir())]
     return describe(where, quota=said[0] == os.strerror(errno.EDQUOT))
 
 
@@ -56,6 +56,21 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
+def _mounted_below(folders: Iterable[Path]) -> list[Path]:
+    """List the file systems of their own that lie in some folders: checkpoints may have one."""
+    tops = [folder.resolve() for folder in folders]
+    mounts = [Path(entry[1]) for entry in _mounts()]
+    return [mount for mount in mounts if any(top in mount.parents for top in tops)]
+
+
+def _mounts() -> list[list[str]]:
+    """Read what is mounted where; nothing where a system does not say."""
+    try:
+        return [line.split() for line in MOUNTS.read_text("utf-8").splitlines()]
+    except OSError:
+        return []
+
+
 def _free_bytes(folder: Path) -> int:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
@@ -73,9 +88,5 @@ def _mount_point(folder: Path) -> str:
     top = folder.resolve()
     while top != top.parent and top.parent.stat().st_dev == device:
         top = top.parent
-    try:
-        entries = [line.split() for line in MOUNTS.read_text("utf-8").splitlines()]
-    except OSError:
-        return f"mounted at {top}"
-    source = next((entry[0] for entry in reversed(entries) if entry[1] == str(top)), None)
+    source = next((entry[0] for entry in reversed(_mounts()) if entry[1] == str(top)), None)
     return f"{source} at {top}" if source else f"mounted at {top}"

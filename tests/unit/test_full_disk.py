@@ -38,6 +38,15 @@ def test_a_librarys_own_words_for_it_are_known(number: int, tmp_path: Path):
     assert ("quota" in told) == (number == errno.EDQUOT)
 
 
+def test_a_file_system_below_a_place_counts(tmp_path: Path, monkeypatch):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"slipway-test {tmp_path}/room/checkpoints tmpfs rw 0 0\n")
+    (tmp_path / "room/checkpoints").mkdir(parents=True)
+    monkeypatch.setattr(full_disk, "MOUNTS", mounts)
+    assert full_disk._mounted_below([tmp_path / "room"]) == [tmp_path / "room/checkpoints"]
+    assert full_disk._mounted_below([tmp_path / "other"]) == []
+
+
 def test_of_several_places_the_one_with_the_least_room_is_named():
     told = full_disk.describe([Path("/tmp"), Path("/proc/self")])
     assert told.startswith("no space left on the file system of /proc/self (proc at /proc): 0 byte")
