@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import acceptance, notices, publish, summary, untold
+from flows import acceptance, artifacts, notices, publish, summary, untold
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
@@ -23,6 +23,7 @@ from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
 from flows.patience import patiently
 from flows.promotion import Promotion, table
+from flows.report.facts import read_facts
 from flows.starter import starter
 from flows.talk import Talk
 from slipway import full_disk
@@ -92,6 +93,7 @@ def run(
         except SlipwayError as error:
             reason = notices.reason_of(entry.run, error)
             finish(entry, "failed", str(error), talk.say, reason=reason)
+            artifacts.leave(_leavings(entry), talk.say)
             raise
         except Exception as error:
             full = full_disk.explain(error, root, entry.folder, root / ".dvc")
@@ -102,10 +104,22 @@ def run(
             finish(entry, "interrupted", "interrupted before it was done", talk.say)
             raise
         finish(entry, "completed", None, talk.say)
+        artifacts.leave(_leavings(entry), talk.say)
     credentials = fleet.credentials if fleet else NO_CREDENTIALS
     payload = root / "models" / pipeline / "payload"
     print(summary.summary(entry.run, entry.report, payload, credentials), flush=True)
     return entry.run.to_dict()
+
+
+def _leavings(entry: Record) -> artifacts.Leavings:
+    """Gather what goes to Prefect's pages; where a gate stopped the run, what `prove` wrote."""
+    root, run = entry.root, entry.run
+    gates = run.gates
+    if not gates and any(s.name == "prove" and s.state in ("ran", "failed") for s in run.stages):
+        found = read_facts(root, run.pipeline).gates.precisions
+        gates = tuple(replace(g, precision=p) for p, each in found.items() for g in each.gates)
+    docs = root / ".slipway/reports" / run.pipeline / "data-docs"
+    return artifacts.Leavings(run, gates, entry.report, next(docs.rglob("index.html"), None))
 
 
 def _keep_defect(entry: Record, error: Exception) -> str:

@@ -22,6 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from flows import environment
+from flows.artifacts import StageProgress
 from flows.dag import seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
@@ -222,9 +223,11 @@ class StageRuns:
         with (
             self._tree([*command, stage.address], stage.grace_s) as tree,
             _limited(stage, tree) as expired,
+            StageProgress(stage.address) as progress,
             open(self._log_of(stage), "a") as file,
         ):
             for line in tree.lines():
+                progress.heard(line)
                 if not talk.heard(line):
                     lines.append(line)
                     log.info("%s", line)
