@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.bundle.format import write_durably
-from slipway.errors import GateError, SlipwayError
+from slipway.errors import NotAccepted, SlipwayError, Unavailable
 from tasks.profiles import SourceProfile, path_of, read_profiles, write_profiles
 from tasks.source_changes import SourceChange, compare, describe, outside
 from tasks.sources import Pin, read_pins, refresh_pin
@@ -47,13 +47,13 @@ class Incoming:
 def bring_up_to_date(
     root: Path, pipeline: str, config: "Config", say: Callable[[str], None]
 ) -> None:
-    """Accept what the sources hold now as far as the policy goes; raise GateError beyond it."""
+    """Accept what the sources hold now as far as the policy goes; raise NotAccepted beyond it."""
     incoming = look(root, pipeline, config.ingest.sources)
     if incoming is None:
         return
     reasons = judge(incoming, config.accept)
     if reasons:
-        raise GateError(_refusal(pipeline, incoming, config.accept, reasons=reasons))
+        raise NotAccepted(_refusal(pipeline, incoming, config.accept, reasons=reasons))
     for line in incoming.lines:
         say(line)
     for problem in incoming.problems.values():
@@ -145,6 +145,8 @@ def _profiles(
         same = [p for p in earlier if p and _fits(p, pins[name], source) and p.rows is not None]
         try:
             profiles[name] = same[0] if same else profiling.profile(name, source, pins[name])
+        except Unavailable:
+            raise
         except SlipwayError as error:
             problems[name] = str(error)
             profiles[name] = profiling.unreadable(source, pins[name])

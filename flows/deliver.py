@@ -7,24 +7,27 @@ The same flow runs from the command line, on a schedule and from a deployment's 
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
-from flows import acceptance, hours, publish, summary
+from flows import acceptance, artifacts, hours, notices, publish, summary, untold
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
 from flows.covering import cover_waiting
 from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
+from flows.patience import patiently
 from flows.promotion import Promotion, table
+from flows.report.facts import read_facts
 from flows.starter import starter
 from flows.talk import Talk
+from slipway import full_disk
 from slipway.bundle.format import short
 from slipway.config import Config, load_config
 from slipway.errors import SlipwayError
@@ -52,20 +55,19 @@ def deliver(
     root = Path.cwd()
     pid_files.hold(root, flow_run.id)
     tree = worktrees.find(root)
+    ended: dict[str, Any] | SlipwayError
     try:
         if tree is not None:
             hours.require_open(load_config(root, pipeline).hours, datetime.now(UTC))
         cover_waiting(flow_run.id, "deliver", print)
-        done = run(root, pipeline, None if build_only else fleet)
+        ended = run(root, pipeline, None if build_only else fleet)
     except hours.OutsideHours as closed:
         results.clear_away(tree)
         return hours.put_off(str(flow_run.id), closed)
     except SlipwayError as error:
-        # a state, not an exception: its message is what people are to see, not a traceback
-        results.clear_away(tree)
-        return Failed(message=str(error), data=error)
+        ended = error
     results.clear_away(tree)
-    return done
+    return untold.tell(ended)
 
 
 def run(
@@ -74,6 +76,7 @@ def run(
     """Do all steps in order and return the content of run.json; without a fleet, build only."""
     config = load_config(root, pipeline)
     names.check(root, pipeline, config, names.suite_of(pipeline))
+    notices.check(root)
     fleet = load_fleet(root, fleet_name) if fleet_name else None
     if fleet is not None:
         check(fleet.credentials)  # now, and not after hours of training
@@ -97,22 +100,42 @@ def run(
             finish(entry, "interrupted", str(closed), talk.say)
             raise
         except SlipwayError as error:
-            finish(entry, "failed", str(error), talk.say)
+            reason = notices.reason_of(entry.run, error)
+            finish(entry, "failed", str(error), talk.say, reason=reason)
+            artifacts.leave(_leavings(entry), talk.say)
             raise
-        except Exception as error:  # a defect of ours: keep what is needed to find it
-            trace = entry.folder / "traceback.txt"
-            trace.write_text(traceback.format_exc(), "utf-8")
-            message = f"{type(error).__name__}: {error} ({trace})"
-            finish(entry, "failed", message, talk.say)
+        except Exception as error:
+            full = full_disk.explain(error, root, entry.folder, root / ".dvc")
+            message = full or _keep_defect(entry, error)
+            finish(entry, "failed", message, talk.say, reason="failed")
             raise SlipwayError(message) from error
         except BaseException:
             finish(entry, "interrupted", "interrupted before it was done", talk.say)
             raise
         finish(entry, "completed", None, talk.say)
+        artifacts.leave(_leavings(entry), talk.say)
     credentials = fleet.credentials if fleet else NO_CREDENTIALS
     payload = root / "models" / pipeline / "payload"
     print(summary.summary(entry.run, entry.report, payload, credentials), flush=True)
     return entry.run.to_dict()
+
+
+def _leavings(entry: Record) -> artifacts.Leavings:
+    """Gather what goes to Prefect's pages; where a gate stopped the run, what `prove` wrote."""
+    root, run = entry.root, entry.run
+    gates = run.gates
+    if not gates and any(s.name == "prove" and s.state in ("ran", "failed") for s in run.stages):
+        found = read_facts(root, run.pipeline).gates.precisions
+        gates = tuple(replace(g, precision=p) for p, each in found.items() for g in each.gates)
+    docs = root / ".slipway/reports" / run.pipeline / "data-docs"
+    return artifacts.Leavings(run, gates, entry.report, next(docs.rglob("index.html"), None))
+
+
+def _keep_defect(entry: Record, error: Exception) -> str:
+    """Keep what is needed to find a defect of ours, and say where."""
+    trace = entry.folder / "traceback.txt"
+    trace.write_text(traceback.format_exc(), "utf-8")
+    return f"{type(error).__name__}: {error} ({trace})"
 
 
 def _steps(
@@ -132,7 +155,7 @@ def _steps(
         talk.say(installed.one_line(differing))
     texts = tuple(map(str, differing))
     entry.note(replace(entry.run, git=git_state(root), environment=texts))
-    acceptance.bring_up_to_date(root, pipeline, config, talk.say)
+    patiently(lambda: acceptance.bring_up_to_date(root, pipeline, config, talk.say), talk.say)
     tree = worktrees.find(root)
     if tree is not None:
         stages.restore(root, pipeline)
@@ -165,12 +188,13 @@ def _release(
     pipeline, git = entry.run.pipeline, entry.run.git
     controller = Controller.open(fleet, pipeline, keys.release, talk.say, run=entry.run.run)
     promotion, store = Promotion(controller, launcher), controller.store
-    first = publish.publish(root, pipeline, proven=proven, store=store, key=keys.builder, git=git)
+    upload = partial(publish.publish, proven=proven, store=store, key=keys.builder, git=git)
+    first = patiently(lambda: upload(root, pipeline), talk.say)
     entry.note(replace(entry.run, published="new" if first else "kept"))
     talk.say(f"v{short(proven.version)} {'published' if first else 'was published before'}")
     hosts = tuple(HostAddress(host.name, host.url) for host in fleet.hosts)
     entry.note(replace(entry.run, hosts=hosts))
-    done = promotion.release(proven.version, config.release)
+    done = patiently(lambda: promotion.release(proven.version, config.release), talk.say)
     entry.note(replace(entry.run, release=parse(ReleaseResult, done.to_dict())))
     if not done.ok:
         if lines := done.numbers.get("lines"):

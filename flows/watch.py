@@ -17,6 +17,7 @@ from prefect.states import Failed
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.covering import cover_waiting
+from flows.patience import patiently
 from slipway.config import load_config
 from slipway.errors import SlipwayError
 from tasks.sources import find_changed
@@ -32,7 +33,8 @@ def watch(pipeline: str) -> "bool | State[Any]":
     tree = worktrees.find(root)
     try:
         cover_waiting(flow_run.id, "watch", print)
-        changed = find_changed(root, pipeline, load_config(root, pipeline).ingest.sources)
+        sources = load_config(root, pipeline).ingest.sources
+        changed = patiently(lambda: find_changed(root, pipeline, sources), print)
     except SlipwayError as error:
         return Failed(message=str(error), data=error)
     finally:

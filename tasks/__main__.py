@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slipway import full_disk
 from slipway.config import load_config
-from slipway.errors import ConfigError, SlipwayError
+from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.gpu.devices import GpuDevice, environment, visible
 from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
@@ -30,10 +31,13 @@ from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
 from slipway.state import share_state
 from tasks import installed, names, reasons, results, sums
+from tasks.timeouts import limited, timeout_of
 
 STATE = Path(".slipway")
 
 Enter = Callable[[Above, Within, Say], int | None]
+ROOMS = ("data", "models", STATE)
+"""Where stages write; each may be a file system of its own."""
 
 GATHERED = "precisions"
 """The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
@@ -50,6 +54,7 @@ class Declared:
     """How long it may take to save its work when it is told to stop."""
     nice: int
     """How far it stands back behind what else runs on the machine: `meta: {nice: 10}`."""
+    timeout_s: float | None
     why: Callable[[], tuple[str, ...]]
     """Asks DVC what made the stage stale."""
 
@@ -89,16 +94,29 @@ def _carry_out(called: "Called", entry: Attempt, within: Within, slots: Slots) -
     """Run the stage and note how it ended."""
     try:
         outs = run_stage(Path.cwd(), called, entry, slots=slots, within=within)
-    except SlipwayError as error:
-        print(f"slipway: {error}", file=sys.stderr)
-        entry.end(error.exit_code, str(error))
-        return error.exit_code
+    except Exception as error:
+        full = full_disk.explain(error, *(Path(room) for room in ROOMS))
+        if full is None and not isinstance(error, SlipwayError):
+            entry.end(1, f"{type(error).__name__}: {error}")
+            raise
+        message = f"{error}\n  {full}" if full else str(error)
+        print(f"slipway: {message}", file=sys.stderr)
+        code = _exit_code(error)
+        entry.end(code, message)
+        return code
     except BaseException as error:
         code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
         entry.end(code, f"{type(error).__name__}: {error}")
         raise
     entry.end(0, outs=sums.seals(outs.values()), results=lambda: results.read_results(outs))
     return 0
+
+
+def _exit_code(error: Exception) -> int:
+    """Tell a flow by the exit code whether another try may succeed."""
+    if isinstance(error, Unavailable):
+        return attempt.MAY_PASS
+    return error.exit_code if isinstance(error, SlipwayError) else 1
 
 
 @dataclass(frozen=True)
@@ -138,7 +156,7 @@ def run_stage(
             sums.check(path)
     for path in outs.values():
         path.mkdir(parents=True)
-    with hold(slots, gpus, called.address, _say):
+    with hold(slots, gpus, called.address, _say), limited(declared.timeout_s):
         if declared.gpu:
             entry.gpu.start()
         run(config.section(called.stage), **taken, **outs, **extras)
@@ -167,6 +185,7 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
         gpu=bool(meta.get("gpu")),
         grace_s=float(meta.get("grace_s", 0)),
         nice=int(meta.get("nice", 0)),
+        timeout_s=timeout_of(address, meta),
         why=partial(reasons.of_inputs, stage),
     )
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from slipway.errors import SlipwayError
+from slipway.errors import SlipwayError, Unavailable, may_pass
 
 if TYPE_CHECKING:
     from slipway.config import Source
@@ -135,8 +135,12 @@ def open_source(name: str, url: str) -> Iterator[BinaryIO]:
                 shutil.copyfileobj(remote, copy, 1 << 20)
             copy.seek(0)
             yield copy
-    except OSError as error:
-        raise SlipwayError(f"source {name!r} ({url}) cannot be read: {error}") from None
+    except Exception as error:
+        if not isinstance(error, SlipwayError) and may_pass(error):
+            raise Unavailable(f"source {name!r} ({url}) does not answer: {error}") from None
+        if isinstance(error, OSError):
+            raise SlipwayError(f"source {name!r} ({url}) cannot be read: {error}") from None
+        raise
 
 
 @contextmanager
@@ -186,7 +190,11 @@ def _probe(name: str, url: str) -> dict[str, str]:
     fs, path = _locate(name, url)
     try:
         info = fs.info(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        if may_pass(error):
+            raise Unavailable(f"source {name!r} ({url}) does not answer: {error}") from None
+        if not isinstance(error, OSError | ValueError):
+            raise
         raise SlipwayError(
             f"source {name!r} ({url}) does not exist or cannot be reached: {error}"
         ) from None

@@ -81,6 +81,10 @@ if name == "prove":
 if name == "payload":
     shutil.copytree("scratch", outs[0], dirs_exist_ok=True)
     outs[0].joinpath("text.txt").unlink()
+if "away" in knob and not pathlib.Path(name + ".asked").exists():
+    pathlib.Path(name + ".asked").touch()
+    print("slipway:", knob["away"], file=sys.stderr, flush=True)
+    sys.exit(75)
 if "fails" in knob:
     print("slipway:", knob["fails"], file=sys.stderr, flush=True)
     sys.exit(1)
@@ -124,7 +128,10 @@ class Project:
         (self.root / "inputs" / f"{stage}.txt").write_text(text)
 
     def knobs(self, knobs: dict[str, Any]) -> None:
-        """Say what stages do: `sleep`, `meets`, `says`, `steps`, `ranks`, `fails`, `writes`.
+        """Say what stages do.
+
+        They know `sleep`, `meets`, `says`, `steps`, `ranks`, `fails`, `away` and `writes`. With
+        `away`, one ends once as if something did not answer.
 
         With `meets`, a stage does not end before another one, which meets it, has begun.
 

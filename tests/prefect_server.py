@@ -40,6 +40,11 @@ class PrefectServer:
     def stop(self) -> None:
         end(self._process)
 
+    def kill(self) -> None:
+        """Lose it, as with its machine."""
+        self._process.kill()
+        self._process.wait()
+
     def _healthy(self) -> bool:
         assert self._process.poll() is None
         try:

@@ -22,10 +22,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.alive.liveness import FlowRun
-from slipway.errors import SlipwayError
+from slipway.errors import SlipwayError, Unavailable
 
 AT_ONCE = 100
 """Runs asked for in one request; the server's own limit is 200."""
@@ -35,10 +35,6 @@ NOT_OVER = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 WORKER_LABEL = "prefect.worker.name"
 """Where Prefect's worker leaves its name, just after it has taken a run."""
-
-
-class Unreachable(SlipwayError):
-    """The server does not answer now; who can wait may try again."""
 
 
 class FlowRuns:
@@ -84,12 +80,16 @@ class FlowRuns:
             return {}
         return {w.name: w.last_heartbeat_time for w in workers if w.last_heartbeat_time}
 
-    def end(self, run: FlowRun, why: str) -> bool:
+    def end(self, run: FlowRun, why: str, ended: str | None = None) -> bool:
         """Say how a dead run ended; return whether it had not just ended by itself.
 
-        Crashed; Cancelled if that was under way, as Prefect takes nothing else after it.
+        As its own record says, else Crashed; Cancelled if that was under way, as Prefect takes
+        nothing else after it.
         """
-        kind = Cancelled if run.state == StateType.CANCELLING.value else Crashed
+        kinds = {"completed": Completed, "failed": Failed}
+        kind = kinds.get(ended or "", Crashed)
+        if run.state == StateType.CANCELLING.value:
+            kind = Cancelled
         state: State[None] = kind(message=why)
         # not by force: that would overwrite an end which came in the meantime
         answer = self._client.set_flow_run_state(UUID(run.id), state)
@@ -111,7 +111,7 @@ def client() -> Iterator[SyncPrefectClient]:
             yield client
         except (httpx.HTTPError, PrefectException) as error:
             why = " ".join(str(error).split()) or type(error).__name__
-            wrong = SlipwayError if _is_final(error) else Unreachable
+            wrong = SlipwayError if _is_final(error) else Unavailable
             raise wrong(f"the Prefect server at {client.api_url} does not answer: {why}") from error
 
 

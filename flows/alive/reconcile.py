@@ -18,17 +18,23 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from flows import notices
 from flows.alive import flow_runs, pid_files
 from flows.alive.flow_runs import FlowRuns
 from flows.alive.liveness import Dead, Here, find_dead
 from flows.dag import workspace
 from flows.environment import FLOW_RUN
+from flows.notices import Lost
 from slipway.errors import SlipwayError
 from slipway.fleet.processes import boot_id, start_time
+from slipway.runs import record
 
 Say = Callable[[str], None]
 
 DEPLOYMENTS = "prefect.yaml"
+
+OVER = ("completed", "failed")
+CANCELLING = "CANCELLING"
 
 WORKER_LOCK = Path(".slipway/worker.lock")
 """Held by this checkout's worker, from before it asks for runs to its end."""
@@ -53,16 +59,25 @@ def reconcile(
         here = look_around(root, worker_gone=as_worker_of is not None)
         runs = {run.id: run for run in [*ours, *in_pools]}
         for dead in find_dead(runs.values(), here, beats):
-            if _end(server, dead, say, dry_run):
+            if _end(root, server, dead, say=say, dry_run=dry_run):
                 over.add(dead.run.id)
     for flow_run in over & here.pid_files.keys():
         if not (dry_run or here.pid_files[flow_run].locked):
             pid_files.forget(root, flow_run)
 
 
-def _end(server: FlowRuns, dead: Dead, say: Say, dry_run: bool) -> bool:
-    """End a dead run on the server and say so; a dry run only says so."""
+def _end(root: Path, server: FlowRuns, dead: Dead, *, say: Say, dry_run: bool) -> bool:
+    """End a dead run on the server, say so and tell people; a dry run only says so.
+
+    One whose record is closed had come to its end, which the server was not there to be told.
+    """
     run = dead.run
+    entry = record.find_flow_run(root, run.id)
+    if entry is not None and entry.run.state in OVER and not dry_run:
+        why = entry.run.error or "its end could not be told when it came"
+        if server.end(run, why, entry.run.state):
+            say(f"flow run {run.name} ({run.id}) had {entry.run.state}: the server knows now")
+        return True
     what = f"flow run {run.name} ({run.id}) is {run.state.lower()}, but {dead.reason}"
     if dry_run:
         say(f"{what}: would be marked as dead")
@@ -71,6 +86,8 @@ def _end(server: FlowRuns, dead: Dead, say: Say, dry_run: bool) -> bool:
         say(f"{what}: it has just ended")
         return False
     say(f"{what}: marked as dead, its place is free")
+    if run.state != CANCELLING:
+        notices.tell_crashed(entry, root, Lost(run.id, run.name, dead.reason), say=say)
     return True
 
 

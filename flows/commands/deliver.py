@@ -7,6 +7,7 @@ and not at all where there is nothing to do.
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -19,8 +20,9 @@ from flows.dag import stages
 from flows.server import prefect_api
 from flows.talk import fail
 from slipway.config import Config, load_config
-from slipway.errors import ConfigError, SlipwayError
+from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.fleet.inventory import Fleet, load_fleet
+from slipway.notify.targets import load_notify
 from tasks import installed, names
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -46,13 +48,17 @@ def main(argv: list[str]) -> int:
         if idle.deliver(idle.Delivery(root, options.pipeline, config, fleet)):
             return 0
         environment.apply(root)
+        logging.raiseExceptions = False  # of log lines that reach no server: the run has a log
         with prefect_api(root) as server:
             if server is not None:
                 print("starting Prefect's API for this run", file=sys.stderr, flush=True)
             from flows.deliver import deliver
+            from flows.untold import server_gone
 
             if server is not None:
                 server.wait_until_ready()
+            elif problem := server_gone():
+                raise Unavailable(f"{problem}; start it, or unset PREFECT_API_URL to do without")
             else:
                 _reconcile(root)
             state = deliver(options.pipeline, options.fleet, options.build_only, return_state=True)
@@ -72,6 +78,7 @@ def _check(root: Path, options: argparse.Namespace) -> tuple[Config, Fleet | Non
     if not (root / "dvc.yaml").is_file():
         raise ConfigError("the command line", [f"{root} holds no dvc.yaml: run this in a project"])
     config = load_config(root, options.pipeline)
+    load_notify(root)
     fleet = None if options.build_only else load_fleet(root, options.fleet)
     return config, fleet
 

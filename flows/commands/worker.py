@@ -17,7 +17,7 @@ from pathlib import Path
 from flows import environment
 from flows.dag import workspace
 from flows.talk import fail
-from slipway.errors import ConfigError, SlipwayError
+from slipway.errors import ConfigError, SlipwayError, Unavailable
 
 RETRY_S = 2.0
 """Between two tries to reach the server: after a power cut it may need longer than a worker."""
@@ -72,14 +72,13 @@ def _work(root: Path, pool: str | None) -> int:
 
 def _reconcile_when_reachable(root: Path, pool: str) -> None:
     """Reconcile as soon as the server answers, however long that takes."""
-    from flows.alive.flow_runs import Unreachable
     from flows.alive.reconcile import reconcile
 
     said = ""
     while True:
         try:
             return reconcile(root, _say, as_worker_of=pool)
-        except Unreachable as error:
+        except Unavailable as error:
             if str(error) != said:
                 said = str(error)
                 _say(f"{said}; trying again until it answers")

@@ -22,17 +22,21 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from flows import environment
+from flows.artifacts import StageProgress
 from flows.binding import worker_gone
 from flows.dag import seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
+from flows.patience import PAUSES_S
 from flows.talk import StageTalk, Talk
+from slipway import full_disk
 from slipway.errors import SlipwayError
 from slipway.gpu.slots import WAITING
-from slipway.runs.attempt import exit_words, noted_by_runner
+from slipway.runs.attempt import MAY_PASS, exit_words, noted_by_runner
 from slipway.runs.record import now
 from slipway.runs.run import StageOutcome
 from tasks import sums
+from tasks.timeouts import too_long
 
 RESTORED = "is cached - skipping run"
 UNCHANGED = "didn't change, skipping"
@@ -44,6 +48,9 @@ SAY_EVERY_S = 5.0
 TICK_S = 0.05
 EXITED = re.compile(r"failed to run: .*, exited with (-?[0-9]+)$")
 """DVC's, of a command that failed."""
+
+SAID = "slipway: "
+"""Begins what a stage says of its own failure."""
 
 TAIL_LINES = 20
 """Shown of a stage that ended without a message of its own."""
@@ -63,7 +70,7 @@ class StageRuns:
         self._logs = folder / "logs"
         self._trees: set[Tree] = set()
         self._damaged: set[str] = set()
-        self._stopping = False
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
 
     def run(self, pipeline: str) -> None:
@@ -89,7 +96,10 @@ class StageRuns:
             if stale:
                 stages.put_in_order(self._root)
         if errors := [o.error for o in self.outcomes.values() if o.error]:
-            raise SlipwayError("\n".join(errors))
+            message = "\n".join(errors)
+            full = full_disk.explain_text(errors, self._root / ".dvc", self._folder)
+            known = full is None or full_disk.TO_DO in message
+            raise SlipwayError(message if known else f"{message}\n  {full}")
 
     @property
     def done(self) -> bool:
@@ -99,7 +109,7 @@ class StageRuns:
     def stop(self) -> None:
         """End every stage that runs, with all of its processes, and start no other."""
         with self._lock:
-            self._stopping = True
+            self._stopped.set()
             running = list(self._trees)
         for tree in running:
             tree.stop_gently()
@@ -156,7 +166,7 @@ class StageRuns:
         outcome = replace(self.outcomes[stage.address], state="running", started_at=now())
         self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
-            code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
+            code, lines = self._supervise_patiently(stage, talk, log)
             if code == 0 and (found := seals.damage(self._root, stage.outs)):
                 # what the stage made is sealed by it: this came out of DVC's cache
                 outcome = replace(outcome, why=(*outcome.why, *found))
@@ -178,6 +188,20 @@ class StageRuns:
             talk.done("restored" if outcome.from_cache else state)
         self._keep(outcome)
         return outcome
+
+    def _supervise_patiently(
+        self, stage: Stage, talk: StageTalk, log: Any
+    ) -> tuple[int, list[str]]:
+        """Run a stage again while it ends for want of something that did not answer."""
+        for pause_s in PAUSES_S:
+            code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
+            if not code or exit_seen(lines) != exit_words(MAY_PASS) or self._stopped.is_set():
+                return code, lines
+            message = message_of(stage.title, lines, self._log_of(stage))
+            self._talk.say(f"{message}; trying again in {pause_s:g} s")
+            if self._stopped.wait(pause_s):
+                return code, lines
+        return self._supervise(stage, talk, log, again=stage.address in self._damaged)
 
     def _keep(self, outcome: StageOutcome) -> None:
         """Note what became of a stage; the last note is the newest, whichever thread wrote it."""
@@ -206,21 +230,29 @@ class StageRuns:
             command.append("--force")
         with (
             self._tree([*command, stage.address], stage.grace_s) as tree,
+            _limited(stage, tree) as expired,
+            StageProgress(stage.address) as progress,
             open(self._log_of(stage), "a") as file,
         ):
             for line in tree.lines():
+                progress.heard(line)
                 if not talk.heard(line):
                     lines.append(line)
                     log.info("%s", line)
                 if line.startswith(WAITING):  # for a GPU that another stage has
                     self._talk.say(f"{stage.title}: {line}")
                 print(line, file=file, flush=True)
-            return tree.wait(), lines
+            code = tree.wait()
+        if code and expired.is_set() and stage.timeout_s is not None:
+            # whatever it said when it was stopped, this is why
+            own = [line for line in lines if not line.startswith((SAID, "ERROR: "))]
+            lines = [*own, f"{SAID}{too_long(stage.timeout_s)}"]
+        return code, lines
 
     @contextmanager
     def _tree(self, command: list[str], patience_s: float) -> Iterator[Tree]:
         with self._lock:
-            if self._stopping:
+            if self._stopped.is_set():
                 raise SlipwayError("the run is stopping")
             env = environment.of_stage(self._root, run=self._folder.name)
             tree = Tree(command, self._root, env, patience_s=patience_s)
@@ -235,12 +267,33 @@ class StageRuns:
 
     def _judge(self, code: int, lines: list[str]) -> StageState:
         if code:
-            return "stopped" if self._stopping else "failed"
+            return "stopped" if self._stopped.is_set() else "failed"
         left_alone = any(UNCHANGED in line or RESTORED in line for line in lines)
         return "skipped" if left_alone else "ran"
 
     def _log_of(self, stage: Stage) -> Path:
         return self._logs / f"{stage.address}.log"
+
+
+@contextmanager
+def _limited(stage: Stage, tree: Tree) -> Iterator[threading.Event]:
+    """Tell a stage to end that takes too long, with its grace; yield what is set by then."""
+    expired = threading.Event()
+    if stage.timeout_s is None:
+        yield expired
+        return
+
+    def end() -> None:
+        expired.set()
+        tree.stop_gently()
+
+    timer = threading.Timer(stage.timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()
 
 
 @task(persist_result=False)
@@ -268,9 +321,9 @@ def message_of(title: str, lines: list[str], log: Path) -> str:
     `ERROR: failed to reproduce`. One that crashed is quoted by its last lines.
     """
     ended = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), len(lines))
-    said = [i for i, line in enumerate(lines[:ended]) if line.startswith("slipway: ")]
+    said = [i for i, line in enumerate(lines[:ended]) if line.startswith(SAID)]
     if said:
-        message = "\n".join(lines[said[-1] : ended]).removeprefix("slipway: ").rstrip()
+        message = "\n".join(lines[said[-1] : ended]).removeprefix(SAID).rstrip()
         return f"{message}\n  ({title}; its log: {log})"
     last = "\n  ".join(line for line in lines[-TAIL_LINES:] if line.strip())
     return f"{title} failed; its log ({log}) ends with:\n  {last}"

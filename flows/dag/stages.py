@@ -15,6 +15,7 @@ import yaml
 
 from slipway.errors import ConfigError, SlipwayError
 from tasks.reasons import reasons
+from tasks.timeouts import timeout_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -39,6 +40,8 @@ class Stage:
     """The folders that it writes, relative to the project."""
     grace_s: float = 0.0
     """`meta: {grace_s: 30}`: what it may take to save its work when it is told to stop."""
+    timeout_s: float | None = None
+    """`meta: {timeout_s: 3600}`: what it may take in all, from DVC's start to its end."""
 
 
 def require(root: Path, pipeline: str) -> None:
@@ -198,6 +201,7 @@ def describe(repo: "Repo", stage: "PipelineStage", pipeline: str) -> Stage:
             sorted(read.name for read in repo.index.graph.successors(stage) if _named(read))
         ),
         grace_s=float(meta.get("grace_s", 0.0)),
+        timeout_s=timeout_of(stage.name, meta),
         alone=bool(meta.get("alone")),
         stale=(),
         outs=tuple(Path(out.def_path) for out in stage.outs),

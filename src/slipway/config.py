@@ -459,9 +459,13 @@ class Config(Section):
         return part
 
 
+OTHER_CONFIGS = frozenset({"notify"})
+"""Files in `configs/` that are about something else."""
+
+
 def pipelines(root: Path) -> list[str]:
     """Name the pipelines that a project holds."""
-    return sorted(path.stem for path in (root / "configs").glob("*.yaml"))
+    return sorted({path.stem for path in (root / "configs").glob("*.yaml")} - OTHER_CONFIGS)
 
 
 def load_config(root: Path, pipeline: str) -> Config:

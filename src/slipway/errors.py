@@ -3,6 +3,8 @@
     SlipwayError          a run failed; the message says what, where and what to do next   (exit 1)
     ├── ConfigError       wrong usage or configuration, found before anything ran          (exit 2)
     ├── GateError         a gate measured something outside its limit                      (exit 1)
+    │   └── NotAccepted   new data waits for a person                                      (exit 1)
+    ├── Unavailable       something that was asked did not answer; later it may            (exit 1)
     ├── BundleRefused     a bundle that no host may load                                   (exit 1)
     ├── ChannelRefused    a channel file or lease that no host may apply                   (exit 1)
     └── AlreadyExists     the store holds this object; the loser of a race re-reads        (exit 1)
@@ -11,11 +13,22 @@ A class exists only because some caller treats it differently. They are caught a
 edges only: the command line, a stage's runner, the host's reconcile loop.
 """
 
+import errno
+import socket
 from collections.abc import Sequence
 
 KEY_PREFIX = "slw_"
 """How the secret of an API key begins, so that people and scanners see what a leaked string is,
 and no message quotes one."""
+
+
+AWAY = frozenset(
+    (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ESTALE)
+)
+"""What the kernel says of a machine or a network that is not there now."""
+
+BUSY_STATUS = frozenset((408, 425, 429))
+"""What a server says that wants to be asked again later, beside everything from 500 on."""
 
 
 class SlipwayError(Exception):
@@ -40,6 +53,14 @@ class GateError(SlipwayError):
     """Stop the line: a gate measured something outside its limit."""
 
 
+class NotAccepted(GateError):
+    """Stop the line before its first stage: a person must look at new data and accept it."""
+
+
+class Unavailable(SlipwayError):
+    """Report what did not answer, and may if it is asked again: a flow tries so."""
+
+
 class BundleRefused(SlipwayError):
     """Refuse a bundle; whatever serves now goes on serving."""
 
@@ -50,3 +71,23 @@ class ChannelRefused(SlipwayError):
 
 class AlreadyExists(SlipwayError):
     """Report that an object created once and for all is there already."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Tell a failure to reach something from one that would be the same next time.
+
+    Libraries wrap it: fsspec calls a host that refuses a connection a file that is not there.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConnectionError | TimeoutError | Unavailable):
+            return True
+        if isinstance(seen, socket.gaierror):
+            return seen.errno == socket.EAI_AGAIN
+        if isinstance(seen, OSError) and seen.errno in AWAY:
+            return True
+        status = getattr(seen, "status", None)  # of an HTTP client's error
+        if isinstance(status, int) and (status >= 500 or status in BUSY_STATUS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -16,6 +16,7 @@ from slipway.config import TrainConfig
 from slipway.errors import SlipwayError
 from tasks import shards
 from tasks.models import find_source
+from tasks.train import failure
 from tasks.train.job import TrainingJob, write_job
 from tasks.train.launch import local
 from tasks.train.launch.launcher import TrainingLauncher
@@ -48,9 +49,10 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "job.json"
         write_job(path, job)
+        failure.prepare(path, config.processes)
         exit_code = launcher(path, processes=config.processes, threads=config.threads)
         if exit_code:
-            raise SlipwayError(f"training failed with exit code {exit_code}; its log is above")
+            raise SlipwayError(_explain(exit_code, failure.cause(path, config.processes)))
     shutil.rmtree(folder)
     history = json.loads((training_report / "history.json").read_text("utf-8"))
     if "diverged_at" in history:
@@ -58,6 +60,14 @@ def run(
             f"training diverged: the loss was not finite at step {history['diverged_at']}; lower"
             f" train.learning_rate (now {config.learning_rate}) or lengthen train.warmup_steps"
         )
+
+
+def _explain(exit_code: int, found: failure.Failure | None) -> str:
+    """Say why a training failed: what its first rank failed by."""
+    if found is None:
+        return f"training ended with exit code {exit_code} and no rank could say why"
+    again = f", at the last of {found.attempt + 1} tries" if found.attempt else ""
+    return f"training failed in rank {found.rank}{again}: {found.message}"
 
 
 def input_digest(config: TrainConfig, prepared: Path) -> str:

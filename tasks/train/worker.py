@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
@@ -27,7 +28,7 @@ from slipway.problem import PROBLEMS
 from tasks.models import load_family
 from tasks.progress import track
 from tasks.shards import Rows, Shards, read_features, read_shards, read_split
-from tasks.train import checkpoint
+from tasks.train import checkpoint, failure
 from tasks.train.checkpoint import State
 from tasks.train.job import TrainingJob, read_job
 
@@ -312,4 +313,9 @@ def rate(step: int, warmup: int, total: int) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except Exception as error:
+        traceback.print_exc()  # before torchrun may end this process
+        failure.note(Path(sys.argv[1]), error)
+        sys.exit(1)

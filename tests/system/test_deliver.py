@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from slipway.processes.supervise import descendants
 from tests.flow_project import STAGES, Ended, Project
@@ -31,6 +32,9 @@ GONE_S = 2.0
 
 RANKS_S = 60.0
 """From the start of a run to a stage that runs, past the API that a run starts for itself."""
+
+TIMEOUT_S = 15
+"""DVC and a stage of the small project have begun by then, or the machine is very slow."""
 
 ALL = [f"{stage}@tiny" for stage in STAGES]
 
@@ -194,6 +198,37 @@ def test_a_failed_stage_ends_the_run_with_its_own_message(project: Project) -> N
     assert run["state"] == "failed"
     assert run["error"].startswith("the learning rate is silly")
     assert (project.root / ".slipway/runs/latest/report.html").is_file()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_stage_that_found_something_away_is_tried_again(project: Project) -> None:
+    project.touch("train", "away at first")
+    project.knobs({"train": {"away": "the source does not answer"}})
+    done = project.deliver("--build-only")
+    assert done.code == 0, done.err
+    assert "the source does not answer" in done.err
+    assert "; trying again in 5 s" in done.err
+    assert states(project)["train@tiny"] == "ran"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_stage_that_takes_too_long_is_stopped_with_all_that_it_started(project: Project) -> None:
+    dag = project.root / "dvc.yaml"
+    before = dag.read_text()
+    limited = yaml.safe_load(before)
+    limited["stages"]["train"]["do"]["meta"] = {"timeout_s": TIMEOUT_S, "grace_s": 1}
+    dag.write_text(yaml.safe_dump(limited, sort_keys=False))
+    project.touch("train", "for ever")
+    project.knobs({"train": {"ranks": 2, "sleep": 3000}})
+    try:
+        failed = project.deliver("--build-only")
+    finally:
+        dag.write_text(before)
+    assert failed.code == 1
+    assert f"slipway: took longer than its timeout of {TIMEOUT_S} s" in failed.err
+    assert states(project)["train@tiny"] == "failed"
+    if (project.root / "ranks.json").exists():
+        assert not any(map(alive, json.loads((project.root / "ranks.json").read_text())))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])

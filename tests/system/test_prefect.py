@@ -301,6 +301,16 @@ def test_the_documented_commands_run_as_they_stand_in_prefect_yaml(prefect: Pref
     assert (pool["type"], pool["concurrency_limit"]) == ("process", 1)
 
 
+def test_a_run_leaves_its_gates_and_links_on_the_servers_pages(prefect: Prefect) -> None:
+    keys = [f"slipway-{PIPELINE}-gates", f"slipway-{PIPELINE}-run"]
+    found = prefect.post("/artifacts/filter", {"artifacts": {"key": {"any_": keys}}})
+    left = {artifact["key"]: artifact for artifact in found}
+    assert sorted(left) == keys
+    assert '"gate": "parity"' in left[keys[0]]["data"]
+    assert "report.html" in left[keys[1]]["data"]
+    assert all(artifact["flow_run_id"] for artifact in found)
+
+
 def test_a_run_works_from_the_commit_and_leaves_what_somebody_edits(prefect: Prefect) -> None:
     project = prefect.project
     (project.root / "inputs/train.txt").write_text("half-finished")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,30 @@ def test_training_that_diverges_is_stopped_with_what_to_change(project: Path):
     assert "training diverged: the loss was not finite at step" in done.stderr
     assert "lower train.learning_rate" in done.stderr
     assert not (project / "models/flights/weights/SHA256SUMS").exists()
+
+
+@pytest.fixture
+def small_disk(project: Path) -> Iterator[Path]:
+    """Have checkpoints lie on a file system of their own, with room for none."""
+    folder = project / ".slipway/checkpoints"
+    options = ["-t", "tmpfs", "-o", "size=16k", "slipway-test"]
+    if subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_training_at_once_with_what_to_do(
+    project: Path, small_disk: Path
+):
+    train_again(project)
+    done = run(project, *train_command())
+    assert done.returncode == 1
+    said = done.stderr.partition("\nslipway: ")[2]
+    assert said.startswith("training failed in rank 0: SafetensorError: ")
+    assert f"no space left on the file system of {small_disk} (slipway-test at " in said
+    assert "`slipway prune`" in said
+    assert done.stderr.count("2 ranks, gloo") == 1, "it was tried once"
 
 
 def test_a_flipped_byte_in_a_prepared_shard_is_refused(project: Path):

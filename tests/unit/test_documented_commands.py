@@ -14,6 +14,7 @@ from tests.project import REPOSITORY
 
 DOCUMENTS = (
     *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/host.md", "docs/benchmarks.md"),
+    "docs/prefect.md",
     *("deploy/README.md", "benchmarks/host/README.md"),
 )
 

@@ -18,6 +18,7 @@ from slipway.cli.diff import diff
 from slipway.cli.doctor import doctor
 from slipway.cli.inspect import trace, verify
 from slipway.cli.keys import keys
+from slipway.cli.notify import notify
 from slipway.cli.runs import runs
 from slipway.cli.serve import fleet, rollback, status
 from slipway.errors import SlipwayError
@@ -46,6 +47,7 @@ INTERRUPTED = 130
         runs,
         diff,
         doctor,
+        notify,
         bundle,
         keys,
     ],

@@ -37,6 +37,9 @@ RUN = "SLIPWAY_RUN"
 DVC_STAGE = "DVC_STAGE"
 """Set by DVC for every command that it runs, and for no other process."""
 
+MAY_PASS = os.EX_TEMPFAIL
+"""The exit code of a stage that asked for something that did not answer, and may later."""
+
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4,16}")
 
 

@@ -120,6 +120,21 @@ def find_killed(root: Path) -> Record | None:
     return None
 
 
+def find_flow_run(root: Path, flow_run: str) -> Record | None:
+    """Open the record of the run that a Prefect server knows by this id."""
+    for path in sorted((root / RUNS).glob(f"*/{RECORD}"), reverse=True):
+        try:
+            text = path.read_text("utf-8")
+            if flow_run not in text or path.parent.is_symlink():
+                continue
+            run = parse(Run, json.loads(text))
+        except (OSError, ValueError):
+            continue
+        if run.prefect_flow_run == flow_run:
+            return Record(root, run)
+    return None
+
+
 def stopped(stages: tuple[StageOutcome, ...]) -> tuple[StageOutcome, ...]:
     """Call those stopped that were still running when their run ended."""
     return tuple(replace(s, state="stopped") if s.state == "running" else s for s in stages)

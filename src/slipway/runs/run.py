@@ -105,6 +105,19 @@ class ReleaseResult:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """One person or program that was to be told how a run ended."""
+
+    reason: str = ""
+    """`crashed`, `failed`, `rejected` or `waiting`."""
+    target: str = ""
+    """Who, without anything secret."""
+    sent: bool = False
+    tries: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """What a run did so far: the content of run.json."""
 
@@ -137,6 +150,8 @@ class Run:
     environment: tuple[str, ...] = ()
     """How what was installed differs from requirements.lock."""
     error: str | None = None
+    notices: tuple[Notice, ...] = ()
+    """Who was told of its end."""
 
     @property
     def subject(self) -> str:

@@ -14,7 +14,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from slipway.bundle.format import sync_folder, write_durably
-from slipway.errors import AlreadyExists, SlipwayError
+from slipway.errors import AlreadyExists, SlipwayError, Unavailable, may_pass
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -104,7 +104,8 @@ class Store:
                     " published. Make room and run again"
                 ) from None
             reason = error.strerror or str(error)
-            raise SlipwayError(f"store {self.url}: cannot {action} {path}: {reason}") from None
+            wrong = Unavailable if may_pass(error) else SlipwayError
+            raise wrong(f"store {self.url}: cannot {action} {path}: {reason}") from None
 
 
 def _make_folders(folder: Path) -> None:

@@ -1,15 +1,17 @@
 """The runner binds what dvc.yaml declares to what a stage takes, or refuses."""
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.gpu.slots import Slots
 from slipway.processes.containment import Within
 from slipway.runs.attempt import Attempt
+from tasks import __main__ as runner
 from tasks.__main__ import Called, check_signature, gathered, keyword, run_stage
 from tests.project import REPOSITORY
 
@@ -92,3 +94,38 @@ def test_a_stage_says_in_one_line_that_it_runs_all_the_same(unlike_the_lock: Pat
         "the environment is not that of requirements.lock:"
         " no-such-thing: locked 1, installed not at all\n"
     )
+
+
+@pytest.fixture
+def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Have the runner's stage end as it is told, and return the exit code."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def end(error: Exception) -> int:
+        def run_stage(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(runner, "run_stage", run_stage)
+        return runner.main(["train", "flights"], Slots(tmp_path / "slots", ()))
+
+    return end
+
+
+def test_a_flow_can_tell_by_the_exit_code_what_may_succeed_later(ends):
+    assert ends(Unavailable("the source does not answer")) == 75
+    assert ends(SlipwayError("the training diverged")) == 1
+    assert ends(ConfigError("configs/flights.yaml", ["train.epochs: missing"])) == 2
+
+
+def test_a_full_disk_is_told_with_its_file_system_and_is_no_traceback(ends, tmp_path, capsys):
+    error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "models/out.bin"))
+    assert ends(error) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("slipway: [Errno 28] No space left on device")
+    assert f"\n  no space left on the file system of {tmp_path / 'models'} (" in told
+
+
+def test_a_defect_keeps_its_traceback(ends):
+    with pytest.raises(ZeroDivisionError):
+        ends(ZeroDivisionError())

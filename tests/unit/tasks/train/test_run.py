@@ -60,7 +60,7 @@ def test_checkpoints_of_a_training_that_ended_are_removed(config, folders):
 
 def test_a_training_that_failed_keeps_its_checkpoints_for_the_next(config, folders):
     ranks = Ranks(exit_code=7)
-    with pytest.raises(SlipwayError, match="training failed with exit code 7"):
+    with pytest.raises(SlipwayError, match="training ended with exit code 7"):
         train.run(config, ranks, **folders)
     [(job, *_)] = ranks.started
     assert [path.name for path in job.checkpoints.iterdir()] == ["step-00000010"]
