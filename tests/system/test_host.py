@@ -152,7 +152,7 @@ def test_without_a_channel_a_host_is_alive_and_not_ready(
     host = run(hosts, site)
     assert host.ask("GET", "/v2/health/live").status == 200
     assert host.ask("GET", "/v2/health/ready").status == 503
-    assert host.infer().status == 404
+    host.wait(lambda: host.infer().status == 404, "told that there is no model")
     version = site.publish()
     site.point(version, reason="first release")
     status = host.wait_for(stable=version)
@@ -308,7 +308,8 @@ def test_junk_in_the_store_under_another_name_takes_nothing_from_a_ready_host(
     site.store.create(f"channels/{FLEET}/junk/000000000001.json", b"{}")
     host.wait(lambda: host.status().get("junk", {}).get("alarms"), "alarmed")
     assert host.ask("GET", "/v2/health/ready").status == 200
-    assert host.ask("GET", "/v2/models/junk").status == 404
+    assert host.ask("GET", "/v2/models/junk").status == 503  # it may be one yet
+    assert host.ask("GET", "/v2/models/nope").status == 404
     assert host.infer().json["model_version"] == stable
 
 
@@ -394,6 +395,43 @@ def test_a_store_that_hangs_holds_up_neither_answers_nor_leases_nor_the_end(
     assert host.metric("slipway_store_reachable") == 0
     with within(3):
         assert host.stop() == 0
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_until_it_has_looked_a_host_calls_no_model_missing(
+    site: Site, hosts: list[HostProcess], restarted: bool
+) -> None:
+    version = site.publish()
+    site.point(version)
+    host = HostProcess(site)
+    hosts.append(host)
+    if restarted:
+        host.start().wait_for(stable=version)
+        host.stop(signal.SIGKILL)
+        shutil.rmtree(host.state / "cache")
+        bundle = site.bundle(version).rename(site.folder / "away")  # it has to wait for it
+    newest = site.channel_file(2 if restarted else 1)
+    envelope = site.channel_file(1).read_bytes()
+    newest.unlink(missing_ok=True)
+    os.mkfifo(newest)  # the first look takes until somebody writes
+    host.start()
+    for asked in (
+        host.infer(),
+        host.infer(version=version),
+        host.ask("GET", "/v2/models/flights"),
+        host.ask("GET", "/v2/models/flights/ready"),
+        host.ask("GET", "/v2/models/nope"),
+    ):
+        assert (asked.status, asked.json["code"]) == (503, "not_ready")
+        assert asked.headers["Retry-After"]
+    newest.write_bytes(envelope)
+    newest.unlink()
+    site.channel_file(1).write_bytes(envelope)
+    if restarted:
+        bundle.rename(site.bundle(version))
+    host.wait_for(stable=version)
+    assert host.infer(version=version).status == 200
+    assert host.ask("GET", "/v2/models/nope").status == 404
 
 
 def test_a_killed_host_without_a_store_serves_from_its_own_cache(

@@ -73,7 +73,19 @@ class Followed:
             candidate=self.loaded[roles.candidate] if roles.candidate else None,
             mode=roles.mode,
             percent=roles.percent,
+            awaited=self._awaited(),
         )
+
+    def _awaited(self) -> tuple[str, ...]:
+        """List the versions that are not loaded and may yet be: who asks for one may come again."""
+        named = {*self.loading}
+        if self.channel is not None and self.channel.stable:
+            named.add(self.channel.stable)
+        if self.channel is not None and self.channel.candidate:
+            named.add(self.channel.candidate.version)
+        if self.memory is not None and self.memory.stable and self.roles.stable is None:
+            named.add(self.memory.stable)
+        return tuple(sorted(named - self.loaded.keys()))
 
     def take_roles(self, roles: Roles, at: str) -> None:
         """Change what serves."""

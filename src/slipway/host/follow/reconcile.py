@@ -67,6 +67,7 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._looking: asyncio.Future[dict[str, Sight]] | None = None
         self._looked = False
+        self._sighted: frozenset[str] = frozenset()
         self._reachable: bool | None = None
 
     def recall(self) -> None:
@@ -139,6 +140,7 @@ class Reconciler:
         why = [f"{model}: {sight.unreadable}" for model, sight in seen.items() if sight.unreadable]
         why += [f"{m}: no channel any more" for m in self._models if m in seen and seen[m].empty]
         self._reached(not why, "; ".join(why))
+        self._sighted = frozenset(m for m, s in seen.items() if s.unreadable or not s.empty)
         return {m: sight for m, sight in seen.items() if not (sight.unreadable and sight.empty)}
 
     def _reached(self, reachable: bool, why: str) -> None:
@@ -260,6 +262,7 @@ class Reconciler:
         core = self._parts.core
         applied = {model: f for model, f in self._models.items() if f.memory is not None}
         core.models = {model: followed.serving() for model, followed in applied.items()}
+        core.awaited = self._sighted | self._models.keys() if self._looked else None
         named = [f for f in applied.values() if f.channel is None or f.channel.stable]
         core.ready = bool(named) and all(followed.roles.stable for followed in named)
         self._parts.counts.serving(
