@@ -32,6 +32,10 @@ class FakeHosts:
     down: set[str] = field(default_factory=set)
     refuses: dict[str, str] = field(default_factory=dict)
     """Version: reason."""
+    untried: set[str] = field(default_factory=set)
+    """Of the versions refused: those that the hosts could not try."""
+    busy: set[int] = field(default_factory=set)
+    """Requests, by number, that are not served."""
     deaf: set[str] = field(default_factory=set)
     """Hosts that take up no channel."""
     broken: dict[str, str] = field(default_factory=dict)
@@ -73,8 +77,13 @@ class FakeHosts:
         channel = self._read(model)
         if host.name in self.down or channel is None:
             return HostAnswer(
-                1.0, error="ConnectError: no host" if channel else "HTTP 404: no model"
+                1.0,
+                error="ConnectError: no host" if channel else "HTTP 404: no model",
+                unserved=channel is not None,
             )
+        if len(self.asked) in self.busy:
+            self.asked.append((host.name, "", version))
+            return HostAnswer(1.0, error="ReadTimeout: timed out", unserved=True)
         chosen = self._route(channel, key, version)
         self.asked.append((host.name, chosen or "", version))
         if chosen is None:
@@ -113,6 +122,7 @@ class FakeHosts:
             serial=channel.serial,
             reason=channel.reason,
             refused={v: self.refuses[v] for v in wanted if v in self.refuses},
+            untried=[v for v in wanted if v in self.untried],
         )
 
     def _route(self, channel: Channel, key: str, version: str | None) -> str | None:

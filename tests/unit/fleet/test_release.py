@@ -251,12 +251,52 @@ def test_a_host_that_goes_down_in_the_canary_takes_the_candidate_back_but_reject
             fleet.hosts.down = {"b"}
 
     fleet.hosts.before_answer = stop_b
-    with pytest.raises(SlipwayError, match="host b: does not answer"):
+    with pytest.raises(SlipwayError, match="host b does not answer"):
         fleet.release("two")
     assert fleet.channel.candidate is None
     assert (fleet.channel.stable, fleet.channel.rejected) == (fleet.versions["one"], [])
     fleet.hosts.down, fleet.hosts.before_answer = set(), lambda number: None
     assert fleet.release("two").decision == "promoted"
+
+
+def test_a_host_that_was_frozen_for_a_moment_costs_no_version_its_release(fleet):
+    fleet.release("one")
+    fleet.hosts.busy = {len(fleet.hosts.asked) + n for n in (60, 63)}  # both the candidate's
+    assert fleet.release("two").decision == "promoted"
+    assert any("were not served by their hosts" in line for line in fleet.said)
+
+
+def test_hosts_that_serve_ever_less_than_all_requests_leave_a_version_undecided(fleet):
+    fleet.release("one")
+    begun, window = len(fleet.hosts.asked), 4 * CONFIG.requests
+    fleet.hosts.busy = {begun + n * window for n in range(3)}
+    done = fleet.release("two")
+    assert (done.decision, done.ok) == ("undecided", False)
+    assert "1 requests were not served by their hosts: ReadTimeout" in done.reason
+    assert (fleet.channel.candidate, fleet.channel.rejected) == (None, [])
+    assert fleet.release("two").decision == "promoted"
+
+
+def test_a_first_version_is_not_rejected_for_requests_that_its_hosts_did_not_serve(fleet):
+    fleet.hosts.busy = {3}
+    with pytest.raises(SlipwayError, match="was not released: error share cannot be compared"):
+        fleet.release("one")
+    assert (fleet.channel.stable, fleet.channel.rejected) == (None, [])
+    assert fleet.release("one").decision == "first release"
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_what_a_host_could_not_try_is_the_hosts_fault_and_comes_again(fleet, name):
+    if name == "two":
+        fleet.release("one")
+    version = fleet.versions[name]
+    fleet.hosts.refuses[version] = "cannot be written: No space left on device"
+    fleet.hosts.untried = {version}
+    with pytest.raises(SlipwayError, match=r"host a: could not try it .*No space left"):
+        fleet.release(name)
+    assert (fleet.channel.candidate, fleet.channel.rejected) == (None, [])
+    fleet.hosts.refuses, fleet.hosts.untried = {}, set()
+    assert fleet.release(name).ok
 
 
 @pytest.mark.parametrize("name", ["one", "two"])

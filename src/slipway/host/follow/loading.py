@@ -21,7 +21,7 @@ from slipway.bundle.format import VERSION, short
 from slipway.bundle.session import device_memory_bytes
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import Verified, verify_bundle
-from slipway.errors import BundleRefused
+from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.memory import Budget, estimate, fits, resident_bytes
 from slipway.host.engine.probe import Probed, probe
@@ -101,13 +101,23 @@ class Loader:
         try:
             verified = self._cached_copy(folder, model, version)
             if verified is None:
-                assert self._store is not None
-                download_bundle(self._store, model, version, folder)
+                self._fetch(folder, model, version)
                 verified = self._verify(folder, model, version)
             return self._run_here(verified)
         except BundleRefused:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+    def _fetch(self, folder: Path, model: str, version: str) -> None:
+        """Download a version; raise SlipwayError where that fails: it is not the version's fault.
+
+        Not BundleRefused: what the store lost or a disk damaged was another copy's fate, too.
+        """
+        assert self._store is not None
+        try:
+            download_bundle(self._store, model, version, folder)
+        except BundleRefused as refusal:
+            raise SlipwayError(str(refusal)) from None
 
     def _cached_copy(self, folder: Path, model: str, version: str) -> Verified | None:
         if not folder.exists():

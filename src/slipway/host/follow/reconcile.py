@@ -16,11 +16,11 @@ from typing import Any
 
 from slipway.bundle.format import short
 from slipway.bundle.signing import TrustedKeys
-from slipway.errors import ChannelRefused, SlipwayError
+from slipway.errors import BundleRefused, ChannelRefused, SlipwayError
 from slipway.host.answer.core import Core
 from slipway.host.follow.background import in_background
 from slipway.host.follow.counts import FollowCounts
-from slipway.host.follow.followed import Followed
+from slipway.host.follow.followed import TEXT_MAX, Followed
 from slipway.host.follow.loading import Loader, Opened
 from slipway.host.follow.memory import Memory, Remembered
 from slipway.host.follow.plan import (
@@ -116,7 +116,9 @@ class Reconciler:
                 if seen is not None and model in seen:
                     await self._take_in(model, followed, seen[model])
                 await self._follow(model, followed)
-            except Exception:  # such as a full disk: the other models must not wait for it
+                followed.trouble = None
+            except Exception as error:  # such as a full disk: the other models must not wait
+                followed.trouble = f"cannot follow: {error}"[:TEXT_MAX]
                 log.exception("reconciling failed; trying again", extra={"model": model})
         self._looked = self._looked or seen is not None
         self._publish()
@@ -228,7 +230,8 @@ class Reconciler:
             opened = future.result()
         except Exception as error:
             reason = str(error) if isinstance(error, SlipwayError) else f"cannot load: {error!r}"
-            followed.refuse(version, reason, self._parts.clock())
+            untried = not isinstance(error, BundleRefused)
+            followed.refuse(version, reason, self._parts.clock(), untried=untried)
             followed.cached.discard(version)
             self._parts.counts.bundle_refused(model)
             log.error("version refused", extra={**_about(model, version), "reason": reason})
