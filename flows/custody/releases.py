@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows.custody.damage import Damage, Mend
 from slipway.bundle.format import VERSION
@@ -49,7 +48,7 @@ def release_damage(root: Path) -> Iterator[Damage]:
             yield from _bundle_damage(shelf)
         yield from _channel_damage(shelf)
         for model in shelf.store.names(f"ledger/{name}"):
-            for path, problem in ledger.damaged(shelf.store, name, model).items():
+            for path, problem in ledger.read_ledger(shelf.store, name, model).damaged.items():
                 cure = f"{BACKUP}, or remove it; what was decided then is lost"
                 yield Damage("ledger", _place(shelf, path), problem, cure)
 
@@ -126,7 +125,8 @@ def _channel_damage(shelf: Shelf) -> Iterator[Damage]:
             cure = "nothing reads it: remove it"
             yield Damage("channel", _place(shelf, f"{folder}/{name}"), "is no channel", cure)
         applied = _applied(shelf, model)
-        noted = [int(e["serial"] or 0) for e in _ledger(shelf, model)]
+        entries = ledger.read_ledger(store, fleet, model).entries
+        noted = [int(e["serial"] or 0) for e in entries]
         newest = max([0, *serials, *applied, *noted])
         for serial in range(1, newest + 1):
             path = f"{folder}/{serial:012d}.json"
@@ -177,13 +177,6 @@ def _applied(shelf: Shelf, model: str) -> dict[int, bytes]:
             continue
         found[signed.channel.serial] = envelope
     return found
-
-
-def _ledger(shelf: Shelf, model: str) -> list[dict[str, Any]]:
-    try:
-        return ledger.read_ledger(shelf.store, shelf.fleet.name, model)
-    except SlipwayError:
-        return []  # what is wrong with it is said by itself
 
 
 def _place(shelf: Shelf, path: str) -> str:

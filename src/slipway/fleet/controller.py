@@ -25,7 +25,7 @@ from slipway.store.channel import (
     write_channel,
 )
 from slipway.store.lease import beat, read_beat
-from slipway.store.ledger import append, read_ledger
+from slipway.store.ledger import Ledger, append, read_ledger
 from slipway.store.objects import Store
 
 BEATS_PER_LEASE = 3
@@ -142,7 +142,11 @@ class Controller:
         append(self.store, self.fleet.name, self.model, entry)
 
     def ledger(self) -> list[dict[str, Any]]:
-        """Return every decision so far, oldest first."""
+        """Return every decision so far, oldest first; those that can be read."""
+        return self.history().entries
+
+    def history(self) -> Ledger:
+        """Return every decision so far, and what is damaged of the record."""
         return read_ledger(self.store, self.fleet.name, self.model)
 
     def wait(self, awaited: Awaited, wait_s: float) -> Uptake:

@@ -80,6 +80,11 @@ def release(
     started, started_at = controller.clock.monotonic(), controller.clock.now()
     channel = controller.channel()
     before = channel.stable if channel is not None else None
+    for path, problem in controller.history().damaged.items():
+        controller.say(
+            f"the ledger is damaged, going on without {path} in {controller.store.url}: {problem}."
+            " See slipway verify --all"
+        )
     steps = _plan(controller, channel, version)
     words = tuple(describe(step, controller.fleet.name, config.percent) for step in steps)
     if dry_run:
@@ -113,11 +118,13 @@ def serves(controller: Controller, version: str) -> bool:
 
 def _plan(controller: Controller, channel: Channel | None, version: str) -> list[Step]:
     stable = channel.stable if channel is not None else None
-    settled = any(
-        entry["version"] == stable and entry["decision"] in RELEASED
-        for entry in controller.ledger()
+    history = controller.history()
+    settled: bool | None = any(
+        entry["version"] == stable and entry["decision"] in RELEASED for entry in history.entries
     )
-    previous = None if settled else previous_stable(controller.newest_first())
+    if not settled and history.damaged:
+        settled = None
+    previous = previous_stable(controller.newest_first()) if settled is False else None
     return plan(channel, version, settled=settled, previous=previous)
 
 

@@ -56,22 +56,24 @@ Step = AlreadyServes | Refuse | DropLeftover | NoteDown | FirstRelease | Canary
 
 
 def plan(
-    channel: Channel | None, version: str, *, settled: bool, previous: str | None
+    channel: Channel | None, version: str, *, settled: bool | None, previous: str | None
 ) -> list[Step]:
     """Say which steps bring `version` to stable.
 
     `settled`: the ledger knows the stable version as released. A release that was killed
     between channel and ledger left it unsettled, and the next run finishes that first
     rather than trusting it. `previous` is the stable version before the present one.
+    None: the ledger is damaged, and what it said of the stable version may be lost. Then no
+    version takes over without being compared, and nothing is noted down that nobody knows.
     """
     if channel is not None and version in channel.rejected and version != channel.stable:
         return [Refuse(version)]
     if channel is None or channel.stable is None:
         return [FirstRelease(version, publish=True)]
     steps: list[Step] = []
-    if not settled and previous is None:
+    if settled is False and previous is None:
         return [FirstRelease(version, publish=channel.stable != version)]
-    if not settled and previous is not None:
+    if settled is False and previous is not None:
         steps.append(NoteDown(channel.stable, previous))
     if channel.candidate is not None and channel.candidate.version != version:
         steps.append(DropLeftover(channel.candidate.version))

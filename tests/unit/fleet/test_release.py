@@ -473,6 +473,25 @@ def test_numbers_of_both_sides_stand_in_the_ledger(fleet):
     assert (entry["run"], entry["serial"]) == ("run-1", 3)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:50], lambda data: data.replace(b"0", b"1")]
+)
+def test_a_damaged_ledger_is_told_and_neither_stops_a_release_nor_forgives_a_version(fleet, damage):
+    fleet.release("one")
+    fleet.release("worse")
+    folder = fleet.site.root / ".slipway/store/ledger/local" / MODEL
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    assert fleet.release("worse").decision == "refused"
+    told = [line for line in fleet.said if "the ledger is damaged" in line]
+    assert [name for name in names if any(name in line for line in told)] == names
+    assert "slipway verify --all" in told[0]
+    done = fleet.release("two")
+    assert (done.decision, done.previous) == ("promoted", fleet.versions["one"])
+    assert fleet.decisions == [("canary started", "two"), ("promoted", "two")]
+
+
 def test_a_rollback_brings_the_version_before_back_and_rejects_this_one(fleet):
     fleet.release("one")
     fleet.release("two")

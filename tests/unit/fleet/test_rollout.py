@@ -66,6 +66,12 @@ def past(*stables, rejected=()):
         (channel(A, candidate=B), A, True, None, [DropLeftover(B), AlreadyServes(A)]),
         # a rejected version does not even touch the channel
         (channel(A, candidate=B, rejected=[C]), C, True, None, [Refuse(C)]),
+        # a damaged ledger: nobody takes over without being compared
+        (channel(A), B, None, None, [Canary(B, stable=A)]),
+        (channel(A), A, None, None, [AlreadyServes(A)]),
+        (channel(A, rejected=[B]), B, None, None, [Refuse(B)]),
+        (channel(None, rejected=[A]), A, None, None, [Refuse(A)]),
+        (channel(B, candidate=C), D, None, None, [DropLeftover(C), Canary(D, stable=B)]),
         # killed between the channel that promotes and the ledger
         (channel(B), B, False, A, [NoteDown(B, previous=A), AlreadyServes(B)]),
         (channel(B), C, False, A, [NoteDown(B, previous=A), Canary(C, stable=B)]),
