@@ -13,6 +13,7 @@ from slipway.bundle.rows import from_bytes
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import verify_bundle
+from slipway.errors import ChannelRefused
 from slipway.fleet.client import HostAnswer, HostStatus, ModelStatus
 from slipway.fleet.inventory import Fleet, Host
 from slipway.store.bundles import download_bundle
@@ -50,6 +51,8 @@ class FakeHosts:
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Host, version that answered, version asked for by name."""
     _sessions: dict[str, Session] = field(default_factory=dict)
+    _applied: dict[str, Channel | None] = field(default_factory=dict)
+    """What they go on with while the newest channel is damaged."""
     _channels: dict[tuple[str, str], Channel | None] = field(default_factory=dict)
 
     def status(self, host: Host) -> HostStatus | None:
@@ -106,8 +109,12 @@ class FakeHosts:
         serials = self.store.names(f"channels/{self.fleet.name}/{model}")
         newest = (model, serials[-1] if serials else "")
         if newest not in self._channels:
-            signed = read_channel(self.store, self.fleet.name, model, self.trusted)
+            try:
+                signed = read_channel(self.store, self.fleet.name, model, self.trusted)
+            except ChannelRefused:
+                return self._applied.get(model)
             self._channels[newest] = signed.channel if signed else None
+        self._applied[model] = self._channels[newest]
         return self._channels[newest]
 
     def _model(self, channel: Channel) -> ModelStatus:

@@ -4,7 +4,6 @@ A bundle or channel that is damaged is brought back from a host of the fleet tha
 hosts keep the bundles that they serve, and the channel that they applied last.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from slipway.bundle.format import VERSION
 from slipway.bundle.manifest import MANIFEST, SIGNATURE
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import Verified, verify_bundle
-from slipway.errors import BundleRefused, ChannelRefused, SlipwayError
+from slipway.errors import BundleRefused, SlipwayError
 from slipway.fleet.inventory import Fleet, fleets, load_fleet
+from slipway.fleet.present import applied
 from slipway.store import channel, ledger
 from slipway.store.bundles import before_manifest, bundle_exists, download_bundle
 from slipway.store.objects import Store
@@ -124,18 +124,18 @@ def _channel_damage(shelf: Shelf) -> Iterator[Damage]:
         for name in sorted(set(names) - set(serials.values())):
             cure = "nothing reads it: remove it"
             yield Damage("channel", _place(shelf, f"{folder}/{name}"), "is no channel", cure)
-        applied = _applied(shelf, model)
+        copies = applied(shelf.fleet, model, shelf.trusted)
         entries = ledger.read_ledger(store, fleet, model).entries
         noted = [int(e["serial"] or 0) for e in entries]
-        newest = max([0, *serials, *applied, *noted])
+        newest = max([0, *serials, *copies, *noted])
         for serial in range(1, newest + 1):
             path = f"{folder}/{serial:012d}.json"
             problem = _channel_problem(shelf, model, path, serial)
             if problem is None:
                 continue
-            envelope = applied.get(serial)
+            copy = copies.get(serial)
             cure = "is written anew as a host has applied it"
-            if envelope is None:
+            if copy is None:
                 cure = BACKUP
                 cure += (
                     "; hosts go on with what they have"
@@ -147,7 +147,7 @@ def _channel_damage(shelf: Shelf) -> Iterator[Damage]:
                 _place(shelf, path),
                 problem,
                 cure,
-                mend=_rewriting(store, path, envelope) if envelope else None,
+                mend=_rewriting(store, path, copy.envelope) if copy else None,
             )
 
 
@@ -164,19 +164,6 @@ def _channel_problem(shelf: Shelf, model: str, path: str, serial: int) -> str | 
     except SlipwayError as error:
         return str(error)
     return None if found == serial else f"holds serial {found}"
-
-
-def _applied(shelf: Shelf, model: str) -> dict[int, bytes]:
-    """Return the channels that hosts remember, by serial; only such as still verify."""
-    found = {}
-    for path in shelf.fleet.state.glob(f"*/applied/{model}.json"):
-        try:
-            envelope = json.loads(path.read_bytes())["envelope"].encode()
-            signed = channel.open_channel(envelope, shelf.trusted, shelf.fleet.name, model)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ChannelRefused):
-            continue
-        found[signed.channel.serial] = envelope
-    return found
 
 
 def _place(shelf: Shelf, path: str) -> str:

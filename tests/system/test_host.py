@@ -301,6 +301,27 @@ def test_a_channel_of_a_strangers_key_is_refused_with_an_alarm(
     assert host.infer().json["model_version"] == first
 
 
+def test_a_damaged_channel_is_named_in_the_status_while_the_host_goes_on_and_is_got_over(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    site.point(second)
+    site.channel_file(2).write_bytes(b"")
+    host.wait(lambda: host.status()["flights"]["alarms"], "alarmed")
+    (alarm,) = host.status()["flights"]["alarms"]
+    assert f"channels/{FLEET}/flights/000000000002.json: " in alarm
+    host.stop(signal.SIGKILL)
+    host.start()
+    host.wait_for(stable=first)
+    assert host.infer().json["model_version"] == first
+    site.channel_file(2).unlink()
+    site.channel_file(2).mkdir()  # what cannot even be read
+    host.wait(lambda: "000000000002.json" in (host.status()["flights"]["trouble"] or ""), "told")
+    site.point(second)
+    host.wait_for(stable=second, serial=3, trouble=None)
+
+
 def test_junk_in_the_store_under_another_name_takes_nothing_from_a_ready_host(
     site: Site, hosts: list[HostProcess]
 ) -> None:

@@ -10,6 +10,7 @@ from slipway.fleet.rollout import (
     GoBack,
     NoteDown,
     Refuse,
+    WriteAnew,
     describe,
     plan,
     plan_rollback,
@@ -103,6 +104,20 @@ def test_every_plan_ends_with_the_one_step_that_ends_a_release():
 def test_a_release_never_changes_the_stable_version_before_the_verdict():
     steps = plan(channel(A, candidate=B), C, settled=True, previous=None)
     assert all(later.stable == A for _, later in pairwise(steps) if isinstance(later, Canary))
+
+
+@pytest.mark.parametrize(
+    ("now", "version", "expected"),
+    [
+        (channel(A), B, [WriteAnew(A), Canary(B, stable=A)]),
+        (channel(A), A, [WriteAnew(A), AlreadyServes(A)]),
+        (channel(A, candidate=B), C, [WriteAnew(A), Canary(C, stable=A)]),
+        (channel(A, rejected=[B]), B, [Refuse(B)]),
+        (channel(None, rejected=[A]), B, [FirstRelease(B, publish=True)]),
+    ],
+)
+def test_what_hosts_cannot_read_is_written_anew_before_anything_else(now, version, expected):
+    assert plan(now, version, settled=True, previous=None, damaged=True) == expected
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ class Reconciler:
         self._looking: asyncio.Future[dict[str, Sight]] | None = None
         self._looked = False
         self._sighted: frozenset[str] = frozenset()
+        self._unread: dict[str, str] = {}
         self._reachable: bool | None = None
 
     def recall(self) -> None:
@@ -116,7 +117,7 @@ class Reconciler:
                 if seen is not None and model in seen:
                     await self._take_in(model, followed, seen[model])
                 await self._follow(model, followed)
-                followed.trouble = None
+                followed.trouble = self._unread.get(model)
             except Exception as error:  # such as a full disk: the other models must not wait
                 followed.trouble = f"cannot follow: {error}"[:TEXT_MAX]
                 log.exception("reconciling failed; trying again", extra={"model": model})
@@ -142,6 +143,11 @@ class Reconciler:
         why = [f"{model}: {sight.unreadable}" for model, sight in seen.items() if sight.unreadable]
         why += [f"{m}: no channel any more" for m in self._models if m in seen and seen[m].empty]
         self._reached(not why, "; ".join(why))
+        self._unread = {
+            m: f"its channel cannot be read: {s.unreadable}"[:TEXT_MAX]
+            for m, s in seen.items()
+            if s.unreadable
+        }
         self._sighted = frozenset(m for m, s in seen.items() if s.unreadable or not s.empty)
         return {m: sight for m, sight in seen.items() if not (sight.unreadable and sight.empty)}
 
