@@ -4,6 +4,7 @@ A bundle or channel that is damaged is brought back from a host of the fleet tha
 hosts keep the bundles that they serve, and the channel that they applied last.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def release_damage(root: Path) -> Iterator[Damage]:
         if fleet.store not in seen:
             seen.add(fleet.store)
             yield from _bundle_damage(shelf)
+        yield from _copy_damage(shelf)
         yield from _channel_damage(shelf)
         for model in shelf.store.names(f"ledger/{name}"):
             for path, problem in ledger.read_ledger(shelf.store, name, model).damaged.items():
@@ -97,6 +99,47 @@ def _verify(shelf: Shelf, folder: Path, model: str, version: str) -> Verified:
     if (verified.manifest.name, verified.manifest.version) != (model, version):
         raise BundleRefused(f"{folder}: is {verified.manifest.name} {verified.manifest.version}")
     return verified
+
+
+def _copy_damage(shelf: Shelf) -> Iterator[Damage]:
+    """Look at what the hosts keep: with a damaged copy a host cannot start without its store."""
+    for folder in sorted(shelf.fleet.state.glob("*/cache/*/*")):
+        model, version = folder.parent.name, folder.name
+        if not VERSION.fullmatch(version):
+            continue
+        try:
+            _verify(shelf, folder, model, version)
+        except SlipwayError as error:
+            problem = str(error)
+        else:
+            continue
+        place = _shown(shelf, folder)
+        if _bundle_problem(shelf, model, version) is None:
+            cure = "is fetched anew from the store, as the host itself does when it loads it"
+            yield Damage("copy", place, problem, cure, mend=_fetching(shelf, folder))
+        elif (copy := _copy(shelf, model, version)) is not None:
+            cure = f"is written anew from {copy.folder}, which verifies"
+            yield Damage("copy", place, problem, cure, mend=_copying(copy, folder))
+        else:
+            cure = "the host fetches it when the store has it again; what it runs goes on"
+            yield Damage("copy", place, problem, cure)
+
+
+def _fetching(shelf: Shelf, folder: Path) -> Mend:
+    def mend() -> None:
+        download_bundle(shelf.store, folder.parent.name, folder.name, folder)
+
+    return mend
+
+
+def _copying(copy: Verified, folder: Path) -> Mend:
+    def mend() -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
+            part = Path(shutil.copytree(copy.folder, Path(aside) / folder.name))
+            shutil.rmtree(folder)
+            part.rename(folder)
+
+    return mend
 
 
 def _copy(shelf: Shelf, model: str, version: str) -> Verified | None:
@@ -167,7 +210,10 @@ def _channel_problem(shelf: Shelf, model: str, path: str, serial: int) -> str | 
 
 
 def _place(shelf: Shelf, path: str) -> str:
-    place = Path(shelf.fleet.store) / path
     if "://" in shelf.fleet.store:
         return f"{shelf.fleet.store}/{path}"
+    return _shown(shelf, Path(shelf.fleet.store) / path)
+
+
+def _shown(shelf: Shelf, place: Path) -> str:
     return str(place.relative_to(shelf.root) if place.is_relative_to(shelf.root) else place)

@@ -492,7 +492,8 @@ def test_a_cache_that_was_tampered_with_is_fetched_again_or_not_served(
     host.stop()
     flip_a_byte(cached)
     host.start()
-    host.wait_for(stable=stable)
+    (alarm,) = host.wait_for(stable=stable)["alarms"]
+    assert "in the cache was refused and fetched anew: model.onnx" in alarm
     host.stop()
     shutil.rmtree(site.folder / "store")
     flip_a_byte(cached)

@@ -50,6 +50,8 @@ class Opened:
     measured: Measured
     batch_invariance_max: float
     """How far an answer may move with its neighbours, as proven; 0: not by a bit."""
+    damage: str | None = None
+    """What was wrong with the copy in the cache, which was fetched anew; None: nothing."""
 
 
 class Loader:
@@ -99,16 +101,16 @@ class Loader:
         """
         folder = self._cache / model / version
         try:
-            verified = self._cached_copy(folder, model, version)
+            verified, damage = self._cached_copy(folder, model, version)
             if verified is None:
-                self._fetch(folder, model, version)
+                self._fetch(folder, model, version, damage)
                 verified = self._verify(folder, model, version)
-            return self._run_here(verified)
+            return replace(self._run_here(verified), damage=damage)
         except BundleRefused:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _fetch(self, folder: Path, model: str, version: str) -> None:
+    def _fetch(self, folder: Path, model: str, version: str, damage: str | None) -> None:
         """Download a version; raise SlipwayError where that fails: it is not the version's fault.
 
         Not BundleRefused: what the store lost or a disk damaged was another copy's fate, too.
@@ -116,17 +118,21 @@ class Loader:
         assert self._store is not None
         try:
             download_bundle(self._store, model, version, folder)
-        except BundleRefused as refusal:
-            raise SlipwayError(str(refusal)) from None
+        except SlipwayError as error:
+            here = f"; the copy in {folder} is refused: {damage}" if damage else ""
+            raise SlipwayError(f"{error}{here}") from None
 
-    def _cached_copy(self, folder: Path, model: str, version: str) -> Verified | None:
+    def _cached_copy(
+        self, folder: Path, model: str, version: str
+    ) -> tuple[Verified | None, str | None]:
+        """Return what lies in the cache, or why it cannot be used; two times None: nothing does."""
         if not folder.exists():
-            return None
+            return None, None
         try:
-            return self._verify(folder, model, version)
+            return self._verify(folder, model, version), None
         except BundleRefused as refusal:
             log.warning("cached copy refused", extra={"model": model, "reason": str(refusal)})
-            return None
+            return None, str(refusal)
 
     def cached(self, model: str) -> set[str]:
         """List the versions in the cache, after removing what a crash left half-written."""

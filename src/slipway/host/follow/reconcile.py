@@ -242,6 +242,9 @@ class Reconciler:
             self._parts.counts.bundle_refused(model)
             log.error("version refused", extra={**_about(model, version), "reason": reason})
         else:
+            if opened.damage is not None:
+                text = f"the copy of {short(version)} in the cache was refused and fetched anew"
+                self._alarm(model, followed, f"{text}: {opened.damage}")
             followed.refused.pop(version, None)
             followed.cached.add(version)
             followed.loaded[version] = make_loaded(model, version, opened, self._parts.running)

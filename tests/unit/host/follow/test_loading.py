@@ -129,6 +129,30 @@ def test_a_version_that_cannot_be_fetched_is_not_refused_for_it(site, trouble, s
     assert not isinstance(caught.value, BundleRefused)
 
 
+def test_a_damaged_copy_in_the_cache_is_fetched_anew_and_said(site):
+    version = site.publish(0.0)
+    loader = site.loader(Probe())
+    assert loader.load("flights", version).damage is None
+    copy = site.root / "state/cache/flights" / version / "model.onnx"
+    whole = copy.read_bytes()
+    for damaged in (b"", whole[:-1] + b"?"):
+        copy.write_bytes(damaged)
+        assert str(loader.load("flights", version).damage).startswith("model.onnx: ")
+        assert copy.read_bytes() == whole
+    assert loader.load("flights", version).damage is None
+
+
+def test_a_damaged_copy_is_named_where_the_store_cannot_replace_it(site):
+    version = site.publish(0.0)
+    loader = site.loader(Probe())
+    loader.load("flights", version)
+    copy = site.root / "state/cache/flights" / version
+    (copy / "model.onnx").write_bytes(b"")
+    (site.bundle(version) / "manifest.json").unlink()
+    with pytest.raises(SlipwayError, match=f"no version.*; the copy in {copy} is refused: model"):
+        loader.load("flights", version)
+
+
 def test_a_disk_that_cannot_be_read_is_no_reason_to_refuse_a_version(site, monkeypatch):
     version = site.publish(0.0)
     loader = site.loader(Probe())
