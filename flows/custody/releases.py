@@ -114,7 +114,8 @@ def _copy_damage(shelf: Shelf) -> Iterator[Damage]:
         else:
             continue
         place = _shown(shelf, folder)
-        if _bundle_problem(shelf, model, version) is None:
+        stored = bundle_exists(shelf.store, model, version)
+        if stored and _bundle_problem(shelf, model, version) is None:
             cure = "is fetched anew from the store, as the host itself does when it loads it"
             yield Damage("copy", place, problem, cure, mend=_fetching(shelf, folder))
         elif (copy := _copy(shelf, model, version)) is not None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Failed
 
 from flows import environment
-from flows.dag import seals, stages
+from flows.dag import opening, seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
 from flows.talk import StageTalk, Talk
@@ -148,7 +149,11 @@ class StageRuns:
         outcome = replace(self.outcomes[stage.address], state="running", started_at=now())
         self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
-            code, lines = self._supervise(stage, talk, log, again=stage.address in self._damaged)
+            again = stage.address in self._damaged
+            code, lines = self._supervise(stage, talk, log, again=again)
+            while code and (pids := opening.blockers(lines)):  # a `dvc repro` beside this run
+                opening.wait_for_end(pids, partial(self._say_of, stage), self._look)
+                code, lines = self._supervise(stage, talk, log, again=again)
             if code == 0 and (found := seals.damage(self._root, stage.outs)):
                 # what the stage made is sealed by it: this came out of DVC's cache
                 outcome = replace(outcome, why=(*outcome.why, *found))
@@ -170,6 +175,15 @@ class StageRuns:
             talk.done("restored" if outcome.from_cache else state)
         self._keep(outcome)
         return outcome
+
+    def _say_of(self, stage: Stage, text: str) -> None:
+        self._talk.say(f"{stage.title}: {text}")
+
+    def _look(self, seconds: float) -> None:
+        """Sleep, unless the run is to stop."""
+        time.sleep(seconds)
+        if self._stopping:
+            raise SlipwayError("the run is stopping")
 
     def _keep(self, outcome: StageOutcome) -> None:
         """Note what became of a stage; the last note is the newest, whichever thread wrote it."""
