@@ -4,6 +4,7 @@ On a terminal the running stages stand below the lines and move; anywhere else e
 says something when it is done, and a long one at each tenth.
 """
 
+import errno
 import json
 import sys
 import time
@@ -15,6 +16,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from slipway.errors import SlipwayError
+
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""What a machine says that does not let anybody write."""
 
 MARKS = {
     "ran": "[green]✓[/]",
@@ -129,6 +135,25 @@ def _figures(numbers: dict[str, Any]) -> str:
         f"{name.replace('_', ' ')} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
         for name, value in numbers.items()
     )
+
+
+def failed(error: SlipwayError | OSError) -> int:
+    """Say why a command failed and return its exit code.
+
+    What the machine refuses (a checkout that is read-only, a full disk) is for a person to set
+    right; any other error is a defect of ours, and keeps its traceback.
+    """
+    if isinstance(error, SlipwayError):
+        fail(str(error))
+        return error.exit_code
+    if error.errno not in REFUSED:
+        raise error
+    where = error.filename or "a file of this project"
+    fail(
+        f"{where}: {error.strerror}. This command writes into the project's folder: make it"
+        " writable, or make room, then run again; nothing was lost"
+    )
+    return 1
 
 
 def fail(message: str) -> None:

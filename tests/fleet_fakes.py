@@ -13,6 +13,7 @@ from slipway.bundle.rows import from_bytes
 from slipway.bundle.session import Session, open_session
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import verify_bundle
+from slipway.errors import ChannelRefused
 from slipway.fleet.client import HostAnswer, HostStatus, ModelStatus
 from slipway.fleet.inventory import Fleet, Host
 from slipway.store.bundles import download_bundle
@@ -32,6 +33,10 @@ class FakeHosts:
     down: set[str] = field(default_factory=set)
     refuses: dict[str, str] = field(default_factory=dict)
     """Version: reason."""
+    untried: set[str] = field(default_factory=set)
+    """Of the versions refused: those that the hosts could not try."""
+    busy: set[int] = field(default_factory=set)
+    """Requests, by number, that are not served."""
     deaf: set[str] = field(default_factory=set)
     """Hosts that take up no channel."""
     broken: dict[str, str] = field(default_factory=dict)
@@ -46,6 +51,8 @@ class FakeHosts:
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Host, version that answered, version asked for by name."""
     _sessions: dict[str, Session] = field(default_factory=dict)
+    _applied: dict[str, Channel | None] = field(default_factory=dict)
+    """What they go on with while the newest channel is damaged."""
     _channels: dict[tuple[str, str], Channel | None] = field(default_factory=dict)
 
     def status(self, host: Host) -> HostStatus | None:
@@ -73,8 +80,13 @@ class FakeHosts:
         channel = self._read(model)
         if host.name in self.down or channel is None:
             return HostAnswer(
-                1.0, error="ConnectError: no host" if channel else "HTTP 404: no model"
+                1.0,
+                error="ConnectError: no host" if channel else "HTTP 404: no model",
+                unserved=channel is not None,
             )
+        if len(self.asked) in self.busy:
+            self.asked.append((host.name, "", version))
+            return HostAnswer(1.0, error="ReadTimeout: timed out", unserved=True)
         chosen = self._route(channel, key, version)
         self.asked.append((host.name, chosen or "", version))
         if chosen is None:
@@ -97,8 +109,12 @@ class FakeHosts:
         serials = self.store.names(f"channels/{self.fleet.name}/{model}")
         newest = (model, serials[-1] if serials else "")
         if newest not in self._channels:
-            signed = read_channel(self.store, self.fleet.name, model, self.trusted)
+            try:
+                signed = read_channel(self.store, self.fleet.name, model, self.trusted)
+            except ChannelRefused:
+                return self._applied.get(model)
             self._channels[newest] = signed.channel if signed else None
+        self._applied[model] = self._channels[newest]
         return self._channels[newest]
 
     def _model(self, channel: Channel) -> ModelStatus:
@@ -113,6 +129,7 @@ class FakeHosts:
             serial=channel.serial,
             reason=channel.reason,
             refused={v: self.refuses[v] for v in wanted if v in self.refuses},
+            untried=[v for v in wanted if v in self.untried],
         )
 
     def _route(self, channel: Channel, key: str, version: str | None) -> str | None:

@@ -90,6 +90,7 @@ class GrpcHost:
         self.metrics = Metrics()
         self.core = Core(self.metrics)
         self.core.ready = True
+        self.core.awaited = frozenset()
         self.engines: dict[str, PaperEngine] = {}
         self.loop = uvloop.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="host")

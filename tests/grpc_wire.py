@@ -61,6 +61,7 @@ class Client:
         metrics = Metrics()
         self.core = Core(metrics)
         self.core.ready = True
+        self.core.awaited = frozenset()
         self.engine = PaperEngine()
         loaded = Loaded(A, make_contract(x="FP32"), self.engine, metrics.series("m", A))
         self.core.models = {"m": Serving(loaded)}

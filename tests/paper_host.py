@@ -57,6 +57,7 @@ class Parts:
         self.metrics = Metrics()
         self.core = Core(self.metrics)
         self.core.ready = True
+        self.core.awaited = frozenset()
         self.rest = Rest(self.core, self.metrics.render, guard, limits)
         self.refused: list[str] = []
         self.listener = Listener(

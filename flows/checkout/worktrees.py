@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from flows.checkout.commands import attempt, git, succeeds
 from flows.checkout.merge import merge
 from slipway.errors import SlipwayError
+from slipway.runs.record import new_id
 from slipway.state import repository_state, share_state
 
 Say = Callable[[str], None]
@@ -33,6 +33,9 @@ KEEP_DAYS = 7.0
 """How long a crashed run's worktree is kept to be looked at."""
 
 DAY_S = 86_400.0
+
+NONE_MATCHES = 2
+"""The exit code of `git ls-remote --exit-code` for a branch that a remote does not have."""
 
 
 class Worktree(BaseModel):
@@ -74,7 +77,7 @@ def add(
     follows = follows or _current_branch(repository)
     require_free(repository, results)
     base = _newest(repository, follows, say)
-    id_ = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    id_ = new_id(repository, secrets.token_hex(2))
     top = share_state(repository) / FOLDER / id_
     prefix = git(repository, "rev-parse", "--show-prefix")
     tree = Worktree(
@@ -170,6 +173,13 @@ def _newest(repository: Path, branch: str, say: Say) -> str:
         if fetched.returncode:
             why = fetched.stderr.strip()
             say(f"{remote} could not be fetched, so the run takes what is here: {why}")
+        ref = attempt(repository, "config", f"branch.{branch}.merge").stdout.strip()
+        if attempt(repository, "ls-remote", "--exit-code", remote, ref).returncode == NONE_MATCHES:
+            say(
+                f"{remote} has no branch {ref.removeprefix('refs/heads/')} any more: the run takes"
+                f" {branch} as it was known here. Push it again, or give the branch that runs"
+                " follow by --branch in prefect.yaml"
+            )
         name = f"{branch}@{{upstream}}"
         upstream = attempt(repository, "rev-parse", "--verify", "--quiet", name)
         there = upstream.stdout.strip()

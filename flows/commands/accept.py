@@ -12,7 +12,7 @@ from typing import Any
 from flows import acceptance
 from flows.acceptance import Incoming
 from flows.dag import stages, workspace
-from flows.talk import fail
+from flows.talk import failed
 from slipway.config import AcceptConfig, load_config
 from slipway.errors import ConfigError, SlipwayError
 
@@ -39,9 +39,8 @@ def main(argv: list[str]) -> int:
             )
     except KeyboardInterrupt:
         return 130
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     return 0 if accepted else 1
 
 

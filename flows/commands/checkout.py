@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows import environment
 from flows.checkout import worktrees
-from flows.talk import fail
+from flows.talk import failed
 from slipway.errors import SlipwayError
 
 
@@ -24,9 +24,8 @@ def main(argv: list[str]) -> int:
     try:
         worktrees.remove_old(repository, _say, options.keep_days)
         tree = worktrees.add(repository, _say, follows=options.branch, results=options.results)
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     print(tree.root)
     return 0
 

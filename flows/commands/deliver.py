@@ -18,7 +18,7 @@ from types import FrameType
 from flows import environment
 from flows.dag import stages
 from flows.server import prefect_api
-from flows.talk import fail
+from flows.talk import fail, failed
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.fleet.inventory import Fleet, load_fleet
@@ -64,9 +64,8 @@ def main(argv: list[str]) -> int:
             state = deliver(options.pipeline, options.fleet, options.build_only, return_state=True)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     if state.is_completed():
         return 0
     fail(state.message or f"the run ended as {state.name}")

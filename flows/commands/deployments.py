@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows import environment
 from flows.deployments import declared
-from flows.talk import fail
+from flows.talk import failed
 from slipway.errors import ConfigError, SlipwayError
 
 
@@ -25,9 +25,8 @@ def main(argv: list[str]) -> int:
         os.environ["PREFECT_API_URL"] = options.server
     try:
         return _run(Path.cwd(), options)
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flows import environment
 from flows.dag.changes import Change, Explanation, explain
-from flows.talk import fail
+from flows.talk import failed
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError
 from slipway.sections import suggest
@@ -31,9 +31,8 @@ def main(argv: list[str]) -> int:
         load_config(root, options.pipeline)
         found = choose(explain(root, options.pipeline), options.stage)
         differing = installed.differences(root / installed.LOCK)
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     if options.json:
         document = {
             "pipeline": options.pipeline,

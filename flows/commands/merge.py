@@ -10,7 +10,7 @@ from pathlib import Path
 from flows.checkout.commands import git, succeeds
 from flows.checkout.merge import merge
 from flows.checkout.worktrees import RESULTS
-from flows.talk import fail
+from flows.talk import failed
 from slipway.errors import ConfigError, SlipwayError
 
 
@@ -21,9 +21,8 @@ def main(argv: list[str]) -> int:
     branch = parser.parse_args(argv).branch
     try:
         _merge(Path.cwd(), branch)
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from flows import environment
 from flows.promotion import bring, find_published, table
 from flows.server import prefect_api
-from flows.talk import fail
+from flows.talk import fail, failed
 from slipway.bundle.format import short
 from slipway.errors import SlipwayError
 from slipway.fleet.inventory import load_fleet
@@ -45,9 +45,8 @@ def main(argv: list[str]) -> int:
         return _flow(root, options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
 
 
 def _flow(root: Path, options: argparse.Namespace) -> int:

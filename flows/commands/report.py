@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.report.outputs import changed_since
 from flows.report.page import write_report
-from flows.talk import fail
+from flows.talk import failed
 from slipway.errors import SlipwayError
 from slipway.runs.listing import find_run, read_runs
 from slipway.runs.record import Record
@@ -32,9 +32,8 @@ def main(argv: list[str]) -> int:
         write_report(root, run, entry.report)
         if (entry.folder / sums.SUMS).is_file():  # the page is part of what was sealed
             sums.write(entry.folder)
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     print(entry.report, flush=True)
     return 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from flows import environment
 from flows.custody.walk import Mended, heal, look
 from flows.dag import workspace
-from flows.talk import fail
+from flows.talk import failed
 from slipway.errors import SlipwayError
 
 
@@ -83,9 +83,8 @@ def main(argv: list[str]) -> int:
             found = heal(root) if options.heal else [Mended(each) for each in look(root)]
     except KeyboardInterrupt:
         return 130
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
     inspection = Inspection(tuple(found), options.heal)
     print(
         json.dumps(inspection.to_dict(), indent=2)

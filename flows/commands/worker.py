@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flows import environment
 from flows.dag import workspace
-from flows.talk import fail
+from flows.talk import failed
 from slipway.errors import ConfigError, SlipwayError, Unavailable
 
 RETRY_S = 2.0
@@ -35,9 +35,8 @@ def main(argv: list[str]) -> int:
         return _work(root, options.pool)
     except KeyboardInterrupt:
         return 130
-    except SlipwayError as error:
-        fail(str(error))
-        return error.exit_code
+    except (SlipwayError, OSError) as error:
+        return failed(error)
 
 
 def _reconcile_once(root: Path, dry_run: bool) -> None:

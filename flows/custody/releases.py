@@ -4,20 +4,20 @@ A bundle or channel that is damaged is brought back from a host of the fleet tha
 hosts keep the bundles that they serve, and the channel that they applied last.
 """
 
-import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows.custody.damage import Damage, Mend
 from slipway.bundle.format import VERSION
 from slipway.bundle.manifest import MANIFEST, SIGNATURE
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import Verified, verify_bundle
-from slipway.errors import BundleRefused, ChannelRefused, SlipwayError
+from slipway.errors import BundleRefused, SlipwayError
 from slipway.fleet.inventory import Fleet, fleets, load_fleet
+from slipway.fleet.present import applied
 from slipway.store import channel, ledger
 from slipway.store.bundles import before_manifest, bundle_exists, download_bundle
 from slipway.store.objects import Store
@@ -47,9 +47,10 @@ def release_damage(root: Path) -> Iterator[Damage]:
         if fleet.store not in seen:
             seen.add(fleet.store)
             yield from _bundle_damage(shelf)
+        yield from _copy_damage(shelf)
         yield from _channel_damage(shelf)
         for model in shelf.store.names(f"ledger/{name}"):
-            for path, problem in ledger.damaged(shelf.store, name, model).items():
+            for path, problem in ledger.read_ledger(shelf.store, name, model).damaged.items():
                 cure = f"{BACKUP}, or remove it; what was decided then is lost"
                 yield Damage("ledger", _place(shelf, path), problem, cure)
 
@@ -100,6 +101,48 @@ def _verify(shelf: Shelf, folder: Path, model: str, version: str) -> Verified:
     return verified
 
 
+def _copy_damage(shelf: Shelf) -> Iterator[Damage]:
+    """Look at what the hosts keep: with a damaged copy a host cannot start without its store."""
+    for folder in sorted(shelf.fleet.state.glob("*/cache/*/*")):
+        model, version = folder.parent.name, folder.name
+        if not VERSION.fullmatch(version):
+            continue
+        try:
+            _verify(shelf, folder, model, version)
+        except SlipwayError as error:
+            problem = str(error)
+        else:
+            continue
+        place = _shown(shelf, folder)
+        stored = bundle_exists(shelf.store, model, version)
+        if stored and _bundle_problem(shelf, model, version) is None:
+            cure = "is fetched anew from the store, as the host itself does when it loads it"
+            yield Damage("copy", place, problem, cure, mend=_fetching(shelf, folder))
+        elif (copy := _copy(shelf, model, version)) is not None:
+            cure = f"is written anew from {copy.folder}, which verifies"
+            yield Damage("copy", place, problem, cure, mend=_copying(copy, folder))
+        else:
+            cure = "the host fetches it when the store has it again; what it runs goes on"
+            yield Damage("copy", place, problem, cure)
+
+
+def _fetching(shelf: Shelf, folder: Path) -> Mend:
+    def mend() -> None:
+        download_bundle(shelf.store, folder.parent.name, folder.name, folder)
+
+    return mend
+
+
+def _copying(copy: Verified, folder: Path) -> Mend:
+    def mend() -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
+            part = Path(shutil.copytree(copy.folder, Path(aside) / folder.name))
+            shutil.rmtree(folder)
+            part.rename(folder)
+
+    return mend
+
+
 def _copy(shelf: Shelf, model: str, version: str) -> Verified | None:
     """Find a host of the fleet whose copy of a version is whole."""
     for folder in sorted(shelf.fleet.state.glob(f"*/cache/{model}/{version}")):
@@ -125,17 +168,18 @@ def _channel_damage(shelf: Shelf) -> Iterator[Damage]:
         for name in sorted(set(names) - set(serials.values())):
             cure = "nothing reads it: remove it"
             yield Damage("channel", _place(shelf, f"{folder}/{name}"), "is no channel", cure)
-        applied = _applied(shelf, model)
-        noted = [int(e["serial"] or 0) for e in _ledger(shelf, model)]
-        newest = max([0, *serials, *applied, *noted])
+        copies = applied(shelf.fleet, model, shelf.trusted)
+        entries = ledger.read_ledger(store, fleet, model).entries
+        noted = [int(e["serial"] or 0) for e in entries]
+        newest = max([0, *serials, *copies, *noted])
         for serial in range(1, newest + 1):
             path = f"{folder}/{serial:012d}.json"
             problem = _channel_problem(shelf, model, path, serial)
             if problem is None:
                 continue
-            envelope = applied.get(serial)
+            copy = copies.get(serial)
             cure = "is written anew as a host has applied it"
-            if envelope is None:
+            if copy is None:
                 cure = BACKUP
                 cure += (
                     "; hosts go on with what they have"
@@ -147,7 +191,7 @@ def _channel_damage(shelf: Shelf) -> Iterator[Damage]:
                 _place(shelf, path),
                 problem,
                 cure,
-                mend=_rewriting(store, path, envelope) if envelope else None,
+                mend=_rewriting(store, path, copy.envelope) if copy else None,
             )
 
 
@@ -166,28 +210,11 @@ def _channel_problem(shelf: Shelf, model: str, path: str, serial: int) -> str | 
     return None if found == serial else f"holds serial {found}"
 
 
-def _applied(shelf: Shelf, model: str) -> dict[int, bytes]:
-    """Return the channels that hosts remember, by serial; only such as still verify."""
-    found = {}
-    for path in shelf.fleet.state.glob(f"*/applied/{model}.json"):
-        try:
-            envelope = json.loads(path.read_bytes())["envelope"].encode()
-            signed = channel.open_channel(envelope, shelf.trusted, shelf.fleet.name, model)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ChannelRefused):
-            continue
-        found[signed.channel.serial] = envelope
-    return found
-
-
-def _ledger(shelf: Shelf, model: str) -> list[dict[str, Any]]:
-    try:
-        return ledger.read_ledger(shelf.store, shelf.fleet.name, model)
-    except SlipwayError:
-        return []  # what is wrong with it is said by itself
-
-
 def _place(shelf: Shelf, path: str) -> str:
-    place = Path(shelf.fleet.store) / path
     if "://" in shelf.fleet.store:
         return f"{shelf.fleet.store}/{path}"
+    return _shown(shelf, Path(shelf.fleet.store) / path)
+
+
+def _shown(shelf: Shelf, place: Path) -> str:
     return str(place.relative_to(shelf.root) if place.is_relative_to(shelf.root) else place)

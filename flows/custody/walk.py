@@ -10,7 +10,7 @@ from flows.custody.damage import Damage
 from flows.custody.outputs import checkpoint_damage, lock_damage, output_damage
 from flows.custody.releases import release_damage
 from flows.custody.runs import run_damage
-from slipway.errors import SlipwayError
+from flows.dag.opening import opened
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -31,15 +31,9 @@ class Mended:
 
 def look(root: Path) -> list[Damage]:
     """List all damage. Nothing is changed, and nothing is trusted for its name or time."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
     found = [*run_damage(root), *checkpoint_damage(root), *release_damage(root)]
-    try:
-        with Repo(root) as repo:
-            return [*_dvc_damage(root, repo), *found]
-    except DvcException as error:
-        raise SlipwayError(f"DVC cannot read this project: {error}") from None
+    with opened(root) as repo:
+        return [*_dvc_damage(root, repo), *found]
 
 
 def _dvc_damage(root: Path, repo: "Repo") -> Iterator[Damage]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from prefect.states import Failed
 from flows import environment
 from flows.artifacts import StageProgress
 from flows.binding import worker_gone
-from flows.dag import seals, stages
+from flows.dag import opening, seals, stages
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
 from flows.patience import PAUSES_S
@@ -167,6 +168,9 @@ class StageRuns:
         self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
             code, lines = self._supervise_patiently(stage, talk, log)
+            while code and (pids := opening.blockers(lines)):  # a `dvc repro` beside this run
+                opening.wait_for_end(pids, partial(self._say_of, stage), self._look)
+                code, lines = self._supervise_patiently(stage, talk, log)
             if code == 0 and (found := seals.damage(self._root, stage.outs)):
                 # what the stage made is sealed by it: this came out of DVC's cache
                 outcome = replace(outcome, why=(*outcome.why, *found))
@@ -202,6 +206,14 @@ class StageRuns:
             if self._stopped.wait(pause_s):
                 return code, lines
         return self._supervise(stage, talk, log, again=stage.address in self._damaged)
+
+    def _say_of(self, stage: Stage, text: str) -> None:
+        self._talk.say(f"{stage.title}: {text}")
+
+    def _look(self, seconds: float) -> None:
+        """Sleep, unless the run is to stop."""
+        if self._stopped.wait(seconds):
+            raise SlipwayError("the run is stopping")
 
     def _keep(self, outcome: StageOutcome) -> None:
         """Note what became of a stage; the last note is the newest, whichever thread wrote it."""

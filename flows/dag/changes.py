@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from flows.dag import seals, stages
+from flows.dag import opening, seals, stages
 from slipway.runs.git import last_change
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Explanation:
 
 def explain(root: Path, pipeline: str) -> list[Explanation]:
     """Explain every stage of a pipeline, inputs first."""
+    return opening.patiently(lambda: _explain(root, pipeline))
+
+
+def _explain(root: Path, pipeline: str) -> list[Explanation]:
     with stages.opened(root, pipeline) as (repo, chosen):
         made = {out.def_path: stage.name for stage in chosen for out in stage.outs}
         known = {stage.name: stages.describe(repo, stage, pipeline) for stage in chosen}

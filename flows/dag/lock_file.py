@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from flows.dag import opening
 from slipway.runs.git import committed
 
 Say = Callable[[str], None]
@@ -50,14 +51,15 @@ def read_lock(root: Path) -> tuple[str | None, dict[str, Any]]:
     """Return what is wrong with dvc.lock, and its entries that are whole."""
     from dvc.dvcfile import Lockfile
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
     path = root / "dvc.lock"
-    try:
-        return None, dict(Lockfile(Repo(root), str(path)).load().get("stages") or {})
-    except DvcException as error:
-        *whole, _cut = _ENTRY.split(path.read_text("utf-8", "replace"))[1:] or [""]
-        return f"was not readable ({_one_line(error)})", _entries(f"stages:\n{''.join(whole)}")
+    with opening.opened(root) as repo:  # outside: a project that cannot be opened is no damage
+        try:
+            return None, dict(Lockfile(repo, str(path)).load().get("stages") or {})
+        except DvcException as error:
+            problem = f"was not readable ({_one_line(error)})"
+    *whole, _cut = _ENTRY.split(path.read_text("utf-8", "replace"))[1:] or [""]
+    return problem, _entries(f"stages:\n{''.join(whole)}")
 
 
 _ENTRY = re.compile(r"(?m)^(?=  [^ ])")
@@ -93,9 +95,7 @@ def committed_entries(root: Path) -> dict[str, Any]:
 
 def declared(root: Path) -> dict[str, set[str]]:
     """Return what each stage of dvc.yaml writes, by its name."""
-    from dvc.repo import Repo
-
-    with Repo(root) as repo:
+    with opening.opened(root) as repo:
         stages = [stage for stage in repo.index.stages if getattr(stage, "name", None)]
         return {stage.name: {str(out.def_path) for out in stage.outs} for stage in stages}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from flows.dag import opening
 from tasks import sums
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ def drop_damaged_objects(root: Path, address: str) -> int:
 
     Else the next run would be given them again: DVC takes an object that is there for good.
     """
-    from dvc.repo import Repo
-
     dropped = 0
-    with Repo(root) as repo:
+    with opening.opened(root) as repo:
         for name in _objects(repo, _entry(root, address)):
             path = Path(repo.cache.local.oid_to_path(name))
             if path.is_file() and md5(path) != name.removesuffix(SUFFIX):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from slipway.errors import ConfigError, SlipwayError
+from flows.dag import opening
+from slipway.errors import ConfigError
 from tasks.reasons import reasons
 from tasks.timeouts import timeout_of
 
@@ -51,7 +52,7 @@ def require(root: Path, pipeline: str) -> None:
     """
     from dvc.dvcfile import ProjectFile
 
-    with _repo(root) as repo:
+    with opening.opened(root) as repo:
         names = ProjectFile(repo, str(root / "dvc.yaml")).resolver.get_keys()
         if not any(name.partition("@")[2] == pipeline for name in names):
             raise _unnamed(pipeline)
@@ -59,19 +60,22 @@ def require(root: Path, pipeline: str) -> None:
 
 def read_stages(root: Path, pipeline: str) -> list[Stage]:
     """List a pipeline's stages, inputs first, with what makes each stale."""
-    with opened(root, pipeline) as (repo, chosen):
-        return [
-            replace(describe(repo, stage, pipeline), stale=tuple(_stale(stage))) for stage in chosen
-        ]
+
+    def read() -> list[Stage]:
+        with opened(root, pipeline) as (repo, chosen):
+            described = [(stage, describe(repo, stage, pipeline)) for stage in chosen]
+            return [replace(told, stale=tuple(_stale(stage))) for stage, told in described]
+
+    return opening.patiently(read)
 
 
 @contextmanager
 def opened(root: Path, pipeline: str) -> Iterator[tuple["Repo", list["PipelineStage"]]]:
     """Open the project with DVC, locked for reading; yield a pipeline's stages, inputs first."""
-    with _repo(root) as repo:
+    with opening.opened(root) as repo:
         chosen = _stages_of(repo, pipeline)
         ordered = [stage for stage in _in_order(repo) if stage in chosen]
-        with repo.lock:
+        with opening.locked(repo):
             yield repo, ordered
 
 
@@ -88,7 +92,9 @@ def restore(root: Path, pipeline: str) -> None:
     """
     from dvc.exceptions import DvcException
 
-    with _repo(root) as repo:
+    with opening.opened(root) as repo:
+        with opening.locked(repo):  # whoever has it now is waited for, and told of
+            pass
         targets = [stage.name for stage in _stages_of(repo, pipeline)]
         if repo.config["core"].get("remote"):
             with suppress(DvcException):  # a remote that is away costs time, not the run
@@ -130,7 +136,7 @@ def put_in_order(root: Path) -> None:
     from dvc.utils.serialize import dump_yaml, load_yaml
 
     path, aside = root / "dvc.lock", root / ".slipway/dvc.lock.new"
-    with _repo(root) as repo, repo.lock:
+    with opening.opened(root) as repo, opening.locked(repo):
         if not path.is_file():
             return
         content = load_yaml(str(path))
@@ -142,19 +148,6 @@ def put_in_order(root: Path) -> None:
         content["stages"] = {name: entries[name] for name in order}
         dump_yaml(str(aside), content)
         os.replace(aside, path)
-
-
-@contextmanager
-def _repo(root: Path) -> Iterator["Repo"]:
-    """Open the project with DVC; turn its errors into ours."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(root) as repo:
-            yield repo
-    except DvcException as error:
-        raise SlipwayError(f"DVC cannot read this project: {error}") from None
 
 
 def _in_order(repo: "Repo") -> list["PipelineStage"]:

@@ -205,6 +205,46 @@ def test_a_run_takes_the_newer_of_what_is_here_and_upstream(
     assert (tree.root / "inputs/train.txt").read_text() == "by a colleague"
 
 
+def with_upstream(project: Project, folder: Path) -> Path:
+    """Give the project a remote, and return a colleague's clone of that."""
+    git(folder, "clone", "-q", "--bare", str(project.root), "upstream.git")
+    git(project.root, "remote", "add", "origin", str(folder / "upstream.git"))
+    git(project.root, "fetch", "-q", "origin")
+    git(project.root, "branch", "-q", "--set-upstream-to=origin/main", "main")
+    git(folder, "clone", "-q", str(folder / "upstream.git"), "colleague")
+    return folder / "colleague"
+
+
+def test_a_branch_that_was_pushed_by_force_is_taken_and_what_was_here_stays(
+    project: Project, said: list[str], tmp_path: Path
+) -> None:
+    colleague = with_upstream(project, tmp_path)
+    before = git(project.root, "rev-parse", "main")
+    (colleague / "inputs/train.txt").write_text("rewritten")
+    git(colleague, "commit", "-qa", "--amend", "-m", "Start anew")
+    git(colleague, "push", "-qf")
+    tree = worktrees.add(project.root, said.append)
+    assert (tree.root / "inputs/train.txt").read_text() == "rewritten"
+    assert any("have gone apart: the run takes origin's" in text for text in said)
+    assert git(project.root, "rev-parse", "main") == before
+
+
+def test_a_branch_that_vanished_upstream_is_said_and_taken_as_it_was_known(
+    project: Project, said: list[str], tmp_path: Path
+) -> None:
+    colleague = with_upstream(project, tmp_path)
+    worktrees.add(project.root, said.append)
+    assert said == []
+    git(colleague, "push", "-q", "origin", "main:other")
+    git(tmp_path / "upstream.git", "symbolic-ref", "HEAD", "refs/heads/other")
+    git(colleague, "push", "-q", "--delete", "origin", "main")
+    tree = worktrees.add(project.root, said.append)
+    assert tree.base == git(project.root, "rev-parse", "main")
+    (line,) = said
+    assert "origin has no branch main any more" in line
+    assert "--branch" in line
+
+
 def test_only_old_worktrees_that_nothing_works_in_are_cleared_away(
     project: Project, said: list[str]
 ) -> None:

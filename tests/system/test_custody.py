@@ -77,6 +77,7 @@ def test_a_whole_project_has_no_damage(root: Path):
         (".slipway/store/bundles/*/*/bundle.sig", "bundle"),
         (".slipway/store/bundles/*/*/manifest.json", "bundle"),
         (".slipway/store/channels/local/*/000000000002.json", "channel"),
+        (".slipway/fleets/local/hosts/a/cache/*/*/model.onnx", "copy"),
     ],
 )
 @pytest.mark.parametrize("damage", [flip, Path.unlink], ids=["flipped", "deleted"])
@@ -122,8 +123,21 @@ def test_a_hosts_copy_that_is_damaged_as_well_heals_nothing(root: Path):
     for copy in root.glob(f".slipway/fleets/local/hosts/*/cache/*/{bundle.parent.name}/card.md"):
         flip(copy)
     flip(bundle)
+    mended = heal(root)
+    assert {m.damage.kind for m in mended} == {"bundle", "copy"}
+    assert all(m.damage.mend is None for m in mended)
+
+
+def test_a_hosts_copy_is_healed_from_its_neighbour_where_the_store_is_gone(root: Path):
+    copy = first(root, ".slipway/fleets/local/hosts/a/cache/*/*/model.onnx")
+    whole = contents(copy.parent)
+    flip(copy)
+    shutil.rmtree(root / ".slipway/store/bundles")
     (mended,) = heal(root)
-    assert mended.damage.mend is None
+    assert (mended.damage.kind, mended.left) == ("copy", None)
+    assert "hosts/b/cache" in mended.damage.cure
+    assert contents(copy.parent) == whole
+    assert all(len(path.name) == 64 for path in copy.parent.parent.iterdir())  # nothing aside
 
 
 @pytest.mark.parametrize(

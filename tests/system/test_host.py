@@ -152,7 +152,7 @@ def test_without_a_channel_a_host_is_alive_and_not_ready(
     host = run(hosts, site)
     assert host.ask("GET", "/v2/health/live").status == 200
     assert host.ask("GET", "/v2/health/ready").status == 503
-    assert host.infer().status == 404
+    host.wait(lambda: host.infer().status == 404, "told that there is no model")
     version = site.publish()
     site.point(version, reason="first release")
     status = host.wait_for(stable=version)
@@ -301,6 +301,27 @@ def test_a_channel_of_a_strangers_key_is_refused_with_an_alarm(
     assert host.infer().json["model_version"] == first
 
 
+def test_a_damaged_channel_is_named_in_the_status_while_the_host_goes_on_and_is_got_over(
+    site: Site, hosts: list[HostProcess]
+) -> None:
+    host, first = serving(hosts, site)
+    second = site.publish(bias=1.0)
+    site.point(second)
+    site.channel_file(2).write_bytes(b"")
+    host.wait(lambda: host.status()["flights"]["alarms"], "alarmed")
+    (alarm,) = host.status()["flights"]["alarms"]
+    assert f"channels/{FLEET}/flights/000000000002.json: " in alarm
+    host.stop(signal.SIGKILL)
+    host.start()
+    host.wait_for(stable=first)
+    assert host.infer().json["model_version"] == first
+    site.channel_file(2).unlink()
+    site.channel_file(2).mkdir()  # what cannot even be read
+    host.wait(lambda: "000000000002.json" in (host.status()["flights"]["trouble"] or ""), "told")
+    site.point(second)
+    host.wait_for(stable=second, serial=3, trouble=None)
+
+
 def test_junk_in_the_store_under_another_name_takes_nothing_from_a_ready_host(
     site: Site, hosts: list[HostProcess]
 ) -> None:
@@ -308,7 +329,8 @@ def test_junk_in_the_store_under_another_name_takes_nothing_from_a_ready_host(
     site.store.create(f"channels/{FLEET}/junk/000000000001.json", b"{}")
     host.wait(lambda: host.status().get("junk", {}).get("alarms"), "alarmed")
     assert host.ask("GET", "/v2/health/ready").status == 200
-    assert host.ask("GET", "/v2/models/junk").status == 404
+    assert host.ask("GET", "/v2/models/junk").status == 503  # it may be one yet
+    assert host.ask("GET", "/v2/models/nope").status == 404
     assert host.infer().json["model_version"] == stable
 
 
@@ -396,6 +418,43 @@ def test_a_store_that_hangs_holds_up_neither_answers_nor_leases_nor_the_end(
         assert host.stop() == 0
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_until_it_has_looked_a_host_calls_no_model_missing(
+    site: Site, hosts: list[HostProcess], restarted: bool
+) -> None:
+    version = site.publish()
+    site.point(version)
+    host = HostProcess(site)
+    hosts.append(host)
+    if restarted:
+        host.start().wait_for(stable=version)
+        host.stop(signal.SIGKILL)
+        shutil.rmtree(host.state / "cache")
+        bundle = site.bundle(version).rename(site.folder / "away")  # it has to wait for it
+    newest = site.channel_file(2 if restarted else 1)
+    envelope = site.channel_file(1).read_bytes()
+    newest.unlink(missing_ok=True)
+    os.mkfifo(newest)  # the first look takes until somebody writes
+    host.start()
+    for asked in (
+        host.infer(),
+        host.infer(version=version),
+        host.ask("GET", "/v2/models/flights"),
+        host.ask("GET", "/v2/models/flights/ready"),
+        host.ask("GET", "/v2/models/nope"),
+    ):
+        assert (asked.status, asked.json["code"]) == (503, "not_ready")
+        assert asked.headers["Retry-After"]
+    newest.write_bytes(envelope)
+    newest.unlink()
+    site.channel_file(1).write_bytes(envelope)
+    if restarted:
+        bundle.rename(site.bundle(version))
+    host.wait_for(stable=version)
+    assert host.infer(version=version).status == 200
+    assert host.ask("GET", "/v2/models/nope").status == 404
+
+
 def test_a_killed_host_without_a_store_serves_from_its_own_cache(
     site: Site, hosts: list[HostProcess]
 ) -> None:
@@ -433,7 +492,8 @@ def test_a_cache_that_was_tampered_with_is_fetched_again_or_not_served(
     host.stop()
     flip_a_byte(cached)
     host.start()
-    host.wait_for(stable=stable)
+    (alarm,) = host.wait_for(stable=stable)["alarms"]
+    assert "in the cache was refused and fetched anew: model.onnx" in alarm
     host.stop()
     shutil.rmtree(site.folder / "store")
     flip_a_byte(cached)

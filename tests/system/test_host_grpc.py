@@ -143,6 +143,12 @@ def test_refusals_have_the_status_of_their_code_and_no_more_words(
     assert (code, metadata["slipway-code"]) == (grpc.StatusCode.NOT_FOUND, "version_not_found")
     code, _, metadata = refusal(lambda: infer(channel, raw_input_contents=[b"1234567"]))
     assert (code, metadata["slipway-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "bad_request")
+    host.core.awaited = None
+    try:
+        code, _, metadata = refusal(lambda: infer(channel, model_name="nope"))
+    finally:
+        host.core.awaited = frozenset()
+    assert (code, metadata["slipway-code"]) == (grpc.StatusCode.UNAVAILABLE, "not_ready")
     host.engines[A].error = RuntimeError("/opt/secret at 0x7f")
     code, details, metadata = refusal(lambda: infer(channel))
     assert (code, details) == (grpc.StatusCode.INTERNAL, "the model failed on this request")
@@ -274,6 +280,9 @@ def test_the_health_client_sees_readiness_change(host: GrpcHost, channel: grpc.C
 
     assert [check(name) for name in ("", SERVICE, "m")] == [serving.SERVING] * 3
     assert refusal(lambda: check("nope"))[0] == grpc.StatusCode.NOT_FOUND
+    host.core.awaited = frozenset({"nope"})
+    assert check("nope") == serving.NOT_SERVING
+    host.core.awaited = frozenset()
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))
     assert next(watch).status == serving.SERVING
     host.core.ready = False

@@ -8,24 +8,28 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
 from slipway.errors import SlipwayError
 from slipway.fleet.client import HttpClient
 from slipway.fleet.launch import local as launch
+from slipway.fleet.launch.local import read_process
 from slipway.fleet.processes import alive, identify
+from slipway.fleet.release import release
 from slipway.fleet.rollback import rollback
 from tests.fleet_site import (
     CONFIG,
     MODEL,
+    PATIENT,
     PROJECT,
     Callers,
     Site,
     make_site,
     running_site,
 )
-from tests.host_client import check_down, check_refusals, check_serving
+from tests.host_client import BODY, check_down, check_refusals, check_serving
 from tests.support.pace import limit
 from tests.support.ports import free_ports
 from tests.support.processes import slipway
@@ -127,6 +131,41 @@ def test_kill_9_in_the_canary_leaves_stable_serving_and_the_next_run_releases(si
         wait_until(lambda: served(site) == {"a": (one, None), "b": (one, None)}, "taken back")
         assert site.release(two).decision == "promoted"
     assert callers.errors == []
+    assert served(site) == {"a": (two, None), "b": (two, None)}
+
+
+def test_a_host_that_is_frozen_in_the_canary_is_named_and_the_version_is_not_blamed(
+    site, monkeypatch
+):
+    one, two = site.publish(), site.publish(bias=0.05)
+    site.release(one)
+    monkeypatch.setattr("slipway.fleet.client.INFER_TIMEOUT_S", 1.0)
+    frozen = read_process(site.fleet, "a").pid
+
+    class Freezing(HttpClient):
+        """Freezes the host in the midst of asking it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def infer(self, *host, **body):
+            self.asked += 1
+            if self.asked == 30:
+                os.kill(frozen, signal.SIGSTOP)
+            return super().infer(*host, **body)
+
+    with pytest.raises(SlipwayError, match="host a does not answer") as caught:
+        release(replace(site.controller(), client=Freezing()), two, PATIENT)
+    assert "says nothing about v" in str(caught.value)
+    channel = site.controller().channel()
+    assert (channel.stable, channel.candidate, channel.rejected) == (one, None, [])
+    wait_until(lambda: served(site)["b"] == (one, None), "taken back")
+    host = site.fleet.hosts[1]
+    assert HttpClient().infer(host, MODEL, BODY, key="k", version=None).version == one
+    os.kill(frozen, signal.SIGCONT)
+    monkeypatch.undo()
+    assert site.release(two).decision == "promoted"
     assert served(site) == {"a": (two, None), "b": (two, None)}
 
 

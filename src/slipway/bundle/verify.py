@@ -5,6 +5,7 @@ signature, the parsed documents and the model all come from those bytes. Swappin
 between check and load changes nothing.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -31,7 +32,10 @@ from slipway.bundle.manifest import (
 )
 from slipway.bundle.session import Session, device_memory_bytes
 from slipway.bundle.signing import TrustedKeys, open_signature
-from slipway.errors import BundleRefused
+from slipway.errors import BundleRefused, SlipwayError
+
+TROUBLE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What a machine says that cannot read anything just now, whatever the file."""
 
 
 class _NamedGate(BaseModel):
@@ -164,7 +168,7 @@ def _names_in(folder: Path) -> set[str]:
     try:
         names = set(os.listdir(folder))
     except OSError as error:
-        raise BundleRefused(f"{folder}: {error.strerror}") from None
+        raise _unreadable(error)(f"{folder}: {error.strerror}") from None
     if MANIFEST not in names:
         raise BundleRefused(f"{folder}: {MANIFEST} is missing")
     return names
@@ -197,7 +201,8 @@ def _read(folder: Path, name: str, most: int) -> bytes:
     try:
         file = open(folder / name, "rb", opener=_open_itself)  # noqa: SIM115  closed below
     except OSError as error:
-        raise BundleRefused(f"{name}: must be a regular file: {error.strerror}") from None
+        why = f"{name}: must be a regular file: {error.strerror}"
+        raise _unreadable(error)(why) from None
     with file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -207,6 +212,11 @@ def _read(folder: Path, name: str, most: int) -> bytes:
         if status.st_size > most:
             raise BundleRefused(f"{name}: {status.st_size:,} bytes, expected at most {most:,}")
         return file.read(most + 1)
+
+
+def _unreadable(error: OSError) -> type[SlipwayError]:
+    """Tell a file that is none from a machine that is in trouble: only one speaks against it."""
+    return SlipwayError if error.errno in TROUBLE else BundleRefused
 
 
 def _open_itself(path: str, flags: int) -> int:

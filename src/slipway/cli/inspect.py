@@ -44,8 +44,9 @@ def verify(
 
     With --all, look instead through everything that this project holds for bytes that are no
     longer those that were written: DVC's cache, dvc.lock, outputs, checkpoints, records of runs,
-    and the bundles, channels and ledgers of its fleets' stores. Each damage comes with what
-    heals it; --heal does that, and says what is left. Exit code 1: damage is left.
+    the bundles, channels and ledgers of its fleets' stores, and the copies that hosts of this
+    machine keep. Each damage comes with what heals it; --heal does that, and says what is left.
+    Exit code 1: damage is left.
 
     \b
       slipway verify .slipway/store/bundles/flights/3f9a...

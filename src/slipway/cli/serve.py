@@ -182,6 +182,11 @@ def _cells(model: "ModelStatus") -> tuple[str, str, str, str]:
 
 
 def _reasons(name: str, model: "ModelStatus") -> list[str]:
-    refused = [f"{name} v{short(v)} refused: {why}" for v, why in model.refused.items()]
+    refused = [
+        f"{name} v{short(v)} {'could not be tried' if v in model.untried else 'refused'}: {why}"
+        for v, why in model.refused.items()
+    ]
+    if model.trouble:
+        refused.append(f"{name}: {model.trouble}")
     alarms = [f"{name} ALARM: {alarm}" for alarm in model.alarms]
     return [*alarms, *refused, f"{name}: {model.reason}"]

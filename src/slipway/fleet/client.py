@@ -32,6 +32,10 @@ INFER_TIMEOUT_S = 30.0
 """Longer than any answer worth promoting, so that a slow model is measured, not cut off."""
 
 
+UNAVAILABLE = 503
+"""Stopping, loading, no room: the state of a host at that moment."""
+
+
 class _Said(BaseModel):
     """Part of what a host says; keys of a newer host are passed over."""
 
@@ -48,6 +52,10 @@ class ModelStatus(_Said):
     since: str | None = None
     reason: str | None = None
     refused: dict[str, str] = Field(default_factory=dict)
+    untried: list[str] = Field(default_factory=list)
+    """Of those refused: what the host could not try, for reasons of its own."""
+    trouble: str | None = None
+    """What keeps the host from following its channel."""
     alarms: list[Any] = Field(default_factory=list)
 
 
@@ -73,6 +81,9 @@ class HostAnswer:
     error: str | None = None
     ours: bool = False
     """Whether the error is this caller's (its key, its authority): it says nothing about models."""
+    unserved: bool = False
+    """Whether the host gave no answer, or said that it takes no request now: alone that says
+    nothing about models either."""
 
 
 class HostClient(Protocol):
@@ -163,7 +174,8 @@ class HttpClient:
         except httpx.HTTPError as error:
             why = explain_tls(error, self._credentials.ca)
             said = why or f"{type(error).__name__}: {error}"
-            return HostAnswer(_ms_since(started), error=said, ours=why is not None)
+            ours = why is not None
+            return HostAnswer(_ms_since(started), error=said, ours=ours, unserved=not ours)
         latency_ms = _ms_since(started)
         if (why := self._refused(response, f"the scope infer or the model {model}")) is not None:
             return HostAnswer(latency_ms, error=why, ours=True)
@@ -196,7 +208,8 @@ def read_answer(
     try:
         if status != 200:
             error = str(json.loads(content)["error"])
-            return HostAnswer(latency_ms, error=f"HTTP {status}: {error[:300]}")
+            said = f"HTTP {status}: {error[:300]}"
+            return HostAnswer(latency_ms, error=said, unserved=status == UNAVAILABLE)
         version, outputs = read_response(content, int(json_length) if json_length else None)
     except (ValueError, KeyError, TypeError, RecursionError):
         return HostAnswer(latency_ms, error=f"HTTP {status} with a body that is no V2 response")

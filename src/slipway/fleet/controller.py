@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from slipway.bundle.signing import TrustedKeys
-from slipway.errors import AlreadyExists, ChannelRefused, SlipwayError
+from slipway.errors import AlreadyExists, SlipwayError
 from slipway.fleet.client import HostClient, HttpClient
 from slipway.fleet.inventory import Credentials, Fleet
+from slipway.fleet.present import Present, Shelf, past, read_present
 from slipway.fleet.watch import Awaited, Clock, Uptake, wait_for
 from slipway.store.channel import (
     Candidate,
     Channel,
     next_channel,
-    open_channel,
-    read_channel,
     write_channel,
 )
 from slipway.store.lease import beat, read_beat
-from slipway.store.ledger import append, read_ledger
+from slipway.store.ledger import Ledger, append, read_ledger
 from slipway.store.objects import Store
 
 BEATS_PER_LEASE = 3
@@ -78,15 +77,18 @@ class Controller:
 
     def channel(self) -> Channel | None:
         """Return the channel as it stands."""
-        signed = read_channel(self.store, self.fleet.name, self.model, self.trusted)
-        return signed.channel if signed is not None else None
+        return self.present().channel
+
+    def present(self) -> Present:
+        """Return the channel as it stands, and what is damaged about it."""
+        return read_present(self._shelf, self.history, self._reported)
 
     def newest_first(self) -> Iterator[Channel]:
         """Return the channel and its past, read only as far back as the caller looks."""
         present = self.channel()
         if present is not None:
             yield present
-            yield from (self._past(serial) for serial in range(present.serial - 1, 0, -1))
+            yield from past(self._shelf, present.serial, self.say)
 
     def write(
         self,
@@ -142,7 +144,11 @@ class Controller:
         append(self.store, self.fleet.name, self.model, entry)
 
     def ledger(self) -> list[dict[str, Any]]:
-        """Return every decision so far, oldest first."""
+        """Return every decision so far, oldest first; those that can be read."""
+        return self.history().entries
+
+    def history(self) -> Ledger:
+        """Return every decision so far, and what is damaged of the record."""
         return read_ledger(self.store, self.fleet.name, self.model)
 
     def wait(self, awaited: Awaited, wait_s: float) -> Uptake:
@@ -184,16 +190,15 @@ class Controller:
         self.clock.sleep(lease_s / BEATS_PER_LEASE * 1.5)
         return self._last_beat() != before
 
-    def _past(self, serial: int) -> Channel:
-        path = f"channels/{self.fleet.name}/{self.model}/{serial:012d}.json"
-        try:
-            envelope = self.store.read(path)
-        except FileNotFoundError:
-            raise ChannelRefused(f"store {self.store.url}: {path} is missing") from None
-        signed = open_channel(envelope, self.trusted, self.fleet.name, self.model)
-        if signed.channel.serial != serial:
-            raise ChannelRefused(f"{path}: holds serial {signed.channel.serial}")
-        return signed.channel
+    @property
+    def _shelf(self) -> Shelf:
+        return Shelf(self.store, self.fleet, self.model, self.trusted)
+
+    def _reported(self) -> int:
+        """Return the highest serial that a host says it has applied."""
+        asked = [self.client.status(host) for host in self.fleet.hosts]
+        models = [status.models.get(self.model) for status in asked if status is not None]
+        return max([0, *(model.serial for model in models if model is not None)])
 
     def _last_beat(self) -> int:
         last = read_beat(self.store, self.fleet.name, self.model, self.trusted)

@@ -20,6 +20,9 @@ from slipway.problem import Measure, Problem
 REQUESTS_MIN = 50
 """Fewer answers than this to either side say nothing: 1 failure in 50 is already 2 %."""
 
+ERRORS = "error share"
+"""The measure that a host in trouble can spoil."""
+
 P99 = "p99 ms"
 """The one measure that the machine's other work can spoil."""
 
@@ -63,6 +66,9 @@ class Traffic:
     """Per output, how far from the other side's answers to the same questions; of the candidate."""
     scored: Scored | None
     """Of a version whose answers can be judged by labels."""
+    unserved: int = 0
+    """Of the errors: requests that the host took no notice of. 0 for a version that hangs while
+    its host answers: that is the version's doing."""
 
     @property
     def failed(self) -> int:
@@ -171,15 +177,7 @@ def _strain(apart: Apart, tolerance: float) -> float:
 
 def error_free(traffic: Traffic) -> Line:
     """Demand an answer to every request: what a first release is held to beside its answers."""
-    share = traffic.failed / max(traffic.requests, 1)
-    return Line(
-        "error share",
-        share,
-        stable=None,
-        limit=0.0,
-        verdict=_verdict(not traffic.failed),
-        detail=_commonest(traffic),
-    )
+    return _error_line(traffic, stable=None, limit=0.0)
 
 
 def _same_questions(candidate: Scored, stable: Scored) -> tuple[Scored, Scored]:
@@ -205,17 +203,20 @@ def _take(scored: Scored, which: NDArray[np.int64]) -> Scored:
 
 
 def _errors(candidate: Traffic, stable: Traffic, limits: ReleaseLimits) -> Line:
-    mine = candidate.failed / max(candidate.requests, 1)
     theirs = stable.failed / max(stable.requests, 1)
-    limit = theirs + limits.error_share_rise_max
-    return Line(
-        "error share",
-        mine,
-        stable=theirs,
-        limit=limit,
-        verdict=_verdict(mine <= limit),
-        detail=_commonest(candidate),
-    )
+    return _error_line(candidate, stable=theirs, limit=theirs + limits.error_share_rise_max)
+
+
+def _error_line(traffic: Traffic, stable: float | None, limit: float) -> Line:
+    """Hold the errors to a limit, unless it is those of the hosts that make the difference."""
+    requests = max(traffic.requests, 1)
+    share, own = traffic.failed / requests, (traffic.failed - traffic.unserved) / requests
+    detail = _commonest(traffic)
+    verdict: Literal["pass", "fail", "unknown"] = _verdict(share <= limit)
+    if verdict == "fail" and own <= limit:
+        verdict = "unknown"
+        detail = f"{traffic.unserved} requests were not served by their hosts: {detail}"
+    return Line(ERRORS, share, stable=stable, limit=limit, verdict=verdict, detail=detail)
 
 
 def _quality(measure: Measure, candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:

@@ -13,6 +13,7 @@ from slipway.bundle.format import short
 from slipway.config import ReleaseConfig
 from slipway.errors import SlipwayError
 from slipway.fleet.controller import Controller
+from slipway.fleet.present import Present
 from slipway.fleet.rollout import (
     AlreadyServes,
     Canary,
@@ -21,6 +22,7 @@ from slipway.fleet.rollout import (
     NoteDown,
     Refuse,
     Step,
+    WriteAnew,
     describe,
     plan,
     previous_stable,
@@ -78,9 +80,17 @@ def release(
     the version: a host that is down, a store that cannot be written, a lost race.
     """
     started, started_at = controller.clock.monotonic(), controller.clock.now()
-    channel = controller.channel()
+    present = controller.present()
+    channel = present.channel
     before = channel.stable if channel is not None else None
-    steps = _plan(controller, channel, version)
+    if present.damage is not None:
+        controller.say(present.damage)
+    for path, problem in controller.history().damaged.items():
+        controller.say(
+            f"the ledger is damaged, going on without {path} in {controller.store.url}: {problem}."
+            " See slipway verify --all"
+        )
+    steps = _plan(controller, present, version)
     words = tuple(describe(step, controller.fleet.name, config.percent) for step in steps)
     if dry_run:
         planned: Decision = "refused" if isinstance(steps[-1], Refuse) else "planned"
@@ -105,20 +115,24 @@ def release(
 
 def serves(controller: Controller, version: str) -> bool:
     """Tell whether a release would find the version stable on every host, and nothing to do."""
-    channel = controller.channel()
-    if channel is None or _plan(controller, channel, version) != [AlreadyServes(version)]:
+    present = controller.present()
+    channel = present.channel
+    if channel is None or _plan(controller, present, version) != [AlreadyServes(version)]:
         return False
     return controller.wait(Awaited(version, "stable", channel.serial), 0.0).complete
 
 
-def _plan(controller: Controller, channel: Channel | None, version: str) -> list[Step]:
+def _plan(controller: Controller, present: Present, version: str) -> list[Step]:
+    channel, damaged = present.channel, present.damage is not None
     stable = channel.stable if channel is not None else None
-    settled = any(
-        entry["version"] == stable and entry["decision"] in RELEASED
-        for entry in controller.ledger()
+    history = controller.history()
+    settled: bool | None = any(
+        entry["version"] == stable and entry["decision"] in RELEASED for entry in history.entries
     )
-    previous = None if settled else previous_stable(controller.newest_first())
-    return plan(channel, version, settled=settled, previous=previous)
+    if not settled and history.damaged:
+        settled = None
+    previous = previous_stable(controller.newest_first()) if settled is False else None
+    return plan(channel, version, settled=settled, previous=previous, damaged=damaged)
 
 
 def _execute(
@@ -136,6 +150,9 @@ def _execute(
         match step:
             case Refuse():
                 return Conclusion("refused", _why_rejected(controller, step.version))
+            case WriteAnew():
+                assert channel is not None
+                channel = controller.write(channel, stable=step.version, reason=text)
             case DropLeftover():
                 assert channel is not None
                 channel = controller.write(channel, stable=channel.stable, reason=text)

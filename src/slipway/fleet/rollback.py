@@ -50,7 +50,10 @@ def rollback(
     Written at once, whatever hosts are down: they read the channel when they come back.
     """
     past = controller.newest_first()
-    channel = controller.channel()
+    present = controller.present()
+    channel = present.channel
+    if present.damage is not None:
+        controller.say(present.damage)
     step = plan_rollback(
         channel, previous_stable(past), candidate_answers=_candidate_answers(controller, channel)
     )

@@ -22,6 +22,13 @@ class Refuse:
 
 
 @dataclass(frozen=True)
+class WriteAnew:
+    """Write what the channel says under the next serial: the file of the present one is damaged."""
+
+    version: str
+
+
+@dataclass(frozen=True)
 class DropLeftover:
     """Take back a candidate whose release was killed; that says nothing about it."""
 
@@ -52,28 +59,36 @@ class Canary:
     stable: str
 
 
-Step = AlreadyServes | Refuse | DropLeftover | NoteDown | FirstRelease | Canary
+Step = AlreadyServes | Refuse | WriteAnew | DropLeftover | NoteDown | FirstRelease | Canary
 
 
 def plan(
-    channel: Channel | None, version: str, *, settled: bool, previous: str | None
+    channel: Channel | None,
+    version: str,
+    *,
+    settled: bool | None,
+    previous: str | None,
+    damaged: bool = False,
 ) -> list[Step]:
     """Say which steps bring `version` to stable.
 
     `settled`: the ledger knows the stable version as released. A release that was killed
     between channel and ledger left it unsettled, and the next run finishes that first
     rather than trusting it. `previous` is the stable version before the present one.
+    None: the ledger is damaged, and what it said of the stable version may be lost. Then no
+    version takes over without being compared, and nothing is noted down that nobody knows.
+    `damaged`: hosts cannot read the channel's newest file, so they are given another first.
     """
     if channel is not None and version in channel.rejected and version != channel.stable:
         return [Refuse(version)]
     if channel is None or channel.stable is None:
         return [FirstRelease(version, publish=True)]
-    steps: list[Step] = []
-    if not settled and previous is None:
-        return [FirstRelease(version, publish=channel.stable != version)]
-    if not settled and previous is not None:
+    steps: list[Step] = [WriteAnew(channel.stable)] if damaged else []
+    if settled is False and previous is None:
+        return [*steps, FirstRelease(version, publish=channel.stable != version)]
+    if settled is False and previous is not None:
         steps.append(NoteDown(channel.stable, previous))
-    if channel.candidate is not None and channel.candidate.version != version:
+    if channel.candidate is not None and channel.candidate.version != version and not damaged:
         steps.append(DropLeftover(channel.candidate.version))
     if channel.stable == version:
         return [*steps, AlreadyServes(version)]
@@ -135,6 +150,8 @@ def describe(step: Step, fleet: str, percent: int) -> str:
             return f"{fleet} already serves {name}; nothing to release"
         case Refuse():
             return f"{name} was rejected on {fleet} before and does not come back"
+        case WriteAnew():
+            return f"write the channel anew, as its newest file is damaged: {name} stays stable"
         case DropLeftover():
             return f"drop candidate {name}, left by a release that was killed"
         case NoteDown():

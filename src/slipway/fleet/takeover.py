@@ -13,6 +13,7 @@ from slipway.config import ReleaseConfig
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.fleet.controller import Controller
 from slipway.fleet.judge import (
+    ERRORS,
     P99,
     Verdict,
     check_answers,
@@ -35,8 +36,9 @@ Decision = ledger.Decision | Literal["undecided", "refused", "planned"]
 STILL_WAIT_S = 5.0
 """A host that ran the version a moment ago is given this long to say so again."""
 
-LATENCY_WINDOWS = 3
-"""Windows in which a candidate must be too slow, one after the other, to be rejected for it."""
+WINDOWS = 3
+"""Windows in which a candidate must be too slow, one after the other, to be rejected for it; and
+in which hosts may leave too many requests unserved, before the release ends undecided."""
 
 RELEASED = ("first release", "promoted")
 """Decisions of the ledger that settle a version as released."""
@@ -98,6 +100,8 @@ def first_release(
             _all_hosts(controller, awaited, STILL_WAIT_S)
             lines = (error_free(traffic), check_answers(traffic, bundle.golden.tolerance))
             verdict, measured = conclude(lines), numbers(lines, candidate=traffic)
+        if verdict.decision == "wait":
+            raise SlipwayError(f"v{short(step.version)} was not released: {verdict.reason}")
         if verdict.decision != "promote":
             why = verdict.reason
             return _reject(
@@ -179,19 +183,26 @@ def _refusal(seen: Uptake) -> Verdict:
 def _compare(
     controller: Controller, awaited: Awaited, trial: Trial
 ) -> tuple[Verdict, dict[str, Any]]:
-    """Ask both sides the golden rows and judge; ask again where latency alone speaks against it.
+    """Ask both sides the golden rows and judge; ask again where the hosts may have spoiled it.
 
     A rejected version never comes back, and a p99 of some hundred requests is two slow ones:
-    a machine that was busy for a moment must not cost a good model its release.
+    a machine that was busy or frozen for a moment must not cost a good model its release.
     """
     hosts, requests = len(controller.fleet.hosts), trial.config.requests
     controller.say(f"asking {hosts} hosts {requests} requests of golden rows for either version")
-    for _ in range(LATENCY_WINDOWS):
+    for _ in range(WINDOWS):
         verdict, measured = _one_window(controller, awaited, trial)
-        if [line.measure for line in verdict.lines if line.verdict == "fail"] != [P99]:
+        if not _spoiled(verdict):
             break
         controller.say(f"asking again: {verdict.reason}")
     return verdict, measured
+
+
+def _spoiled(verdict: Verdict) -> bool:
+    """Tell whether all that speaks against a candidate may be its hosts' doing."""
+    failed = {line.measure for line in verdict.lines if line.verdict == "fail"}
+    unserved = any(line.measure == ERRORS and line.verdict == "unknown" for line in verdict.lines)
+    return failed <= {P99} and (bool(failed) or unserved)
 
 
 def _one_window(

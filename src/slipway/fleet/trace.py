@@ -72,7 +72,7 @@ def find_version(store: Store, text: str, model: str | None = None) -> tuple[str
 
 def _trace(fleet: Fleet, store: Store, bundle: Verified, lineage: dict[str, Any]) -> VersionTrace:
     model, version = bundle.manifest.name, bundle.manifest.version
-    entries = read_ledger(store, fleet.name, model)
+    entries = read_ledger(store, fleet.name, model).entries
     return VersionTrace(
         model=model,
         version=version,

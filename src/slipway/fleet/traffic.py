@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slipway.bundle.format import short
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart, add, compare_all
 from slipway.fleet.client import INFER_TIMEOUT_S, HostAnswer, HostClient
@@ -102,6 +103,11 @@ def _ask(
     )
     if answer.ours:
         raise SlipwayError(f"host {host.name}: {answer.error}")
+    if answer.unserved and client.status(host) is None:
+        raise SlipwayError(
+            f"host {host.name} does not answer ({answer.error}); that says nothing about v"
+            f"{short(side.version)}, which it was asked for. See its log, and slipway status"
+        )
     return answer
 
 
@@ -113,6 +119,7 @@ class _Tally:
         self._questions = questions
         self._requests = 0
         self._timeouts = 0
+        self._unserved = 0
         self._asked_rows = 0
         self._errors: Counter[str] = Counter()
         self._latencies: list[float] = []
@@ -135,6 +142,7 @@ class _Tally:
         self._asked_rows += rows.size
         timed_out = answer.error is not None and answer.latency_ms >= INFER_TIMEOUT_S * 1000.0
         self._timeouts = self._timeouts + 1 if timed_out else 0
+        self._unserved += answer.unserved
         if (problem := self._problem(i, answer)) is not None:
             self._errors[problem] += 1
             return None
@@ -160,6 +168,7 @@ class _Tally:
             version=self._version,
             requests=self._requests,
             errors=dict(self._errors),
+            unserved=0 if self.hangs else self._unserved,
             latencies_ms=np.asarray(self._latencies, dtype=np.float64),
             rows=sum(rows.size for rows in self._golden_rows),
             proven=self._proven,

@@ -64,7 +64,8 @@ def uptake(statuses: Mapping[str, HostStatus | None], model: str, awaited: Await
     """Read from what the hosts say how far they took up a version.
 
     A refusal counts only from a host that has seen this serial: an older one may be about
-    a download that has since been repaired.
+    a download that has since been repaired. And it counts only where the host could try the
+    version: its full disk says nothing about what it had no room for.
     """
     running: list[str] = []
     refused: dict[str, str] = {}
@@ -76,8 +77,10 @@ def uptake(statuses: Mapping[str, HostStatus | None], model: str, awaited: Await
         elif status.problem is not None:
             missing[name] = status.problem
         elif followed is None or followed.serial != awaited.serial:
-            alarm = f" ({followed.alarms[-1]})" if followed is not None and followed.alarms else ""
-            missing[name] = f"has not taken up channel serial {awaited.serial}{alarm}"
+            missing[name] = f"has not taken up channel serial {awaited.serial}{_why(followed)}"
+        elif awaited.version in followed.untried:
+            why = followed.refused.get(awaited.version, "no reason given")
+            missing[name] = f"could not try it ({why})"
         elif awaited.version in followed.refused:
             refused[name] = followed.refused[awaited.version]
         elif _in_role(followed, awaited.role) == awaited.version:
@@ -85,6 +88,13 @@ def uptake(statuses: Mapping[str, HostStatus | None], model: str, awaited: Await
         else:
             missing[name] = f"has not loaded it as {awaited.role} ({followed.reason})"
     return Uptake(tuple(running), refused, missing)
+
+
+def _why(followed: ModelStatus | None) -> str:
+    """Say in brackets what the host says about it."""
+    if followed is None or not (followed.trouble or followed.alarms):
+        return ""
+    return f" ({followed.trouble or followed.alarms[-1]})"
 
 
 def _in_role(followed: ModelStatus, role: Role) -> str | None:

@@ -242,7 +242,7 @@ def _begin(root: Path, dvc: ProcessMark, pipeline: str) -> Record:
     return record.begin(
         root,
         Run(
-            run=record.new_id(_suffix(dvc, pipeline)),
+            run=record.new_id(root, _suffix(dvc, pipeline)),
             pipeline=pipeline,
             started_by=record.at_terminal(DVC_REPRO),
             git=git_state(root),

@@ -108,4 +108,4 @@ def took_s(run: Run, now: datetime) -> float | None:
     ended = now if run.state == "running" else moment(run.finished_at)
     if begun is None or ended is None or (begun.tzinfo is None) != (ended.tzinfo is None):
         return None
-    return (ended - begun).total_seconds()
+    return max(0.0, (ended - begun).total_seconds())  # clocks are set back

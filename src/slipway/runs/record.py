@@ -8,20 +8,27 @@ file and the store's ledger are kept.
 import getpass
 import json
 import os
+import re
 import secrets
 import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from slipway.processes.marks import mark_of
 from slipway.runs.parsing import parse
 from slipway.runs.run import DVC_REPRO, Run, RunState, StageOutcome, StartedBy
 from slipway.state import settled
+from slipway.wording import moment
 
 RUNS = Path(".slipway/runs")
 LATEST = "latest"
 RECORD = "run.json"
+
+STAMPED = "%Y%m%d-%H%M%S"
+STAMP = re.compile(r"[0-9]{8}-[0-9]{6}(?=-)")
 
 
 class Record:
@@ -30,6 +37,7 @@ class Record:
     def __init__(self, root: Path, run: Run) -> None:
         """Take the project's root and what is known so far."""
         self.root, self.run = root, run
+        self._opened_s = time.monotonic()
         self._lock = threading.Lock()
 
     @property
@@ -54,7 +62,9 @@ class Record:
 
     def close(self, state: RunState, error: str | None = None) -> None:
         """Note how the run ended, and when."""
-        ended = replace(self.run, state=state, error=error, finished_at=now())
+        ran_s = time.monotonic() - self._opened_s
+        at = ended_at(self.run.started_at, ran_s, datetime.now(UTC))
+        ended = replace(self.run, state=state, error=error, finished_at=at)
         self.note(replace(ended, stages=stopped(self.run.stages)))
 
     def _save(self, run: Run) -> None:
@@ -74,7 +84,7 @@ def begin(root: Path, run: Run) -> Record:
     """Open the record of a run that starts now, in this process unless `run` names another."""
     begun = replace(
         run,
-        run=run.run or new_id(secrets.token_hex(2)),
+        run=run.run or new_id(root, secrets.token_hex(2)),
         started_at=now(),
         state="running",
         started_by=run.started_by if run.started_by.kind else at_terminal(),
@@ -85,9 +95,26 @@ def begin(root: Path, run: Run) -> Record:
     return record
 
 
-def new_id(suffix: str) -> str:
-    """Make the id of a run: they sort by time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{suffix}"
+def new_id(root: Path, suffix: str, at: datetime | None = None) -> str:
+    """Make the id of a run that starts now: it sorts after all others, whatever the clock says.
+
+    The newest run is found by its id, so a clock that was set back must not hide one.
+    """
+    names = [path.parent.name for path in (root / RUNS).glob(f"*/{RECORD}")]
+    last = max((found[0] for name in names if (found := STAMP.match(name))), default="")
+    stamp = (at or datetime.now(UTC)).strftime(STAMPED)
+    if last > stamp:
+        with suppress(ValueError):  # digits that are no time: not one of ours
+            stamp = (datetime.strptime(last, STAMPED) + timedelta(seconds=1)).strftime(STAMPED)
+    return f"{stamp}-{suffix}"
+
+
+def ended_at(started_at: str | None, ran_s: float, at: datetime) -> str:
+    """Return when a run ended: never before it began, though the clock was set back meanwhile."""
+    begun = moment(started_at)
+    if begun is not None and begun.tzinfo is not None and at < begun:
+        at = begun + timedelta(seconds=ran_s)
+    return at.isoformat(timespec="milliseconds")
 
 
 def at_terminal(kind: str = "terminal") -> StartedBy:

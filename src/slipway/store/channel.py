@@ -110,21 +110,36 @@ def write_channel(store: Store, channel: Channel, private_key: Path) -> SignedCh
     """Sign and publish a channel; of two writers of one serial, one gets AlreadyExists."""
     document = canonical_json(channel.model_dump())
     envelope = sign_document(document, PAYLOAD_TYPE, private_key)
-    store.create(_path(channel.fleet, channel.model, channel.serial), envelope)
+    store.create(serial_path(channel.fleet, channel.model, channel.serial), envelope)
     return _signed(channel, envelope)
+
+
+def serials(store: Store, fleet: str, model: str) -> list[int]:
+    """List the serials that were written, damaged ones too."""
+    names = store.names(f"channels/{fleet}/{model}")
+    return [int(found[1]) for name in names if (found := FILE.fullmatch(name))]
 
 
 def read_channel(
     store: Store, fleet: str, model: str, trusted: TrustedKeys
 ) -> SignedChannel | None:
     """Return the channel with the highest serial, or None where there never was one."""
-    names = store.names(f"channels/{fleet}/{model}")
-    serials = [int(found[1]) for name in names if (found := FILE.fullmatch(name))]
-    if not serials:
-        return None
-    path = _path(fleet, model, max(serials))
-    signed = open_channel(store.read(path, MAX_ENVELOPE_BYTES), trusted, fleet, model)
-    if signed.channel.serial != max(serials):
+    there = serials(store, fleet, model)
+    return read_serial(store, fleet, model, max(there), trusted) if there else None
+
+
+def read_serial(
+    store: Store, fleet: str, model: str, serial: int, trusted: TrustedKeys
+) -> SignedChannel:
+    """Return one serial of a channel; raise ChannelRefused, with its file, for what is none."""
+    path = serial_path(fleet, model, serial)
+    try:
+        signed = open_channel(store.read(path, MAX_ENVELOPE_BYTES), trusted, fleet, model)
+    except FileNotFoundError:
+        raise ChannelRefused(f"{path} is missing") from None
+    except ChannelRefused as refusal:
+        raise ChannelRefused(f"{path}: {refusal}") from None
+    if signed.channel.serial != serial:
         raise ChannelRefused(f"{path}: holds serial {signed.channel.serial}")
     return signed
 
@@ -152,5 +167,6 @@ def _signed(channel: Channel, envelope: bytes) -> SignedChannel:
     return SignedChannel(channel, hashlib.sha256(envelope).hexdigest(), envelope)
 
 
-def _path(fleet: str, model: str, serial: int) -> str:
+def serial_path(fleet: str, model: str, serial: int) -> str:
+    """Name the file of a serial in the store."""
     return f"channels/{fleet}/{model}/{serial:012d}.json"

@@ -8,7 +8,8 @@ of runs is a hint only: it loses and overwrites states.
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -47,6 +48,16 @@ class Entry(Document):
     """The delivery that led to it."""
 
 
+@dataclass(frozen=True)
+class Ledger:
+    """What is left of the record of one model on one fleet."""
+
+    entries: list[dict[str, Any]]
+    """Every decision that is as it was written, the oldest first."""
+    damaged: Mapping[str, str]
+    """What is wrong with the others, by path: no decision may rest on them."""
+
+
 def append(
     store: Store,
     fleet: str,
@@ -56,46 +67,43 @@ def append(
 ) -> None:
     """Add a decision after all others, even where the clock was set back."""
     checked = Entry.model_validate(entry).model_dump()
-    names = store.names(_folder(fleet, model))
+    names = [name for name in store.names(_folder(fleet, model)) if FILE.fullmatch(name)]
     last = int(names[-1][:20]) if names else 0
     data = canonical_json(checked)
     name = f"{max(now_ns(), last + 1):020d}-{_mark(data)}.json"
     store.create(f"{_folder(fleet, model)}/{name}", data)
 
 
-def read_ledger(store: Store, fleet: str, model: str) -> list[dict[str, Any]]:
-    """Return every decision, the oldest first."""
-    folder = _folder(fleet, model)
-    return [_read(store, f"{folder}/{name}") for name in store.names(folder)]
-
-
-def damaged(store: Store, fleet: str, model: str) -> dict[str, str]:
-    """Say what is wrong with each entry that is not as it was written, by its path."""
-    found = {}
-    for name in store.names(_folder(fleet, model)):
-        path = f"{_folder(fleet, model)}/{name}"
-        known = FILE.fullmatch(name)
+def read_ledger(store: Store, fleet: str, model: str) -> Ledger:
+    """Return every decision, and what is damaged apart: one bad file must not stop a release."""
+    folder, entries, damaged = _folder(fleet, model), [], {}
+    for name in store.names(folder):
         try:
-            _read(store, path)
+            entries.append(_read(store, f"{folder}/{name}", name))
         except SlipwayError as error:
-            found[path] = str(error)
-            continue
-        if known is None:
-            found[path] = "has no name of an entry"
-        elif len(known[1]) == MARK and known[1] != _mark(store.read(path)):
-            found[path] = "its SHA-256 does not begin as its name says"
-    return found
+            damaged[f"{folder}/{name}"] = str(error)
+    return Ledger(entries, damaged)
 
 
 def _mark(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:MARK]
 
 
-def _read(store: Store, path: str) -> dict[str, Any]:
+def _read(store: Store, path: str, name: str) -> dict[str, Any]:
+    """Read an entry; raise SlipwayError for one that is not as it was written."""
+    known = FILE.fullmatch(name)
+    if known is None:
+        raise SlipwayError("has no name of an entry")
     try:
-        return parse_document(Entry, store.read(path, MAX_JSON_BYTES)).model_dump()
-    except ValueError as error:
-        raise SlipwayError(f"store {store.url}: {path} is no ledger entry: {error}") from None
+        data = store.read(path, MAX_JSON_BYTES)
+        entry = parse_document(Entry, data).model_dump()
+    except FileNotFoundError:
+        raise SlipwayError("is gone since it was listed") from None
+    except (ValueError, RecursionError) as error:
+        raise SlipwayError(f"is no ledger entry: {error}") from None
+    if len(known[1]) == MARK and known[1] != _mark(data):
+        raise SlipwayError("its SHA-256 does not begin as its name says")
+    return entry
 
 
 def _folder(fleet: str, model: str) -> str:

@@ -103,6 +103,22 @@ def test_one_measure_outside_its_limit_rejects_and_is_named_with_its_numbers(can
     assert "(stable " in verdict.reason
 
 
+def test_requests_that_hosts_did_not_serve_speak_neither_for_nor_against_the_candidate():
+    verdict = judge(replace(traffic(failed=3), unserved=3), traffic("s"), LIMITS)
+    assert verdict.decision == "wait"
+    assert "3 requests were not served by their hosts" in verdict.reason
+
+
+def test_errors_of_its_own_reject_a_candidate_whatever_its_hosts_did():
+    verdict = judge(replace(traffic(failed=6), unserved=3), traffic("s"), LIMITS)
+    assert verdict.decision == "reject"
+
+
+def test_a_first_release_waits_for_hosts_that_serve():
+    assert error_free(replace(traffic(failed=1), unserved=1)).verdict == "unknown"
+    assert error_free(replace(traffic(failed=2), unserved=1)).verdict == "fail"
+
+
 def test_every_failed_measure_is_named_not_only_the_first():
     verdict = judge(traffic(latency_ms=99.0, failed=50), traffic("s"), LIMITS)
     assert len(verdict.reasons) == 2

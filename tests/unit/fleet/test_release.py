@@ -1,9 +1,10 @@
 import shutil
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
-from slipway.errors import BundleRefused, SlipwayError
+from slipway.errors import BundleRefused, ChannelRefused, SlipwayError
 from slipway.fleet import takeover
 from slipway.fleet.client import HostStatus
 from slipway.fleet.controller import Controller
@@ -11,7 +12,8 @@ from slipway.fleet.keys import Keys
 from slipway.fleet.release import release, serves
 from slipway.fleet.rollback import rollback
 from slipway.fleet.watch import Clock
-from slipway.store.channel import Candidate
+from slipway.host.follow.memory import Memory, Remembered
+from slipway.store.channel import Candidate, read_channel
 from slipway.store.lease import read_beat
 from tests.fleet_fakes import FakeHosts, FakeTime
 from tests.fleet_site import CONFIG, MODEL, Site, make_site
@@ -56,6 +58,20 @@ class Fleet:
     def decisions(self):
         names = {version: name for name, version in self.versions.items()}
         return [(e["decision"], names[e["version"]]) for e in self.controller.ledger()]
+
+    def damage_channel(self, serial: int, data: bytes | None = b"{") -> Path:
+        """Damage the file of a serial, or remove it."""
+        folder = self.site.root / f".slipway/store/channels/local/{MODEL}"
+        path = folder / f"{serial:012d}.json"
+        path.unlink() if data is None else path.write_bytes(data)
+        return path
+
+    def keep_copy(self, name: str = "a") -> None:
+        """Let a host of this machine remember the channel, as one that applied it does."""
+        signed = read_channel(self.site.store, "local", MODEL, self.controller.trusted)
+        serial, envelope = signed.channel.serial, signed.envelope.decode()
+        remembered = Remembered(serial=serial, digest=signed.digest, envelope=envelope)
+        Memory(self.site.fleet.state / name).save(MODEL, remembered)
 
     def leave_candidate(self, name: str) -> None:
         """Leave the channel as a release does that is killed in its canary."""
@@ -251,12 +267,52 @@ def test_a_host_that_goes_down_in_the_canary_takes_the_candidate_back_but_reject
             fleet.hosts.down = {"b"}
 
     fleet.hosts.before_answer = stop_b
-    with pytest.raises(SlipwayError, match="host b: does not answer"):
+    with pytest.raises(SlipwayError, match="host b does not answer"):
         fleet.release("two")
     assert fleet.channel.candidate is None
     assert (fleet.channel.stable, fleet.channel.rejected) == (fleet.versions["one"], [])
     fleet.hosts.down, fleet.hosts.before_answer = set(), lambda number: None
     assert fleet.release("two").decision == "promoted"
+
+
+def test_a_host_that_was_frozen_for_a_moment_costs_no_version_its_release(fleet):
+    fleet.release("one")
+    fleet.hosts.busy = {len(fleet.hosts.asked) + n for n in (60, 63)}  # both the candidate's
+    assert fleet.release("two").decision == "promoted"
+    assert any("were not served by their hosts" in line for line in fleet.said)
+
+
+def test_hosts_that_serve_ever_less_than_all_requests_leave_a_version_undecided(fleet):
+    fleet.release("one")
+    begun, window = len(fleet.hosts.asked), 4 * CONFIG.requests
+    fleet.hosts.busy = {begun + n * window for n in range(3)}
+    done = fleet.release("two")
+    assert (done.decision, done.ok) == ("undecided", False)
+    assert "1 requests were not served by their hosts: ReadTimeout" in done.reason
+    assert (fleet.channel.candidate, fleet.channel.rejected) == (None, [])
+    assert fleet.release("two").decision == "promoted"
+
+
+def test_a_first_version_is_not_rejected_for_requests_that_its_hosts_did_not_serve(fleet):
+    fleet.hosts.busy = {3}
+    with pytest.raises(SlipwayError, match="was not released: error share cannot be compared"):
+        fleet.release("one")
+    assert (fleet.channel.stable, fleet.channel.rejected) == (None, [])
+    assert fleet.release("one").decision == "first release"
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_what_a_host_could_not_try_is_the_hosts_fault_and_comes_again(fleet, name):
+    if name == "two":
+        fleet.release("one")
+    version = fleet.versions[name]
+    fleet.hosts.refuses[version] = "cannot be written: No space left on device"
+    fleet.hosts.untried = {version}
+    with pytest.raises(SlipwayError, match=r"host a: could not try it .*No space left"):
+        fleet.release(name)
+    assert (fleet.channel.candidate, fleet.channel.rejected) == (None, [])
+    fleet.hosts.refuses, fleet.hosts.untried = {}, set()
+    assert fleet.release(name).ok
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
@@ -431,6 +487,108 @@ def test_numbers_of_both_sides_stand_in_the_ledger(fleet):
     assert entry["numbers"]["stable"]["version"] == fleet.versions["one"]
     assert entry["numbers"]["candidate"]["log_loss"] > entry["numbers"]["stable"]["log_loss"]
     assert (entry["run"], entry["serial"]) == ("run-1", 3)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:50], lambda data: data.replace(b"0", b"1")]
+)
+def test_a_damaged_ledger_is_told_and_neither_stops_a_release_nor_forgives_a_version(fleet, damage):
+    fleet.release("one")
+    fleet.release("worse")
+    folder = fleet.site.root / ".slipway/store/ledger/local" / MODEL
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    assert fleet.release("worse").decision == "refused"
+    told = [line for line in fleet.said if "the ledger is damaged" in line]
+    assert [name for name in names if any(name in line for line in told)] == names
+    assert "slipway verify --all" in told[0]
+    done = fleet.release("two")
+    assert (done.decision, done.previous) == ("promoted", fleet.versions["one"])
+    assert fleet.decisions == [("canary started", "two"), ("promoted", "two")]
+
+
+DAMAGES = [b"", b"{", b"\xff" * 500, None]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_release_goes_on_from_a_hosts_copy_of_a_damaged_channel(fleet, damage):
+    fleet.release("one")
+    fleet.release("worse")
+    assert fleet.channel.serial == 3
+    fleet.keep_copy()
+    path = fleet.damage_channel(3, damage)
+    for ledger in (fleet.site.root / f".slipway/store/ledger/local/{MODEL}").iterdir():
+        ledger.write_bytes(b"")  # nobody needs it
+    assert fleet.release("worse").decision == "refused"
+    done = fleet.release("two")
+    assert (done.decision, done.previous) == ("promoted", fleet.versions["one"])
+    assert fleet.channel.rejected == [fleet.versions["worse"]]
+    assert fleet.channel.serial == 6  # 4 is what 3 said, 5 the canary
+    assert any(f"{path.name}" in line and "has it as it was" in line for line in fleet.said)
+
+
+def test_a_release_goes_on_from_an_older_serial_where_no_host_has_seen_the_damaged_one(fleet):
+    fleet.release("one")
+    fleet.release("worse")
+    path = fleet.damage_channel(3)
+    fleet.hosts.deaf = {"a", "b"}
+    assert fleet.release("worse").decision == "refused"  # says the ledger
+    fleet.hosts.deaf = set()
+    assert fleet.release("two").decision == "promoted"
+    assert fleet.channel.rejected == [fleet.versions["worse"]]
+    assert fleet.channel.serial == 6
+    assert any(path.name in line and "the ledger" in line for line in fleet.said)
+
+
+def test_a_rollback_goes_on_over_damaged_channels(fleet):
+    for name in ("one", "two", "three"):
+        fleet.release(name)
+    fleet.keep_copy()
+    newest, older = fleet.damage_channel(5), fleet.damage_channel(4)
+    done = rollback(fleet.controller)
+    assert (done.rejected, done.stable) == (fleet.versions["three"], fleet.versions["two"])
+    assert (fleet.channel.serial, fleet.channel.rejected) == (6, [fleet.versions["three"]])
+    assert any(newest.name in line for line in fleet.said)
+    assert any(older.name in line and "passed over" in line for line in fleet.said)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        ("hosts have it", "hosts serve by it"),
+        ("ledger", "the ledger is damaged, too"),
+        ("all", "no older serial is intact"),
+    ],
+)
+def test_nothing_goes_on_where_what_was_rejected_cannot_be_told(fleet, trouble, why):
+    fleet.release("one")
+    fleet.release("worse")
+    path = fleet.damage_channel(3)
+    if trouble != "hosts have it":
+        fleet.hosts.deaf = {"a", "b"}
+    if trouble == "ledger":
+        next((fleet.site.root / f".slipway/store/ledger/local/{MODEL}").iterdir()).write_bytes(b"")
+    if trouble == "all":
+        fleet.damage_channel(1)
+        fleet.damage_channel(2)
+    else:
+        fleet.hosts._applied[MODEL] = fleet.hosts._applied[MODEL].model_copy(update={"serial": 3})
+    for go in (rollback, lambda c: release(c, fleet.versions["two"], CONFIG)):
+        with pytest.raises(ChannelRefused, match=path.name) as caught:
+            go(fleet.controller)
+        assert why in str(caught.value)
+        assert "slipway verify --all --heal" in str(caught.value)
+
+
+def test_a_damaged_channel_is_something_to_do(fleet):
+    fleet.release("one")
+    assert serves(fleet.controller, fleet.versions["one"])
+    fleet.keep_copy()
+    fleet.damage_channel(1)
+    assert not serves(fleet.controller, fleet.versions["one"])
+    assert fleet.release("one").decision == "already serves"
+    assert serves(fleet.controller, fleet.versions["one"])
 
 
 def test_a_rollback_brings_the_version_before_back_and_rejects_this_one(fleet):

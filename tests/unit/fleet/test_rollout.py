@@ -10,6 +10,7 @@ from slipway.fleet.rollout import (
     GoBack,
     NoteDown,
     Refuse,
+    WriteAnew,
     describe,
     plan,
     plan_rollback,
@@ -66,6 +67,12 @@ def past(*stables, rejected=()):
         (channel(A, candidate=B), A, True, None, [DropLeftover(B), AlreadyServes(A)]),
         # a rejected version does not even touch the channel
         (channel(A, candidate=B, rejected=[C]), C, True, None, [Refuse(C)]),
+        # a damaged ledger: nobody takes over without being compared
+        (channel(A), B, None, None, [Canary(B, stable=A)]),
+        (channel(A), A, None, None, [AlreadyServes(A)]),
+        (channel(A, rejected=[B]), B, None, None, [Refuse(B)]),
+        (channel(None, rejected=[A]), A, None, None, [Refuse(A)]),
+        (channel(B, candidate=C), D, None, None, [DropLeftover(C), Canary(D, stable=B)]),
         # killed between the channel that promotes and the ledger
         (channel(B), B, False, A, [NoteDown(B, previous=A), AlreadyServes(B)]),
         (channel(B), C, False, A, [NoteDown(B, previous=A), Canary(C, stable=B)]),
@@ -97,6 +104,20 @@ def test_every_plan_ends_with_the_one_step_that_ends_a_release():
 def test_a_release_never_changes_the_stable_version_before_the_verdict():
     steps = plan(channel(A, candidate=B), C, settled=True, previous=None)
     assert all(later.stable == A for _, later in pairwise(steps) if isinstance(later, Canary))
+
+
+@pytest.mark.parametrize(
+    ("now", "version", "expected"),
+    [
+        (channel(A), B, [WriteAnew(A), Canary(B, stable=A)]),
+        (channel(A), A, [WriteAnew(A), AlreadyServes(A)]),
+        (channel(A, candidate=B), C, [WriteAnew(A), Canary(C, stable=A)]),
+        (channel(A, rejected=[B]), B, [Refuse(B)]),
+        (channel(None, rejected=[A]), B, [FirstRelease(B, publish=True)]),
+    ],
+)
+def test_what_hosts_cannot_read_is_written_anew_before_anything_else(now, version, expected):
+    assert plan(now, version, settled=True, previous=None, damaged=True) == expected
 
 
 @pytest.mark.parametrize(

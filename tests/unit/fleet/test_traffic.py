@@ -10,7 +10,7 @@ from slipway.bundle.golden import Golden, read_golden
 from slipway.bundle.request import Body
 from slipway.errors import SlipwayError
 from slipway.fleet.answers import Apart
-from slipway.fleet.client import INFER_TIMEOUT_S, HostAnswer
+from slipway.fleet.client import INFER_TIMEOUT_S, HostAnswer, HostStatus, read_answer
 from slipway.fleet.inventory import Host
 from slipway.fleet.questions import Questions, make_questions
 from slipway.fleet.traffic import (
@@ -51,7 +51,7 @@ class OneHost:
         self._answers = itertools.chain(answers, itertools.repeat(answers[-1]))
 
     def status(self, host):
-        raise AssertionError("not to be asked here")
+        return HostStatus(name=host.name, fleet="local", ready=True)
 
     def infer(self, host, model, body, *, key, version, json_bytes=None):
         return next(self._answers)
@@ -188,7 +188,34 @@ def test_a_host_that_refuses_this_caller_says_nothing_about_the_version():
         send(OneHost(refused), [HOST], "m", [(one_side(V), unlabelled())])
 
 
-TIMED_OUT = HostAnswer(INFER_TIMEOUT_S * 1000.0, error="ReadTimeout: timed out")
+TIMED_OUT = HostAnswer(INFER_TIMEOUT_S * 1000.0, error="ReadTimeout: timed out", unserved=True)
+BUSY = HostAnswer(1.0, error="HTTP 503: this host is stopping", unserved=True)
+
+
+class SilentHost(OneHost):
+    """Answers nothing, not even how it is."""
+
+    def status(self, host):
+        return None
+
+
+@pytest.mark.parametrize("answer", [TIMED_OUT, BUSY])
+def test_a_host_that_does_not_say_how_it_is_ends_the_asking_and_is_named(answer):
+    said = "host a does not answer .*says nothing about vcccccccccccc"
+    with pytest.raises(SlipwayError, match=said):
+        send(SilentHost(reply(), answer), [HOST], "m", [(one_side(V), unlabelled())])
+
+
+def test_requests_that_a_host_did_not_serve_are_counted_apart():
+    answers = [BUSY, TIMED_OUT, HostAnswer(1.0, error="HTTP 500: the model failed"), reply()]
+    (traffic,) = send(OneHost(*answers), [HOST], "m", [(one_side(V), unlabelled())])
+    assert (traffic.failed, traffic.unserved) == (3, 2)
+
+
+def test_only_503_is_an_answer_that_says_nothing_about_the_version():
+    body = b'{"error": "e"}'
+    unserved = [s for s in (400, 404, 500, 503, 504) if read_answer(s, body, 1.0).unserved]
+    assert unserved == [503]
 
 
 @dataclass
@@ -197,6 +224,9 @@ class HangingHost:
 
     answers: int
     clock_s: float = 0.0
+
+    def status(self, host):
+        return HostStatus(name=host.name, fleet="local", ready=True)
 
     def infer(self, host, model, body, *, key, version, json_bytes=None):
         if not takes_candidate(V, key, 50):
@@ -217,6 +247,7 @@ def test_a_version_that_hangs_is_asked_no_more_and_fails_all_the_rest(answered):
     unsent = 100 - answered - TIMEOUTS_MAX
     assert (mine.requests, mine.answered) == (100, answered)
     assert mine.errors == {TIMED_OUT.error: TIMEOUTS_MAX, NOT_ASKED.error: unsent}
+    assert mine.unserved == 0  # its host answers: hanging is its own doing
     assert (theirs.requests, theirs.answered) == (100, 100)
 
 

@@ -57,6 +57,16 @@ def test_a_host_that_loaded_the_candidate_runs_it():
             "candidate",
             "(the store shows channel serial 3, but 7 was applied before)",
         ),
+        (
+            host(serial=2, trouble="cannot follow: No space left on device"),
+            "candidate",
+            "has not taken up channel serial 3 (cannot follow: No space left on device)",
+        ),
+        (
+            host(refused={NEW: "No space left on device"}, untried=[NEW]),
+            "candidate",
+            "host a: could not try it (No space left on device)",
+        ),
         (host(reason="loading"), "candidate", "has not loaded it as candidate (loading)"),
         # the right version in the other role is not enough
         (host(stable=NEW), "candidate", "has not loaded it as candidate"),

@@ -4,12 +4,14 @@ import json
 import os
 import threading
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from slipway.processes.marks import mark_of
 from slipway.runs import record
+from slipway.runs.listing import took_s
 from slipway.runs.parsing import parse
 from slipway.runs.run import DVC_REPRO, Run, StageOutcome, StageUsage, StartedBy
 
@@ -112,3 +114,35 @@ def test_who_starts_a_run_at_a_terminal_is_named_with_the_machine() -> None:
     user, _, host = record.at_terminal().who.partition("@")
     assert user
     assert host == os.uname().nodename
+
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def test_ids_sort_by_their_order_even_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    ids = []
+    for at in (NOON, NOON - timedelta(hours=1), NOON - timedelta(hours=1), NOON):
+        ids.append(record.new_id(tmp_path, "0a1b", at))
+        record.begin(tmp_path, replace(FLIGHTS, run=ids[-1]))
+    assert ids == sorted(set(ids))
+    assert ids[0] == "20261120-120000-0a1b"
+    later = record.new_id(tmp_path, "0a1b", NOON + timedelta(hours=1))
+    assert later == "20261120-130000-0a1b"
+
+
+def test_a_folder_with_any_other_name_does_not_keep_runs_from_their_ids(tmp_path: Path) -> None:
+    for name in ("99999999-999999-x", "notes"):
+        record.begin(tmp_path, replace(FLIGHTS, run=name))
+    assert record.new_id(tmp_path, "0a1b", NOON) == "20261120-120000-0a1b"
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(-1, "12:00:07"), (1, "13:00:00")])
+def test_a_run_never_ends_before_it_began(hours: int, expected: str) -> None:
+    begun, at = NOON.isoformat(), NOON + timedelta(hours=hours)
+    assert record.ended_at(begun, 7.0, at) == f"2026-11-20T{expected}.000+00:00"
+
+
+def test_nothing_took_less_than_no_time() -> None:
+    run = replace(FLIGHTS, state="running", started_at=NOON.isoformat())
+    assert took_s(run, NOON - timedelta(hours=1)) == 0.0
+    assert took_s(run, NOON + timedelta(hours=1)) == 3600.0

@@ -142,6 +142,14 @@ def test_a_forged_channel_on_top_is_refused_rather_than_passed_over(store, keys,
         read_channel(store, "local", "flights", keys.trusted)
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_channel_is_named(store, keys, damage):
+    write_channel(store, channel(), keys.release)
+    place(store, 1).write_bytes(damage)
+    with pytest.raises(ChannelRefused, match=r"channels/local/flights/000000000001\.json: "):
+        read_channel(store, "local", "flights", keys.trusted)
+
+
 def test_a_lease_is_no_channel(keys):
     document = canonical_json(channel().model_dump())
     envelope = sign_document(document, LEASE_TYPE, keys.release)

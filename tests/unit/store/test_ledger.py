@@ -2,7 +2,6 @@ import re
 
 import pytest
 
-from slipway.errors import SlipwayError
 from slipway.store import ledger
 from slipway.store.ledger import append, read_ledger
 from slipway.store.objects import Store
@@ -31,23 +30,23 @@ def test_decisions_read_back_in_order(store):
     entries = [entry(serial=serial) for serial in range(5)]
     for each in entries:
         append(store, "local", "flights", each)
-    assert read_ledger(store, "local", "flights") == entries
+    assert read_ledger(store, "local", "flights").entries == entries
 
 
 def test_there_is_nothing_before_the_first_decision(store):
-    assert read_ledger(store, "local", "flights") == []
+    assert read_ledger(store, "local", "flights").entries == []
 
 
 def test_each_model_of_each_fleet_has_its_own(store):
     append(store, "local", "flights", entry())
-    assert read_ledger(store, "local", "ships") == []
-    assert read_ledger(store, "berlin", "flights") == []
+    assert read_ledger(store, "local", "ships").entries == []
+    assert read_ledger(store, "berlin", "flights").entries == []
 
 
 def test_a_clock_set_back_does_not_reorder_decisions(store):
     for serial, now_ns in enumerate((5_000, 100, 5_000)):
         append(store, "local", "flights", entry(serial=serial), now_ns=lambda t=now_ns: t)
-    assert [e["serial"] for e in read_ledger(store, "local", "flights")] == [0, 1, 2]
+    assert [e["serial"] for e in read_ledger(store, "local", "flights").entries] == [0, 1, 2]
 
 
 def test_a_file_is_named_by_time_and_its_digest(store):
@@ -63,11 +62,36 @@ def test_an_entry_of_another_form_is_not_written(store, wrong):
     assert store.names("ledger/local/flights") == []
 
 
-def test_a_damaged_entry_is_named(store):
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda data: b"", "is no ledger entry"),
+        (lambda data: data[:-20], "is no ledger entry"),
+        (lambda data: b"{}", "is no ledger entry"),
+        (lambda data: b"[" * 100_000, "is no ledger entry"),
+        (lambda data: b"\xff" + data[1:], "is no ledger entry"),
+        (lambda data: bytes(len(data)), "is no ledger entry"),
+        (lambda data: data.replace(b"promoted", b"rejected"), "its SHA-256 does not begin as"),
+        (lambda data: b" " * 20_000_000, "larger than"),
+    ],
+)
+def test_a_damaged_entry_is_named_and_left_out_and_the_others_are_read(store, damage, said):
+    for serial in range(3):
+        append(store, "local", "flights", entry(serial=serial))
+    path = f"ledger/local/flights/{store.names('ledger/local/flights')[1]}"
+    store.replace(path, damage(store.read(path)))
+    found = read_ledger(store, "local", "flights")
+    assert [e["serial"] for e in found.entries] == [0, 2]
+    assert found.damaged.keys() == {path}
+    assert said in found.damaged[path]
+
+
+def test_what_is_no_entry_does_not_keep_the_next_decision_from_being_written(store):
+    store.create("ledger/local/flights/notes.json", b"{}")
     append(store, "local", "flights", entry())
-    store.create("ledger/local/flights/09999999999999999999-00000000.json", b"{}")
-    with pytest.raises(SlipwayError, match=r"09999999999999999999-00000000\.json is no ledger"):
-        read_ledger(store, "local", "flights")
+    found = read_ledger(store, "local", "flights")
+    assert found.entries == [entry()]
+    assert found.damaged == {"ledger/local/flights/notes.json": "has no name of an entry"}
 
 
 def test_an_entry_that_is_not_as_it_was_written_shows_and_one_of_before_is_only_read(tmp_path):
@@ -75,14 +99,14 @@ def test_an_entry_that_is_not_as_it_was_written_shows_and_one_of_before_is_only_
     entry = {"at": "2026-01-01", "decision": "promoted", "version": "a" * 64, "reason": "as good"}
     ledger.append(store, "local", "m", entry)
     ledger.append(store, "local", "m", entry)
-    assert ledger.damaged(store, "local", "m") == {}
+    assert read_ledger(store, "local", "m").damaged == {}
     first, second = (f"ledger/local/m/{name}" for name in store.names("ledger/local/m"))
     store.replace(first, store.read(first).replace(b"as good", b"as gone"))
     old = "ledger/local/m/00000000000000000001-0123abcd.json"
     store.create(old, store.read(second))
     store.create("ledger/local/m/notes.json", store.read(second))
     store.replace(second, b"{")
-    assert ledger.damaged(store, "local", "m").keys() == {
+    assert read_ledger(store, "local", "m").damaged.keys() == {
         first,
         second,
         "ledger/local/m/notes.json",

@@ -70,6 +70,8 @@ class Serving:
     percent: int = 0
     others: tuple[Loaded, ...] = ()
     """Versions that answer only those who ask for them by name."""
+    awaited: tuple[str, ...] = ()
+    """Versions that are not loaded and should be."""
 
     @property
     def versions(self) -> tuple[Loaded, ...]:

@@ -26,6 +26,8 @@ PREFIX_MIN: Final = 12
 
 FAILED: Final = "the model failed on this request"
 
+NOT_KNOWN: Final = "this host has yet to learn whether it has this model; try again"
+
 
 class Observer(Protocol):
     """Hears of every finished request, after its answer was handed over."""
@@ -41,6 +43,8 @@ class Core:
         self.models: dict[str, Serving] = {}
         self.ready = False
         """Whether every model that has a stable version by its channel serves one."""
+        self.awaited: frozenset[str] | None = None
+        """Models that this host may come to have; None: it has yet to learn which."""
         self.draining = False
         self.in_flight = 0
         self.observers: tuple[Observer, ...] = ()
@@ -54,17 +58,30 @@ class Core:
         counts.watch(lambda: self.in_flight)
 
     def find(self, model: str) -> Serving:
-        """Return what a model serves; raise RequestRefused for one that no channel names."""
+        """Return what a model serves; raise RequestRefused for one that no channel names.
+
+        "Not found" is final for a caller, so it is said of nothing that may still come.
+        """
         if model not in self.models:
+            if self.awaits(model):
+                raise RequestRefused("not_ready", NOT_KNOWN)
             raise RequestRefused("model_not_found", f"there is no model {quote(model)} here")
         return self.models[model]
 
+    def awaits(self, model: str) -> bool:
+        """Tell whether a model that is not here may come."""
+        return self.awaited is None or model in self.awaited
+
     def find_version(self, model: str, version: str) -> Loaded:
         """Return a loaded version by its digits."""
-        found = [x for x in self.find(model).versions if x.version.startswith(version)]
-        if len(found) != 1 or len(version) < PREFIX_MIN:
-            raise RequestRefused("version_not_found", f"version {quote(version)} is not loaded")
-        return found[0]
+        serving = self.find(model)
+        found = [x for x in serving.versions if x.version.startswith(version)]
+        if len(found) == 1 and len(version) >= PREFIX_MIN:
+            return found[0]
+        coming = any(awaited.startswith(version) for awaited in serving.awaited)
+        if not found and len(version) >= PREFIX_MIN and (coming or self.awaited is None):
+            raise RequestRefused("not_ready", f"version {quote(version)} is not loaded yet")
+        raise RequestRefused("version_not_found", f"version {quote(version)} is not loaded")
 
     def pick(self, model: str, version: str | None) -> Loaded | None:
         """Return a version, or the stable one if none is named; None where there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from slipway.errors import BundleRefused
+from slipway.errors import SlipwayError
 
 WEIGHTS: Final = 1.6
 """Memory per byte of model after loading, warm: the weights, most of them once more in the
@@ -45,13 +45,13 @@ class Budget:
             return dict(self._held)
 
     def reserve(self, name: str, needed: int) -> None:
-        """Count a version in, or raise BundleRefused."""
+        """Count a version in, or raise SlipwayError: another host may have the room."""
         with self._lock:
             if fits(self.limit, self._held, needed):
                 self._held[name] = needed
                 return
             used = sum(self._held.values())
-        raise BundleRefused(
+        raise SlipwayError(
             f"model.onnx: needs about {_mib(needed)} MiB, and {len(self._held)} loaded versions"
             f" hold {_mib(used)} of the {_mib(self.limit)} MiB that this host may use; raise"
             " --memory-mib, or let another host serve it"

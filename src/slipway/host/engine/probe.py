@@ -33,6 +33,8 @@ from slipway.provider import CPU
 COMMAND: Final = (sys.executable, "-I", "-m", "slipway.host.engine.probe_child")
 SAID_MAX: Final = 64_000
 """Bytes of the child's report: it has read what we do not trust yet."""
+STEP_S: Final = 1.0
+"""The most that a moment in which this process was frozen may count."""
 PASSED_ON: Final = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 """What a GPU's libraries are found by; nothing of it goes to a child that needs the CPU alone."""
 
@@ -86,7 +88,7 @@ def _run(
         start_new_session=True,
     ) as child:
         try:
-            child.communicate(b"".join(_message(verified, limits)), timeout=limits.wall_s)
+            _finish(child, b"".join(_message(verified, limits)), limits.wall_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -97,6 +99,25 @@ def _run(
     if child.returncode < 0:
         return f"crashed with signal {-child.returncode}"
     return f"ended with exit code {child.returncode}" if child.returncode else None
+
+
+def _finish(child: subprocess.Popen[bytes], message: bytes, wall_s: float) -> None:
+    """Say everything and wait for the end; raise TimeoutExpired when the time is up.
+
+    Counted in short waits: while this process is frozen no time goes by, and a model is not
+    refused for what befell the host.
+    """
+    left_s, said = wall_s, False
+    while True:
+        step_s = min(STEP_S, left_s)
+        try:
+            child.communicate(None if said else message, timeout=step_s)
+        except subprocess.TimeoutExpired:
+            said, left_s = True, left_s - step_s
+            if left_s <= 0:
+                raise
+        else:
+            return
 
 
 def _message(verified: Verified, limits: ProbeLimits) -> Iterator[bytes]:

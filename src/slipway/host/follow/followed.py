@@ -28,6 +28,8 @@ class Refused:
     tries: int
     retry_s: float
     """On the host's clock."""
+    untried: bool = False
+    """Whether the host could not try it, for reasons that are not the version's."""
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Followed:
     alarms: list[str] = field(default_factory=list)
     since: str | None = None
     """When the stable version began to serve, also before a restart."""
+    trouble: str | None = None
+    """What keeps this host from following the channel."""
 
     def held(self, now_s: float) -> Held:
         """Return what `plan` compares with the channel."""
@@ -73,7 +77,19 @@ class Followed:
             candidate=self.loaded[roles.candidate] if roles.candidate else None,
             mode=roles.mode,
             percent=roles.percent,
+            awaited=self._awaited(),
         )
+
+    def _awaited(self) -> tuple[str, ...]:
+        """List the versions that are not loaded and may yet be: who asks for one may come again."""
+        named = {*self.loading}
+        if self.channel is not None and self.channel.stable:
+            named.add(self.channel.stable)
+        if self.channel is not None and self.channel.candidate:
+            named.add(self.channel.candidate.version)
+        if self.memory is not None and self.memory.stable and self.roles.stable is None:
+            named.add(self.memory.stable)
+        return tuple(sorted(named - self.loaded.keys()))
 
     def take_roles(self, roles: Roles, at: str) -> None:
         """Change what serves."""
@@ -85,12 +101,12 @@ class Followed:
             self.since = None
         self.roles = roles
 
-    def refuse(self, version: str, reason: str, now_s: float) -> None:
+    def refuse(self, version: str, reason: str, now_s: float, *, untried: bool) -> None:
         """Note that a version could not be loaded, and when to try again."""
         tries = self.refused[version].tries + 1 if version in self.refused else 1
         wait_s = min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** (tries - 1))
         self.refused.pop(version, None)
-        self.refused[version] = Refused(reason[:TEXT_MAX], tries, now_s + wait_s)
+        self.refused[version] = Refused(reason[:TEXT_MAX], tries, now_s + wait_s, untried)
         while len(self.refused) > KEPT:
             del self.refused[next(iter(self.refused))]
 
@@ -117,5 +133,7 @@ class Followed:
             "since": self.since,
             "reason": reason,
             "refused": {version: refused.reason for version, refused in self.refused.items()},
+            "untried": sorted(v for v, refused in self.refused.items() if refused.untried),
+            "trouble": self.trouble,
             "alarms": list(self.alarms),
         }

@@ -21,7 +21,7 @@ from slipway.bundle.format import VERSION, short
 from slipway.bundle.session import device_memory_bytes
 from slipway.bundle.signing import TrustedKeys
 from slipway.bundle.verify import Verified, verify_bundle
-from slipway.errors import BundleRefused
+from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.engine.measure import Measured
 from slipway.host.engine.memory import Budget, estimate, fits, resident_bytes
 from slipway.host.engine.probe import Probed, probe
@@ -50,6 +50,8 @@ class Opened:
     measured: Measured
     batch_invariance_max: float
     """How far an answer may move with its neighbours, as proven; 0: not by a bit."""
+    damage: str | None = None
+    """What was wrong with the copy in the cache, which was fetched anew; None: nothing."""
 
 
 class Loader:
@@ -99,24 +101,38 @@ class Loader:
         """
         folder = self._cache / model / version
         try:
-            verified = self._cached_copy(folder, model, version)
+            verified, damage = self._cached_copy(folder, model, version)
             if verified is None:
-                assert self._store is not None
-                download_bundle(self._store, model, version, folder)
+                self._fetch(folder, model, version, damage)
                 verified = self._verify(folder, model, version)
-            return self._run_here(verified)
+            return replace(self._run_here(verified), damage=damage)
         except BundleRefused:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _cached_copy(self, folder: Path, model: str, version: str) -> Verified | None:
-        if not folder.exists():
-            return None
+    def _fetch(self, folder: Path, model: str, version: str, damage: str | None) -> None:
+        """Download a version; raise SlipwayError where that fails: it is not the version's fault.
+
+        Not BundleRefused: what the store lost or a disk damaged was another copy's fate, too.
+        """
+        assert self._store is not None
         try:
-            return self._verify(folder, model, version)
+            download_bundle(self._store, model, version, folder)
+        except SlipwayError as error:
+            here = f"; the copy in {folder} is refused: {damage}" if damage else ""
+            raise SlipwayError(f"{error}{here}") from None
+
+    def _cached_copy(
+        self, folder: Path, model: str, version: str
+    ) -> tuple[Verified | None, str | None]:
+        """Return what lies in the cache, or why it cannot be used; two times None: nothing does."""
+        if not folder.exists():
+            return None, None
+        try:
+            return self._verify(folder, model, version), None
         except BundleRefused as refusal:
             log.warning("cached copy refused", extra={"model": model, "reason": str(refusal)})
-            return None
+            return None, str(refusal)
 
     def cached(self, model: str) -> set[str]:
         """List the versions in the cache, after removing what a crash left half-written."""

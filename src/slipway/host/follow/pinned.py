@@ -167,6 +167,7 @@ class Pinned:
                 of_model.append(pin.loaded)
         core.models = {model: self._serving(model, loaded) for model, loaded in models.items()}
         core.ready = all(pin.loaded for pin in self._pins)
+        core.awaited = frozenset() if all(pin.model for pin in self._pins) else None
         self._parts.counts.serving(
             (model, loaded.version, _role(loaded, serving))
             for model, serving in core.models.items()

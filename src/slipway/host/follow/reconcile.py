@@ -16,11 +16,11 @@ from typing import Any
 
 from slipway.bundle.format import short
 from slipway.bundle.signing import TrustedKeys
-from slipway.errors import ChannelRefused, SlipwayError
+from slipway.errors import BundleRefused, ChannelRefused, SlipwayError
 from slipway.host.answer.core import Core
 from slipway.host.follow.background import in_background
 from slipway.host.follow.counts import FollowCounts
-from slipway.host.follow.followed import Followed
+from slipway.host.follow.followed import TEXT_MAX, Followed
 from slipway.host.follow.loading import Loader, Opened
 from slipway.host.follow.memory import Memory, Remembered
 from slipway.host.follow.plan import (
@@ -67,6 +67,8 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._looking: asyncio.Future[dict[str, Sight]] | None = None
         self._looked = False
+        self._sighted: frozenset[str] = frozenset()
+        self._unread: dict[str, str] = {}
         self._reachable: bool | None = None
 
     def recall(self) -> None:
@@ -115,7 +117,9 @@ class Reconciler:
                 if seen is not None and model in seen:
                     await self._take_in(model, followed, seen[model])
                 await self._follow(model, followed)
-            except Exception:  # such as a full disk: the other models must not wait for it
+                followed.trouble = self._unread.get(model)
+            except Exception as error:  # such as a full disk: the other models must not wait
+                followed.trouble = f"cannot follow: {error}"[:TEXT_MAX]
                 log.exception("reconciling failed; trying again", extra={"model": model})
         self._looked = self._looked or seen is not None
         self._publish()
@@ -139,6 +143,12 @@ class Reconciler:
         why = [f"{model}: {sight.unreadable}" for model, sight in seen.items() if sight.unreadable]
         why += [f"{m}: no channel any more" for m in self._models if m in seen and seen[m].empty]
         self._reached(not why, "; ".join(why))
+        self._unread = {
+            m: f"its channel cannot be read: {s.unreadable}"[:TEXT_MAX]
+            for m, s in seen.items()
+            if s.unreadable
+        }
+        self._sighted = frozenset(m for m, s in seen.items() if s.unreadable or not s.empty)
         return {m: sight for m, sight in seen.items() if not (sight.unreadable and sight.empty)}
 
     def _reached(self, reachable: bool, why: str) -> None:
@@ -226,11 +236,15 @@ class Reconciler:
             opened = future.result()
         except Exception as error:
             reason = str(error) if isinstance(error, SlipwayError) else f"cannot load: {error!r}"
-            followed.refuse(version, reason, self._parts.clock())
+            untried = not isinstance(error, BundleRefused)
+            followed.refuse(version, reason, self._parts.clock(), untried=untried)
             followed.cached.discard(version)
             self._parts.counts.bundle_refused(model)
             log.error("version refused", extra={**_about(model, version), "reason": reason})
         else:
+            if opened.damage is not None:
+                text = f"the copy of {short(version)} in the cache was refused and fetched anew"
+                self._alarm(model, followed, f"{text}: {opened.damage}")
             followed.refused.pop(version, None)
             followed.cached.add(version)
             followed.loaded[version] = make_loaded(model, version, opened, self._parts.running)
@@ -260,6 +274,7 @@ class Reconciler:
         core = self._parts.core
         applied = {model: f for model, f in self._models.items() if f.memory is not None}
         core.models = {model: followed.serving() for model, followed in applied.items()}
+        core.awaited = self._sighted | self._models.keys() if self._looked else None
         named = [f for f in applied.values() if f.channel is None or f.channel.stable]
         core.ready = bool(named) and all(followed.roles.stable for followed in named)
         self._parts.counts.serving(

@@ -67,6 +67,7 @@ class Bench:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.core = Core(self.metrics)
+        self.core.awaited = frozenset()
         self.workers: list[Workers] = []
         self.outcomes: list[Outcome] = []
 
@@ -485,6 +486,48 @@ def test_only_json_and_tensors_are_taken_and_only_of_their_own_length(
         assert caught.value.code == expected
         labels = {"model": "m", "version": "", "code": expected}
         assert bench.count("slipway_requests_total", **labels) == 1
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("awaited", "model", "expected"),
+    [
+        (None, "n", "not_ready"),
+        (frozenset({"n"}), "n", "not_ready"),
+        (frozenset({"n"}), "o", "model_not_found"),
+        (frozenset(), "n", "model_not_found"),
+    ],
+)
+def test_a_model_that_may_still_come_is_not_said_to_be_missing(
+    awaited: frozenset[str] | None, model: str, expected: str
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.core.awaited = awaited
+        bench.ask(1.0, model=model)
+        assert [code(outcome) for outcome in await bench.settle()] == [expected]
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize(
+    ("awaited", "version", "expected"),
+    [
+        (frozenset(), B, "not_ready"),
+        (frozenset(), B[:12], "not_ready"),
+        (frozenset(), B[:11], "version_not_found"),
+        (frozenset(), "c" * 64, "version_not_found"),
+        (None, "c" * 64, "not_ready"),
+    ],
+)
+def test_a_version_that_may_still_come_is_not_said_to_be_missing(
+    awaited: frozenset[str] | None, version: str, expected: str
+) -> None:
+    async def test(bench: Bench) -> None:
+        bench.core.awaited = awaited
+        bench.serve(bench.load(A, PaperSession()), awaited=(B,))
+        bench.ask(1.0, version=version)
+        assert [code(outcome) for outcome in await bench.settle()] == [expected]
 
     on_loop(test)
 

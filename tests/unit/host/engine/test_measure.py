@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from slipway.errors import BundleRefused
+from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.engine.cores import count_cores, read_quota
 from slipway.host.engine.measure import (
     Measured,
@@ -131,8 +131,10 @@ def test_each_session_holds_the_weights():
 def test_what_does_not_fit_is_refused_and_what_is_held_stays():
     budget = Budget(100 << 20)
     budget.reserve("stable", 70 << 20)
-    with pytest.raises(BundleRefused, match=r"needs about 40 MiB, and 1 loaded versions hold 70 "):
+    needs = r"needs about 40 MiB, and 1 loaded versions hold 70 "
+    with pytest.raises(SlipwayError, match=needs) as caught:
         budget.reserve("candidate", 40 << 20)
+    assert not isinstance(caught.value, BundleRefused)  # another host may have the room
     assert budget.held == {"stable": 70 << 20}
 
 

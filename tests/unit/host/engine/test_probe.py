@@ -2,6 +2,7 @@ import dataclasses
 import platform
 import subprocess
 import sys
+import time
 
 import numpy as np
 import onnx
@@ -105,6 +106,23 @@ def test_a_child_that_says_nothing_sensible_is_a_refusal(said):
 def test_a_graph_without_end_is_refused_when_its_time_is_up():
     with within(4), pytest.raises(BundleRefused, match=r"was not done after 1\.5 s in the probe"):
         probe(unopened(endless()), ProbeLimits(wall_s=1.5))
+
+
+def test_time_in_which_the_host_was_frozen_is_not_held_against_a_model():
+    code = (
+        "import os, signal, subprocess, sys, time; sys.stdin.buffer.read();"
+        "host = os.getppid(); os.kill(host, signal.SIGSTOP); time.sleep(2.5);"
+        "os.kill(host, signal.SIGCONT); sys.stdout.write('{\"refused\": null}')"
+    )
+    program = (
+        "import sys; from slipway.host.engine.probe import ProbeLimits, probe;"
+        "from tests.unit.host.engine.test_probe import signed_bundle;"
+        f"probe(signed_bundle(), ProbeLimits(wall_s=2.0), [sys.executable, '-I', '-c', {code!r}])"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began > 2.5
 
 
 @pytest.mark.parametrize("elements", [10**13, 2 * 10**9])

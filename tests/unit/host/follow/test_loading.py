@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from slipway.bundle.verify import Verified
-from slipway.errors import BundleRefused
+from slipway.errors import BundleRefused, SlipwayError
 from slipway.host.follow.loading import Loader
 from slipway.provider import CPU
 from slipway.store.bundles import upload_bundle
@@ -38,6 +40,9 @@ class Site:
         version = make_bundle(folder, keys=make_keys(self.root / "keys"), bias=bias)
         upload_bundle(self.store, folder, "flights")
         return version
+
+    def bundle(self, version: str) -> Path:
+        return self.root / "store" / "bundles" / "flights" / version
 
     @property
     def store(self) -> Store:
@@ -97,7 +102,7 @@ def test_a_candidate_without_room_is_refused_and_the_stable_version_stays(site):
     budget = loader.budgets[CPU]
     budget.reserve("another model", 40_000_000)
     held = budget.held
-    with pytest.raises(BundleRefused, match="--memory-mib"):
+    with pytest.raises(SlipwayError, match="--memory-mib"):
         loader.load("flights", candidate)
     assert budget.held == held
     assert probe.seen == [stable]  # not even probed
@@ -105,6 +110,64 @@ def test_a_candidate_without_room_is_refused_and_the_stable_version_stays(site):
     assert opened.runner.run(inputs)["probability"] == pytest.approx([0.3775407])
     budget.release("another model")
     loader.load("flights", candidate)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (lambda site, v: (site.root / "state/cache/flights").write_text(""), "cannot be written"),
+        (lambda site, v: (site.bundle(v) / "model.onnx").write_bytes(b"?"), "is not what"),
+        (lambda site, v: (site.bundle(v) / "manifest.json").unlink(), "no version"),
+    ],
+)
+def test_a_version_that_cannot_be_fetched_is_not_refused_for_it(site, trouble, said):
+    version = site.publish(0.0)
+    loader = site.loader(Probe())
+    trouble(site, version)
+    with pytest.raises(SlipwayError, match=said) as caught:
+        loader.load("flights", version)
+    assert not isinstance(caught.value, BundleRefused)
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_anew_and_said(site):
+    version = site.publish(0.0)
+    loader = site.loader(Probe())
+    assert loader.load("flights", version).damage is None
+    copy = site.root / "state/cache/flights" / version / "model.onnx"
+    whole = copy.read_bytes()
+    for damaged in (b"", whole[:-1] + b"?"):
+        copy.write_bytes(damaged)
+        assert str(loader.load("flights", version).damage).startswith("model.onnx: ")
+        assert copy.read_bytes() == whole
+    assert loader.load("flights", version).damage is None
+
+
+def test_a_damaged_copy_is_named_where_the_store_cannot_replace_it(site):
+    version = site.publish(0.0)
+    loader = site.loader(Probe())
+    loader.load("flights", version)
+    copy = site.root / "state/cache/flights" / version
+    (copy / "model.onnx").write_bytes(b"")
+    (site.bundle(version) / "manifest.json").unlink()
+    with pytest.raises(SlipwayError, match=f"no version.*; the copy in {copy} is refused: model"):
+        loader.load("flights", version)
+
+
+def test_a_disk_that_cannot_be_read_is_no_reason_to_refuse_a_version(site, monkeypatch):
+    version = site.publish(0.0)
+    loader = site.loader(Probe())
+    opened = os.open
+
+    def fail(path, *rest, **more):
+        if str(path).endswith("model.onnx"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *rest, **more)
+
+    loader.load("flights", version)
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(SlipwayError, match="Input/output error") as caught:
+        loader.load("flights", version)
+    assert not isinstance(caught.value, BundleRefused)
 
 
 def test_closing_an_earlier_copy_does_not_count_out_a_later_one(site):

@@ -131,6 +131,21 @@ def test_each_folder_is_its_models_stable_version(site):
     asyncio.run(scenario())
 
 
+def test_no_model_is_called_missing_before_every_folder_told_which_it_holds(site):
+    async def scenario():
+        site.put("a")
+        (site.root / "b").mkdir()
+        assert site.core.awaits("n")
+        async with site.pinned("a", "b") as pinned:
+            assert site.core.awaits("n")
+            site.put("b", kind="mlp", name="n")
+            await reloaded(pinned)
+            assert "n" in site.core.models
+            assert not site.core.awaits("o")
+
+    asyncio.run(scenario())
+
+
 def test_the_second_bundle_of_a_model_answers_those_who_name_it(site):
     async def scenario():
         first, second = site.put("a"), site.put("b", seed=1)

@@ -200,7 +200,13 @@ def status(stable: str | None = A, ready: bool = True, **fields: Any) -> dict[st
 def test_processes_that_agree_are_one_host():
     told = merge_status("a", "local", [status(), status()])
     assert (told["name"], told["fleet"], told["ready"]) == ("a", "local", True)
-    assert told["models"]["m"] == {**status()["models"]["m"], "refused": {}, "alarms": []}
+    assert told["models"]["m"] == {
+        **status()["models"]["m"],
+        "refused": {},
+        "alarms": [],
+        "untried": [],
+        "trouble": None,
+    }
 
 
 @pytest.mark.parametrize("other", [None, status(ready=False)])
@@ -229,6 +235,13 @@ def test_refusals_and_alarms_of_all_are_told():
     model = merge_status("a", "", [first, second])["models"]["m"]
     assert model["refused"] == {A: "no memory", B: "no disk"}
     assert model["alarms"] == ["forged", "old"]
+
+
+def test_what_one_process_judged_was_tried_whatever_kept_the_others_from_it():
+    first = status(refused={A: "no disk", B: "no disk"}, untried=[A, B])
+    second = status(refused={B: "forged"}, untried=[], trouble="cannot follow: no disk")
+    model = merge_status("a", "", [first, second])["models"]["m"]
+    assert (model["untried"], model["trouble"]) == ([A], "cannot follow: no disk")
 
 
 def test_nobody_answers():

@@ -97,7 +97,7 @@ def test_a_refused_version_is_tried_again_ever_more_seldom() -> None:
     followed = Followed()
     waits = []
     for _ in range(9):
-        followed.refuse("v", "why", now_s=100.0)
+        followed.refuse("v", "why", now_s=100.0, untried=False)
         waits.append(followed.refused["v"].retry_s - 100.0)
     assert waits[:3] == [RETRY_FIRST_S, 2 * RETRY_FIRST_S, 4 * RETRY_FIRST_S]
     assert waits[-1] == RETRY_MAX_S
@@ -105,10 +105,19 @@ def test_a_refused_version_is_tried_again_ever_more_seldom() -> None:
     assert "v" not in followed.held(now_s=100.0 + RETRY_MAX_S).busy
 
 
+def test_status_tells_what_was_refused_from_what_could_not_be_tried() -> None:
+    followed = Followed(trouble="cannot follow: no space left")
+    followed.refuse("bad", "forged", now_s=0.0, untried=False)
+    followed.refuse("good", "no space left", now_s=0.0, untried=True)
+    status = followed.status(now_s=0.0)
+    assert status["refused"] == {"bad": "forged", "good": "no space left"}
+    assert (status["untried"], status["trouble"]) == (["good"], "cannot follow: no space left")
+
+
 def test_refusals_and_alarms_do_not_pile_up() -> None:
     followed = Followed()
     for n in range(100):
-        followed.refuse(f"v{n}", "why", now_s=0.0)
+        followed.refuse(f"v{n}", "why", now_s=0.0, untried=False)
         assert followed.alarm(f"text {n}")
         assert not followed.alarm(f"text {n}")
     assert (len(followed.refused), len(followed.alarms)) == (KEPT, KEPT)

@@ -48,6 +48,13 @@ def _merge_model(statuses: Mapping[int, Status]) -> dict[str, Any]:
     first["refused"] = {
         k: v for each in statuses.values() for k, v in each.get("refused", {}).items()
     }
+    judged = {
+        version
+        for each in statuses.values()
+        for version in each.get("refused", {}).keys() - set(each.get("untried", ()))
+    }
+    first["untried"] = sorted(first["refused"].keys() - judged)
+    first["trouble"] = next((x["trouble"] for x in statuses.values() if x.get("trouble")), None)
     first["alarms"] = list(dict.fromkeys(x for y in statuses.values() for x in y.get("alarms", ())))
     return first
 

@@ -54,7 +54,7 @@ class Health:
         """Return how a service is: "" and the protocol's name mean the host, others a model."""
         model = _model(service)
         if model is not None and model not in self._core.models:
-            return SERVICE_UNKNOWN
+            return NOT_SERVING if self._core.awaits(model) else SERVICE_UNKNOWN
         ready = self._core.ready if model is None else self._core.find(model).stable is not None
         return SERVING if ready and not self._core.draining and not self._closing else NOT_SERVING
 
