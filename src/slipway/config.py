@@ -456,9 +456,14 @@ class Config(Section):
         return part
 
 
+NO_PIPELINES = frozenset({"backup"})
+"""Files of `configs/` that are about the project as a whole."""
+
+
 def pipelines(root: Path) -> list[str]:
     """Name the pipelines that a project holds."""
-    return sorted(path.stem for path in (root / "configs").glob("*.yaml"))
+    names = {path.stem for path in (root / "configs").glob("*.yaml")}
+    return sorted(names - NO_PIPELINES)
 
 
 def load_config(root: Path, pipeline: str) -> Config:
