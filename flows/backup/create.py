@@ -22,6 +22,8 @@ from flows.backup.store_files import promised_sha256
 from slipway import __version__
 from slipway.errors import SlipwayError
 from slipway.runs.record import now
+from slipway.store.objects import Store
+from slipway.wording import scrub
 
 USUAL_FOLDER = 0o755
 
@@ -76,9 +78,25 @@ def look(wanted: Wanted) -> Contents:
         told.append(
             f"{len(held.secrets)} secret files are not in it: whoever restores makes new keys"
         )
-    told += [f"the store {store} is elsewhere: its own backup counts" for store in held.stores]
+    told += [_reached(store) for store in held.stores]
     sizes = {found.path: found.where.stat().st_size for found in files}
     return Contents(git, held, files, sizes, (*held.notes, *told), begun)
+
+
+def _reached(store: str) -> str:
+    """Say of a store elsewhere that it is there; raise SlipwayError where it is not.
+
+    With its store out of reach a project is not kept: a restored one would point at nothing.
+    """
+    place = scrub(store)
+    try:
+        Store(store).names("channels")
+    except (ValueError, ImportError, SlipwayError) as error:
+        raise SlipwayError(
+            f"the store {place} cannot be reached ({error}), and it is no folder of this machine"
+            " that could be kept; no snapshot was made"
+        ) from None
+    return f"the store {place} is elsewhere, and can be reached: its own backup counts"
 
 
 def preview(wanted: Wanted) -> Made:

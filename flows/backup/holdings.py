@@ -21,8 +21,8 @@ from slipway.runs.record import RECORD, RUNS
 from slipway.runs.run import Run
 from slipway.state import NAME, repository_state
 
-STORE_ORDER = {"leases": False, "ledger": True, "channels": True, "bundles": True}
-"""The parts of a store, and whether what is in them is created once."""
+STORE_ORDER = {"leases": True, "ledger": False, "channels": False, "bundles": False}
+"""The parts of a store, and whether what is in them is written again and again."""
 
 OF_THIS_MACHINE = {"cache", "probed", "lock"}
 """Of a host's state: bundles that it fetches again, and what it has proven of this hardware."""
@@ -38,13 +38,16 @@ class Found:
     """Relative to the project."""
     where: Path
     kind: Kind
-    fixed: bool = True
-    """Created once and never changed: what was read once need not be read again."""
+    moves: bool = False
+    """Hosts and releases may write it at this very moment; all such files are small."""
 
     @property
-    def moves(self) -> bool:
-        """Tell what hosts and releases may write at this very moment; all of it is small."""
-        return not self.fixed and self.kind != "run"
+    def by_digest(self) -> bool:
+        """Tell what is named by its content: read once, it need not be read again.
+
+        A channel is not: a store that is made anew begins with serial 1 again.
+        """
+        return self.kind in ("cache", "run-cache")
 
 
 @dataclass
@@ -85,11 +88,11 @@ def look(root: Path) -> Holdings:
     held, places = Holdings(), Places(root)
     every = [load_fleet(root, name) for name in fleets(root)]
     for fleet in every:
-        _add(held, places, fleet.state, _host_files(fleet.state), kind="host", fixed=False)
-        _add(held, places, fleet.trusted_keys, _below(fleet.trusted_keys), kind="key", fixed=False)
+        _add(held, places, fleet.state, _host_files(fleet.state), kind="host", moves=True)
+        _add(held, places, fleet.trusted_keys, _below(fleet.trusted_keys), kind="key", moves=True)
     own = places.state / "trusted_keys"
-    _add(held, places, own, _below(own), kind="key", fixed=False)
-    _add(held, places, places.state / "runs", _ended_runs(root), kind="run", fixed=False)
+    _add(held, places, own, _below(own), kind="key", moves=True)
+    _add(held, places, places.state / "runs", _ended_runs(root), kind="run", moves=False)
     for store in dict.fromkeys(fleet.store for fleet in every):
         _add_store(held, places, store)
     _add_secrets(held, places, every)
@@ -97,13 +100,14 @@ def look(root: Path) -> Holdings:
 
 
 def _add_store(held: Holdings, places: Places, store: str) -> None:
+    store = store.removeprefix("file://")
     if "://" in store:
         held.stores.append(store)
         return
     folder = Path(store)
-    for part, fixed in STORE_ORDER.items():
+    for part, moves in STORE_ORDER.items():
         files = _whole_bundles(folder / part) if part == "bundles" else _below(folder / part)
-        _add(held, places, folder, files, kind="store", fixed=fixed)
+        _add(held, places, folder, files, kind="store", moves=moves)
 
 
 def _whole_bundles(folder: Path) -> Iterator[Path]:
@@ -113,7 +117,7 @@ def _whole_bundles(folder: Path) -> Iterator[Path]:
 
 
 def _add(
-    held: Holdings, places: Places, folder: Path, files: Iterable[Path], *, kind: Kind, fixed: bool
+    held: Holdings, places: Places, folder: Path, files: Iterable[Path], *, kind: Kind, moves: bool
 ) -> None:
     known = {each.path for each in held.files}
     if places.name(folder) is None:
@@ -123,7 +127,7 @@ def _add(
     for path in files:
         name = places.name(path)
         if name is not None and name not in known:
-            held.files.append(Found(name, path, kind, fixed))
+            held.files.append(Found(name, path, kind, moves))
 
 
 def _add_secrets(held: Holdings, places: Places, every: list[Fleet]) -> None:
@@ -141,7 +145,7 @@ def _add_secrets(held: Holdings, places: Places, every: list[Fleet]) -> None:
         if name is None:
             held.notes.append(f"{path} lies outside of the project, and is not kept")
         else:
-            held.secrets.append(Found(name, path, "key", fixed=False))
+            held.secrets.append(Found(name, path, "key", moves=True))
     secret = {each.path for each in held.secrets}
     held.files[:] = [each for each in held.files if each.path not in secret]
 

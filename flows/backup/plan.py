@@ -26,14 +26,14 @@ def what_to_read(
 ) -> Reading:
     """Choose the files that are new or may have changed.
 
-    A file that is created once, has the size that it had, and whose object is whole in the backup
-    by its size was read when that snapshot was made: reading it again would only wear the disk.
+    What is named by its content, has the size that it had, and is whole in the backup by its size
+    was read and checked when that snapshot was made.
     """
     kept = {file.path: file for file in before.files} if before else {}
     known = {
         found.path: old
         for found in files
-        if found.fixed
+        if found.by_digest
         and (old := kept.get(found.path)) is not None
         and old.size_bytes == size_of.get(found.path)
         and is_there(old, sizes)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from slipway.bundle.format import Document, canonical_json
 from slipway.errors import SlipwayError
 
-NAME = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
+NAME = re.compile(r"(\d{8}T\d{9}Z)-([0-9a-f]{16})\.json")
 MARK = 16
 """Hex digits of a snapshot's SHA-256 in its name."""
 
@@ -109,10 +109,11 @@ def inside(path: str) -> str:
 
 
 def encode(snapshot: Snapshot) -> tuple[str, bytes]:
-    """Return a snapshot's name and bytes."""
+    """Return a snapshot's name and bytes; names sort by time, to the millisecond."""
     data = canonical_json(snapshot.model_dump())
     begun = datetime.fromisoformat(snapshot.at).astimezone(UTC)
-    return f"{begun:%Y%m%dT%H%M%SZ}-{_mark(data)}.json", data
+    time = f"{begun:%Y%m%dT%H%M%S}{begun.microsecond // 1000:03}Z"
+    return f"{time}-{_mark(data)}.json", data
 
 
 def decode(name: str, data: bytes) -> Snapshot:

@@ -41,6 +41,9 @@ def main(argv: list[str]) -> int:
     except SlipwayError as error:
         fail(str(error))
         return error.exit_code
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror or error}; no snapshot was made")
+        return 1
     print(json.dumps(_result(made, url), indent=2) if options.json else _told(made, url))
     return 0
 

@@ -39,6 +39,9 @@ def main(argv: list[str]) -> int:
     except SlipwayError as error:
         fail(str(error))
         return error.exit_code
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror or error}; run it again, it goes on")
+        return 1
     print(
         json.dumps([_row(each) for each in plan.all], indent=2)
         if options.json

@@ -7,6 +7,7 @@ python -m flows.commands.restore URL --drill
 
 import argparse
 import json
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> int:
     options = _parse(argv)
     root = Path.cwd()
     environment.be_discreet()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a drill leaves no keys behind
     try:
         archive = Archive(options.url)
         names = archive.snapshots()
@@ -43,6 +45,9 @@ def main(argv: list[str]) -> int:
     except SlipwayError as error:
         fail(str(error))
         return error.exit_code
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror or error}; it can be run again, and goes on")
+        return 1
     result = _result(asked.name, done)
     print(json.dumps(result, indent=2) if options.json else _told(asked.name, done))
     return 0

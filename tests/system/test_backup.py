@@ -168,6 +168,31 @@ def test_what_did_not_change_is_not_kept_twice(root: Path, archive: Archive):
     assert third.new_objects == 1, "the repository"
 
 
+def test_a_channel_of_a_store_that_was_made_anew_is_not_taken_for_the_old_one(
+    root: Path, archive: Archive
+):
+    keep(root, archive)
+    (path, *_) = (root / f".slipway/store/channels/local/{PIPELINE}").iterdir()
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    keep(root, archive)
+    named = str(path.relative_to(root))
+    (kept,) = (file for file in snapshot(archive).files if file.path == named)
+    assert archive.read(kept) == path.read_bytes()
+
+
+def test_a_store_elsewhere_is_told_and_must_be_in_reach(root: Path, archive: Archive):
+    config = root / "configs/fleets/local.yaml"
+    text = config.read_text()
+    config.write_text(text.replace(".slipway/store", "memory://elsewhere"))
+    made = keep(root, archive)
+    assert any("memory://elsewhere is elsewhere, and can be reached" in n for n in made.notes)
+    assert not [file for file in snapshot(archive).files if file.kind == "store"]
+    config.write_text(text.replace(".slipway/store", "nowhere://x"))
+    with pytest.raises(SlipwayError, match="nowhere://x cannot be reached"):
+        keep(root, archive)
+    assert len(archive.snapshots()) == 1
+
+
 def test_what_no_commit_has_is_told_and_not_kept(root: Path, archive: Archive, tmp_path: Path):
     (root / "notes.txt").write_text("mine")
     made = keep(root, archive)

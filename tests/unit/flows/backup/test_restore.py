@@ -14,9 +14,9 @@ from slipway.errors import ConfigError, SlipwayError
 from tests.snapshots import make_file, make_snapshot, sha256
 
 NAMES = [
-    "20261129T120000Z-aaaa000000000000.json",
-    "20261130T120000Z-bbbb000000000000.json",
-    "20261130T130000Z-cccc000000000000.json",
+    "20261129T120000000Z-aaaa000000000000.json",
+    "20261130T120000000Z-bbbb000000000000.json",
+    "20261130T130000000Z-cccc000000000000.json",
 ]
 
 

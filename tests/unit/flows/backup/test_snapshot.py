@@ -11,9 +11,16 @@ def test_a_snapshot_reads_back_as_it_was_written():
     assert decode(*encode(snapshot)) == snapshot
 
 
-def test_names_sort_by_time_whatever_the_zone():
-    earlier = make_snapshot(at="2026-11-30T23:30:00+00:00")
-    later = make_snapshot(at="2026-12-01T00:45:00+01:00")
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2026-11-30T23:30:00+00:00", "2026-12-01T00:45:00+01:00"),
+        ("2026-11-30T23:30:00.042+00:00", "2026-11-30T23:30:00.100+00:00"),
+        ("2026-11-30T23:30:00.042+00:00", "2026-11-30T23:30:00.043+00:00"),
+    ],
+)
+def test_names_sort_by_time_whatever_the_zone_and_within_a_second(first: str, second: str):
+    earlier, later = make_snapshot(at=first), make_snapshot(at=second)
     assert encode(earlier)[0] < encode(later)[0]
 
 
