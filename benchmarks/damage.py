@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +83,10 @@ def main() -> None:
     show(trials, seconds)
 
 
-def build(root: Path) -> Path:
+def build(root: Path, ports: Sequence[int] = (1, 2, 3, 4)) -> Path:
     """Make a project whose stages have run, with what its releases and runs leave."""
     project = Project(root)
-    project.fleet([1, 2, 3, 4])
+    project.fleet([*ports])
     (root / f"data/{PIPELINE}/sources.lock").write_text("{}")
     done = project.dvc("repro")
     assert done.code == 0, done.err

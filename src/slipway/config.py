@@ -459,13 +459,14 @@ class Config(Section):
         return part
 
 
-OTHER_CONFIGS = frozenset({"notify"})
-"""Files in `configs/` that are about something else."""
+NO_PIPELINES = frozenset({"backup", "notify"})
+"""Files of `configs/` that are about the project as a whole."""
 
 
 def pipelines(root: Path) -> list[str]:
     """Name the pipelines that a project holds."""
-    return sorted({path.stem for path in (root / "configs").glob("*.yaml")} - OTHER_CONFIGS)
+    names = {path.stem for path in (root / "configs").glob("*.yaml")}
+    return sorted(names - NO_PIPELINES)
 
 
 def load_config(root: Path, pipeline: str) -> Config:

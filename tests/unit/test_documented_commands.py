@@ -15,6 +15,7 @@ from tests.project import REPOSITORY
 DOCUMENTS = (
     *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/host.md", "docs/benchmarks.md"),
     "docs/prefect.md",
+    "docs/backup.md",
     *("deploy/README.md", "benchmarks/host/README.md"),
 )
 
@@ -142,7 +143,7 @@ def test_a_command_that_cannot_be_typed_is_noticed(words: tuple[str, ...]):
     assert problem(Written("here", words, whole=True)) is not None
 
 
-@pytest.mark.parametrize("name", ["docs/host.md"])
+@pytest.mark.parametrize("name", ["docs/host.md", "docs/backup.md"])
 def test_every_option_in_running_text_is_one_of_a_command(name: str):
     options = {o for _, command in leaves(cli) for p in command.params for o in p.opts}
     text = (REPOSITORY / name).read_text("utf-8")

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from slipway import __version__
+from slipway.cli.backup import backup, prune, restore
 from slipway.cli.bundle import bundle
 from slipway.cli.deliver import accept, build, explain, merge, release, run, worker
 from slipway.cli.deployments import deployments
@@ -50,6 +51,9 @@ INTERRUPTED = 130
         notify,
         bundle,
         keys,
+        backup,
+        restore,
+        prune,
     ],
     epilog="Start with: slipway run flights",
 )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ Facts = dict[str, Any]
 def doctor(fix: bool, dry_run: bool, as_json: bool) -> int:
     """Show what this machine can do: providers that really run, GPUs and whose turn it is, ports.
 
+    Where configs/backup.yaml says where backups go, it warns of old backups and drills.
+
     With --fix it first asks the Prefect server at PREFECT_API_URL for runs of this checkout
     that died on this machine without a word (power cut, kill -9, out of memory). Prefect takes
     them for Running and lets no later run in; they are marked Crashed, and the next run starts
@@ -103,8 +106,9 @@ def examine() -> Facts:
         "processes": _processes,
         "providers": _providers,
         "ports": _ports,
+        "backups": _backups,
     }
-    return {topic: check() for topic, check in checks.items()}
+    return {topic: found for topic, check in checks.items() if (found := check())}
 
 
 def _python() -> Facts:
@@ -231,6 +235,21 @@ def _ports() -> Facts:
             problem = port_problem(address, port)
             facts[str(port)] = f"host {host.name} runs" if ours and problem else problem or "free"
     return facts
+
+
+def _backups() -> Facts:
+    """Tell how old the newest backup and drill are; nothing where the project plans none."""
+    from slipway.backups import find_config, warnings
+
+    try:
+        root = find_root()
+    except ConfigError:
+        return {}
+    try:
+        config = find_config(root)
+    except ConfigError as error:
+        return {"unknown": str(error)}
+    return dict(warnings(root, config, datetime.now(UTC))) if config else {}
 
 
 def _gib(size: int) -> str:

@@ -7,7 +7,8 @@ create needs a hard link and fsync.
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from fsspec.core import url_to_fs
@@ -47,6 +48,26 @@ class Store:
                 return bool(self._fs.info(self._where(path))["type"] == "file")
             except (FileNotFoundError, NotADirectoryError):
                 return False
+
+    def size(self, path: str) -> int:
+        """Return how many bytes an object has; raise FileNotFoundError if there is none."""
+        with self._explained("look at", path):
+            return int(self._fs.info(self._where(path))["size"])
+
+    def modified(self, path: str) -> datetime | None:
+        """Return when an object was written; None where the place does not tell."""
+        with self._explained("look at", path):
+            try:
+                told = self._fs.modified(self._where(path))
+            except NotImplementedError:
+                return None
+        found: datetime = told if told.tzinfo else told.replace(tzinfo=UTC)
+        return found
+
+    def remove(self, path: str) -> None:
+        """Remove an object that nothing needs; it may be gone already."""
+        with self._explained("remove", path), suppress(FileNotFoundError):
+            self._fs.rm_file(self._where(path))
 
     def names(self, prefix: str) -> list[str]:
         """List the direct children of a prefix; none if it is absent."""

@@ -2,6 +2,7 @@ import errno
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,17 @@ def test_a_store_may_be_named_by_a_relative_path(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Store("here/store").create("a", b"1")
     assert (tmp_path / "here" / "store" / "a").read_bytes() == b"1"
+
+
+def test_a_removed_object_is_gone_and_may_be_removed_again(store):
+    store.create("a/b.json", b"12")
+    assert store.size("a/b.json") == 2
+    store.remove("a/b.json")
+    store.remove("a/b.json")
+    assert not store.exists("a/b.json")
+
+
+def test_a_store_tells_when_an_object_was_written(store):
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    store.create("a/b.json", b"12")
+    assert before < store.modified("a/b.json") < datetime.now(UTC) + timedelta(seconds=5)

@@ -1,0 +1,1 @@
+"""What this project no longer needs, told from what it does, and cleared."""
