@@ -114,7 +114,7 @@ def released_since(root: Path, at: datetime) -> Iterator[Since]:
     for name in fleets(root):
         store = Store(load_fleet(root, name).store)
         for model in store.names(f"ledger/{name}"):
-            for entry in ledger.read_ledger(store, name, model):
+            for entry in ledger.read_ledger(store, name, model).entries:
                 if entry["decision"] in RELEASED and datetime.fromisoformat(entry["at"]) > at:
                     yield Since(name, model, entry["version"], entry["at"])
 

@@ -35,7 +35,7 @@ def needs(store: Store, fleets: list[Fleet], rules: Rules) -> list[Need]:
             found += _in_channel(store, fleet, model)
     for fleet in store.names("ledger"):
         for model in store.names(f"ledger/{fleet}"):
-            found += decided(model, ledger.read_ledger(store, fleet, model), rules)
+            found += decided(model, ledger.read_ledger(store, fleet, model).whole(), rules)
     for each in fleets:
         found += _of_hosts(each.state)
     return found

@@ -95,7 +95,7 @@ def _sort_runs(root: Path, every: dict[str, list[Fleet]], rules: Rules) -> Sorti
         store = Store(url)
         for fleet in store.names("ledger"):
             for model in store.names(f"ledger/{fleet}"):
-                for entry in ledger.read_ledger(store, fleet, model):
+                for entry in ledger.read_ledger(store, fleet, model).whole():
                     if entry["decision"] in RELEASED:
                         released.add(str(entry["version"]))
                         named.add(str(entry["run"]))

@@ -57,6 +57,13 @@ class Ledger:
     damaged: Mapping[str, str]
     """What is wrong with the others, by path: no decision may rest on them."""
 
+    def whole(self) -> list[dict[str, Any]]:
+        """Return every decision; raise SlipwayError for who must not miss one."""
+        if self.damaged:
+            problems = "\n  ".join(f"{path}: {problem}" for path, problem in self.damaged.items())
+            raise SlipwayError(f"entries of the ledger are damaged:\n  {problems}")
+        return self.entries
+
 
 def append(
     store: Store,

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from slipway.errors import SlipwayError
 from slipway.store import ledger
 from slipway.store.ledger import append, read_ledger
 from slipway.store.objects import Store
@@ -111,3 +112,11 @@ def test_an_entry_that_is_not_as_it_was_written_shows_and_one_of_before_is_only_
         second,
         "ledger/local/m/notes.json",
     }
+
+
+def test_who_must_not_miss_a_decision_is_given_none_of_a_damaged_ledger(store):
+    append(store, "local", "flights", entry())
+    assert read_ledger(store, "local", "flights").whole() == [entry()]
+    store.create("ledger/local/flights/notes.json", b"{}")
+    with pytest.raises(SlipwayError, match=r"notes\.json: has no name of an entry"):
+        read_ledger(store, "local", "flights").whole()
