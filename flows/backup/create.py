@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from flows.backup import cached, holdings, plan, repository
 from flows.backup.archive import Archive, Read, copy
 from flows.backup.encryption import encrypt
 from flows.backup.holdings import Found, Holdings, Places
+from flows.backup.reading import opening, read_files, size_of
 from flows.backup.repository import GitFacts
 from flows.backup.snapshot import KeptFile, Piece, Repository, Secrets, Snapshot
-from flows.backup.store_files import promised_sha256
 from slipway import __version__
 from slipway.errors import SlipwayError
 from slipway.runs.record import now
@@ -65,10 +64,9 @@ class Contents:
     begun: str
 
 
-def look(wanted: Wanted) -> Contents:
+def look(wanted: Wanted, git: GitFacts) -> Contents:
     """List what is to be kept, and refuse what cannot be kept as it is asked for."""
     begun = now()
-    git = repository.facts(wanted.root)
     held = holdings.look(wanted.root)
     plan.require_encryption(len(held.secrets), wanted.encrypt, without=wanted.without_secrets)
     cache = cached.look(wanted.root)
@@ -79,7 +77,7 @@ def look(wanted: Wanted) -> Contents:
             f"{len(held.secrets)} secret files are not in it: whoever restores makes new keys"
         )
     told += [_reached(store) for store in held.stores]
-    sizes = {found.path: found.where.stat().st_size for found in files}
+    sizes = {found.path: size_of(found) for found in files}
     return Contents(git, held, files, sizes, (*held.notes, *told), begun)
 
 
@@ -101,7 +99,7 @@ def _reached(store: str) -> str:
 
 def preview(wanted: Wanted) -> Made:
     """Say what a backup would hold; nothing is written, and nothing encrypted."""
-    found = look(wanted)
+    found = look(wanted, repository.facts(wanted.root))
     secrets = 0 if wanted.without_secrets else len(found.held.secrets)
     before = _newest(wanted.archive)
     sizes = wanted.archive.sizes()
@@ -112,25 +110,23 @@ def preview(wanted: Wanted) -> Made:
 
 
 def back_up(wanted: Wanted) -> Made:
-    """Make one snapshot; whatever stops this leaves none, and the next goes on."""
+    """Make one snapshot; whatever stops this leaves none, and the next goes on.
+
+    Git comes first: what a commit names was in DVC's cache before it.
+    """
     began = time.monotonic()
-    found = look(wanted)
-    archive = wanted.archive
-    archive.prepare()
+    archive, git = wanted.archive, repository.facts(wanted.root)
     before, sizes = _newest(archive), archive.sizes()
-    reading = plan.what_to_read(found.files, before, sizes, found.sizes)
-    read, held_in_memory = _read_all(reading.unread)
-    kept = {**reading.known, **read}
-    files = [_as_it_is(kept[each.path], each) for each in found.files]
-    secrets, sealed = _seal_secrets(wanted, found.held)
-    with _bundle(wanted.root, found.git, before, sizes) as (git, bundle):
-        snapshot = _snapshot(wanted, found, files, repository=git)
+    with _bundle(wanted.root, git, before, sizes) as (kept, bundle):
+        found = look(wanted, git)
+        archive.prepare()
+        files = read_files(found.files, plan.what_to_read(found.files, before, sizes, found.sizes))
+        secrets, sealed = _seal_secrets(wanted, found.held)
+        snapshot = _snapshot(wanted, found, files, repository=kept)
         snapshot = snapshot.model_copy(update={"secrets": secrets})
-        where = {each.path: each.where for each in found.files}
-        sources: dict[str, Read] = {path: _opening(path_) for path, path_ in where.items()}
-        sources |= {path: _holding(data) for path, data in held_in_memory.items()}
-        sources["the secrets"] = _holding(sealed)
-        sources["the git repository"] = _opening(bundle)
+        sources = {each.path: opening(each) for each in found.files}
+        sources["the secrets"] = lambda: io.BytesIO(sealed)
+        sources["the git repository"] = lambda: bundle.open("rb")
         lacking = plan.what_to_copy(snapshot.pieces, sizes)
         for name, piece in lacking.items():
             _put(archive, name, piece, sources[name])
@@ -161,76 +157,6 @@ def _newest(archive: Archive) -> Snapshot | None:
         except SlipwayError:
             continue
     return None
-
-
-def _read_all(unread: tuple[Found, ...]) -> tuple[dict[str, KeptFile], dict[str, bytes]]:
-    """Hash files; raise SlipwayError that names every one that is not what its name promises."""
-    read: dict[str, KeptFile] = {}
-    in_memory: dict[str, bytes] = {}
-    damaged: list[str] = []
-    for found in unread:
-        with _opened(found, in_memory) as source:
-            kept, md5 = _hashed(found, source)
-        if cached.expected_md5(found) not in (None, md5):
-            damaged.append(f"{found.path}: its MD5 is not its name")
-        elif promised_sha256(found) not in (None, kept.sha256):
-            damaged.append(f"{found.path}: its SHA-256 is not the one that its manifest lists")
-        read[found.path] = kept
-    if damaged:
-        told = "\n  ".join(damaged)
-        raise SlipwayError(
-            f"{len(damaged)} damaged files would be kept as if they were whole:\n  {told}\n"
-            "  no snapshot was made; mend them first: slipway verify --all --heal"
-        )
-    return read, in_memory
-
-
-@contextmanager
-def _opened(found: Found, in_memory: dict[str, bytes]) -> Iterator[IO[bytes]]:
-    """Open a file to be hashed; what others may write now is read once, for hash and copy."""
-    try:
-        if found.moves:
-            in_memory[found.path] = found.where.read_bytes()
-            yield io.BytesIO(in_memory[found.path])
-            return
-        with found.where.open("rb") as file:
-            yield file
-    except FileNotFoundError:
-        raise SlipwayError(
-            f"{found.path} went away while it was read: something is being cleared; no snapshot"
-            " was made, run it again"
-        ) from None
-    except OSError as error:
-        raise SlipwayError(f"{found.path}: cannot be read: {error.strerror}") from None
-
-
-class _Md5:
-    """Takes bytes on their way through, for a second digest."""
-
-    def __init__(self) -> None:
-        self.md5 = hashlib.md5(usedforsecurity=False)
-        self.size_bytes = 0
-
-    def write(self, chunk: bytes) -> int:
-        self.md5.update(chunk)
-        self.size_bytes += len(chunk)
-        return len(chunk)
-
-
-def _hashed(found: Found, source: IO[bytes]) -> tuple[KeptFile, str]:
-    through = _Md5()
-    sha256 = copy(source, through)
-    mode = stat.S_IMODE(found.where.stat().st_mode)
-    kept = KeptFile(
-        sha256=sha256, size_bytes=through.size_bytes, path=found.path, kind=found.kind, mode=mode
-    )
-    return kept, through.md5.hexdigest()
-
-
-def _as_it_is(kept: KeptFile, found: Found) -> KeptFile:
-    """Take the mode of now: what is in a file is fixed, who may read it is not."""
-    mode = stat.S_IMODE(found.where.stat().st_mode)
-    return kept if kept.mode == mode else kept.model_copy(update={"mode": mode})
 
 
 def _seal_secrets(wanted: Wanted, held: Holdings) -> tuple[Secrets | None, bytes]:
@@ -267,6 +193,8 @@ def _bundle(
         repository.write_bundle(root, path)
         with path.open("rb") as file:
             digest = copy(file, None)
+        if repository.facts(root).refs != git.refs:
+            raise SlipwayError("somebody committed meanwhile; no snapshot was made, run it again")
         size = path.stat().st_size
         yield Repository.model_validate({"sha256": digest, "size_bytes": size, **told}), path
 
@@ -296,11 +224,3 @@ def _folders(root: Path, files: list[Found]) -> dict[str, int]:
         if where.is_dir() and (mode := stat.S_IMODE(where.stat().st_mode)) != USUAL_FOLDER:
             modes[name] = mode
     return modes
-
-
-def _opening(path: Path) -> Read:
-    return lambda: path.open("rb")
-
-
-def _holding(data: bytes) -> Read:
-    return lambda: io.BytesIO(data)

@@ -9,6 +9,7 @@ next snapshot, and nothing in this one names what is not in it.
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,8 +39,9 @@ class Found:
     """Relative to the project."""
     where: Path
     kind: Kind
-    moves: bool = False
-    """Hosts and releases may write it at this very moment; all such files are small."""
+    data: bytes | None = None
+    """What was in it when it was found: of small files that hosts and releases write again and
+    again, read before what they name is listed."""
 
     @property
     def by_digest(self) -> bool:
@@ -126,8 +128,10 @@ def _add(
         return
     for path in files:
         name = places.name(path)
-        if name is not None and name not in known:
-            held.files.append(Found(name, path, kind, moves))
+        if name is None or name in known:
+            continue
+        with suppress(FileNotFoundError):  # replaced, or cleared away, at this very moment
+            held.files.append(Found(name, path, kind, path.read_bytes() if moves else None))
 
 
 def _add_secrets(held: Holdings, places: Places, every: list[Fleet]) -> None:
@@ -145,7 +149,7 @@ def _add_secrets(held: Holdings, places: Places, every: list[Fleet]) -> None:
         if name is None:
             held.notes.append(f"{path} lies outside of the project, and is not kept")
         else:
-            held.secrets.append(Found(name, path, "key", moves=True))
+            held.secrets.append(Found(name, path, "key"))
     secret = {each.path for each in held.secrets}
     held.files[:] = [each for each in held.files if each.path not in secret]
 
