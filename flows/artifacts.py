@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -104,6 +105,8 @@ def leave(left: Leavings, say: Callable[[str], None], pages: Pages = PAGES) -> N
                 metrics = [{"metric": n, "test rows": compact(v)} for n, v in run.metrics.items()]
                 pages.table(metrics, key=key(run.pipeline, "metrics"), description=about)
             pages.markdown(overview(left), key=key(run.pipeline, "run"), description=about)
+    except httpx.TransportError:  # `untold` says so, once
+        return
     except Exception as error:  # whatever the client, its server or a proxy makes of it
         said = " ".join(str(error).split())[:200]
         say(f"no artifacts were left on Prefect's pages: {type(error).__name__}: {said}")

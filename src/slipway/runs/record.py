@@ -29,6 +29,8 @@ RECORD = "run.json"
 
 STAMPED = "%Y%m%d-%H%M%S"
 STAMP = re.compile(r"[0-9]{8}-[0-9]{6}(?=-)")
+SECOND = len("20261130-100000")
+"""So much of a run's id says when it began."""
 
 
 class Record:
@@ -68,12 +70,24 @@ class Record:
         self.note(replace(ended, stages=stopped(self.run.stages)))
 
     def _save(self, run: Run) -> None:
-        """Write run.json whole, and point `latest` at this run."""
+        """Write run.json whole, and point `latest` at this run, unless a later one has begun."""
         self.run = run
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / f".{RECORD}.new"
         aside.write_text(json.dumps(run.to_dict(), indent=2) + "\n", "utf-8")
         aside.replace(self.folder / RECORD)
+        if self._is_latest():
+            self._point_here(run)
+
+    def _is_latest(self) -> bool:
+        """Tell whether no later run has begun: what is noted of an older one leaves the link."""
+        try:
+            named = os.readlink(self.folder.with_name(LATEST))
+            return named[:SECOND] <= self.run.run[:SECOND]
+        except OSError:
+            return True
+
+    def _point_here(self, run: Run) -> None:
         link = self.folder.with_name(f".{LATEST}.{os.getpid()}.new")
         link.unlink(missing_ok=True)
         link.symlink_to(run.run)

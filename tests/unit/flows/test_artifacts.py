@@ -15,6 +15,7 @@ from tests.support.waiting import wait_until
 GATES = (
     GateResult("auc_floor", 0.68, 0.63, "min", "pass", "fp32"),
     GateResult("parity", 0.5, 1e-5, "max", "fail", "int8-static"),
+    GateResult("parity", 0.0, 1e-5, "max", "pass", "fp32"),
 )
 RUN = Run(
     run="20261130-100000-aaaa",
@@ -64,6 +65,8 @@ def test_the_gates_are_a_table_with_the_chosen_precision_first():
         {"precision": "int8-static", "gate": "parity", "limit": "≤ 1.0e−5", "measured": "0.5",
          "verdict": "fail"},
         {"precision": "fp32", "gate": "auc floor", "limit": "≥ 0.63", "measured": "0.68",
+         "verdict": "pass"},
+        {"precision": "fp32", "gate": "parity", "limit": "≤ 1.0e−5", "measured": "0",
          "verdict": "pass"},
     ]  # fmt: skip
 

@@ -59,7 +59,15 @@ def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
         "prefect_flow_run": None,
         "environment": [],
         "error": None,
+        "notices": [],
     }
+
+
+def test_what_is_noted_of_an_older_run_leaves_latest_alone(tmp_path: Path) -> None:
+    old = record.begin(tmp_path, replace(FLIGHTS, run="20261130-100000-aaaa"))
+    new = record.begin(tmp_path, FLIGHTS)
+    old.note(replace(old.run, error="its machine is gone"))
+    assert os.readlink(tmp_path / ".slipway/runs/latest") == new.run.run
 
 
 def test_latest_points_at_the_run_that_began_last(tmp_path: Path) -> None:
