@@ -147,12 +147,17 @@ def require_free(repository: Path, branch: str) -> None:
             )
 
 
-def _current_branch(repository: Path) -> str:
-    if not succeeds(repository, "rev-parse", "--git-dir"):
+def require_repository(root: Path) -> None:
+    """Refuse a folder that is in no git repository: no scheduled run could start there."""
+    if not succeeds(root, "rev-parse", "--git-dir"):
         raise SlipwayError(
-            f"{repository} is no git repository, and scheduled runs work from commits:"
+            f"{root} is no git repository, and scheduled runs work from commits:"
             " git init && git add . && git commit -m 'Start'"
         )
+
+
+def _current_branch(repository: Path) -> str:
+    require_repository(repository)
     name = attempt(repository, "symbolic-ref", "--quiet", "--short", "HEAD").stdout.strip()
     if not name:
         raise SlipwayError(

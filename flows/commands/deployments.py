@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from flows import environment
+from flows.checkout import worktrees
 from flows.deployments import declared
 from flows.talk import failed
 from slipway.errors import ConfigError, SlipwayError
@@ -35,6 +36,8 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     from flows.deployments import compare, server
 
     _require_server()
+    if options.action == "apply":
+        worktrees.require_repository(root)
     with client() as connected:
         wanted = frozenset(server.automations())
         before = compare.differences(project, server.ask(connected, project), wanted)

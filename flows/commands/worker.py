@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from flows import environment
+from flows.checkout import worktrees
 from flows.dag import workspace
 from flows.talk import failed
 from slipway.errors import ConfigError, SlipwayError, Unavailable
@@ -54,6 +55,7 @@ def _work(root: Path, pool: str | None) -> int:
     from flows.alive.reconcile import WORKER_LOCK, worker_name
 
     pool = _choose(root, pool)
+    worktrees.require_repository(root)
     lock = workspace.take_turn(root / WORKER_LOCK, "worker", _say)
     os.set_inheritable(lock.fileno(), True)  # so the lock is kept by what this process becomes
     _reconcile_when_reachable(root, pool)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
 
+PIN = "sources.lock"
+"""What a pipeline's first stage reads; git has it from the first run on."""
+
 DIGEST_SHOWN = 8
 """Hex digits of a digest that people tell two files apart by."""
 
@@ -123,6 +126,11 @@ def differing(name: str, old: Any, new: Any) -> Iterator[Change]:
 def _changes(root: Path, stage: "PipelineStage", made: Mapping[str, str]) -> Iterator[Change]:
     if not any(out.hash_info for out in [*stage.deps, *stage.outs]):
         yield Change("entry", "dvc.lock", note="has no entry of this stage: it never ran")
+        yield from (
+            Change("dependency", dep.def_path, note=_absence(dep.def_path))
+            for dep in stage.deps
+            if dep.def_path not in made and not (root / dep.def_path).exists()
+        )
         return
     if stage.always_changed:
         yield Change("always", "dvc.yaml", note="says always_changed")
@@ -136,6 +144,14 @@ def _changes(root: Path, stage: "PipelineStage", made: Mapping[str, str]) -> Ite
             yield Change("output", out.def_path, *_digests(out), note=how)
 
 
+def _absence(name: str) -> str:
+    """Say of a file that is not there who writes it; DVC says no more than [Errno 2]."""
+    if Path(name).name == PIN:
+        pipeline = Path(name).parent.name
+        return f"is missing: it pins the sources, and `slipway build {pipeline}` writes it"
+    return "is missing"
+
+
 def _dependency(root: Path, dep: Any, made: Mapping[str, str]) -> Iterator[Change]:
     """Tell of parameters by their values, of files by their digests and their last commit."""
     if hasattr(dep, "read_params"):
@@ -144,7 +160,8 @@ def _dependency(root: Path, dep: Any, made: Mapping[str, str]) -> Iterator[Chang
             yield from differing(section, old.get(section), new.get(section))
         return
     maker = made.get(dep.def_path)
-    note = "" if maker else _last_change(root, dep.def_path)
+    there = (root / dep.def_path).exists()
+    note = "" if maker else _last_change(root, dep.def_path) if there else _absence(dep.def_path)
     yield Change("dependency", dep.def_path, *_digests(dep), made_by=maker, note=note)
 
 

@@ -86,6 +86,19 @@ def test_a_worker_says_all_that_it_lacks(tmp_path: Path) -> None:
     assert "prefect.yaml names one, two: choose one by --pool" in torn.stderr
 
 
+@pytest.mark.parametrize("name", ["worker", "deployments"])
+def test_a_folder_without_git_is_refused_with_what_to_type(tmp_path: Path, name: str) -> None:
+    deployments(tmp_path, "one")
+    if name == "deployments":
+        shutil.copy(REPOSITORY / "prefect.yaml", tmp_path)
+    arguments = ["apply"] if name == "deployments" else []
+    done = command(name, tmp_path, *arguments, PREFECT_API_URL=NOWHERE)
+    assert done.returncode == 1
+    assert "is no git repository" in done.stderr
+    assert "git init && git add ." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_where_no_server_is_configured_nothing_needs_fixing(tmp_path: Path) -> None:
     done = worker(tmp_path, "--reconcile-only")
     assert done.returncode == 0
