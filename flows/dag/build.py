@@ -168,8 +168,11 @@ class StageRuns:
         self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
             code, lines = self._supervise_patiently(stage, talk, log)
-            while code and (pids := opening.blockers(lines)):  # a `dvc repro` beside this run
+            gone: list[int] = []
+            while code and (pids := opening.blockers(lines)) not in ([], gone):
+                # a `dvc repro` beside this run
                 opening.wait_for_end(pids, partial(self._say_of, stage), self._look)
+                gone = [pid for pid in pids if not opening.is_there(pid)]
                 code, lines = self._supervise_patiently(stage, talk, log)
             if code == 0 and (found := seals.damage(self._root, stage.outs)):
                 # what the stage made is sealed by it: this came out of DVC's cache

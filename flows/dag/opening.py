@@ -84,12 +84,20 @@ def opened(root: Path) -> Iterator["Repo"]:
 
 
 def patiently(work: Callable[[], T], say: Say = to_stderr) -> T:
-    """Do what DVC may refuse while another command is at the same stages, after that command."""
+    """Do what DVC may refuse while another command is at the same stages, after that command.
+
+    Raise Busy where what it names is gone and still in the way, as a process is that nobody
+    collects: a run clears that, and waiting does not.
+    """
+    gone: list[int] = []
     while True:
         try:
             return work()
         except Busy as busy:
+            if busy.pids == gone:
+                raise
             wait_for_end(busy.pids, say)
+            gone = [pid for pid in busy.pids if not is_there(pid)]
 
 
 @contextmanager
@@ -121,10 +129,15 @@ def wait_for_end(pids: list[int], say: Say, look: Callable[[float], None] = time
     """Wait until none of these processes is left, a minute at most: they may have gone on."""
     left_s = SAY_EVERY_S
     patience = Patience(say)
-    while left_s > 0 and (left := [pid for pid in pids if _command(pid)]):
+    while left_s > 0 and (left := [pid for pid in pids if is_there(pid)]):
         patience.tell(", ".join(_named(pid) for pid in left))
         look(LOOK_S)
         left_s -= LOOK_S
+
+
+def is_there(pid: int) -> bool:
+    """Tell whether a process is more than an entry that nobody has collected."""
+    return bool(_command(pid))
 
 
 def _what_to_do(root: Path, error: Exception) -> str:

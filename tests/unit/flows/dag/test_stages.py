@@ -1,7 +1,9 @@
 """The DAG as DVC has it: order, what is stale, what waits for what."""
 
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from flows.dag import lock_file, stages
 from flows.dag.stages import Stage
 from slipway.errors import ConfigError, SlipwayError
 from tests.flow_project import Project
+from tests.support.processes import alive
+from tests.support.waiting import wait_until
 
 # DVC's own use of its trie library
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -119,18 +123,37 @@ def test_a_broken_dvc_yaml_is_told_in_one_message(project: Project) -> None:
         path.write_text(before)
 
 
-def test_a_stage_locked_by_another_dvc_command_is_told(project: Project) -> None:
+@contextmanager
+def locked_by(project: Project, owner: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Have a process in DVC's lock table, at work on a stage."""
     lock = project.root / ".dvc/tmp/rwlock"
-    owner = subprocess.Popen(["sleep", "60"])
     path = str(project.root / "models/tiny/weights")
     lock.write_text(f'{{"write": {{"{path}": {{"pid": {owner.pid}, "cmd": "dvc repro"}}}}}}')
     try:
-        with pytest.raises(SlipwayError, match=f"PID {owner.pid}"):
-            stages.read_stages(project.root, "tiny")
+        yield
     finally:
-        lock.unlink()
+        lock.unlink(missing_ok=True)
         owner.kill()
         owner.wait()
+
+
+def test_a_stage_locked_by_another_dvc_command_is_waited_for(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = subprocess.Popen(["sleep", "2"])
+    collects = threading.Thread(target=owner.wait)
+    with locked_by(project, owner):
+        collects.start()
+        assert stages.read_stages(project.root, "tiny")
+        collects.join()
+    assert f"waiting for process {owner.pid} (sleep 2)" in capsys.readouterr().err
+
+
+def test_one_locked_by_a_process_that_nobody_collects_is_told(project: Project) -> None:
+    owner = subprocess.Popen(["true"])
+    wait_until(lambda: not alive(owner.pid), "it has ended")
+    with locked_by(project, owner), pytest.raises(SlipwayError, match=f"PID {owner.pid}"):
+        stages.read_stages(project.root, "tiny")
 
 
 def test_what_reads_from_a_stale_stage_has_to_be_asked_again() -> None:

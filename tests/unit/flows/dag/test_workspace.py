@@ -152,15 +152,20 @@ def test_processes_of_a_killed_run_are_ended_and_those_of_other_checkouts_not(
 
 
 def test_what_a_living_supervisor_runs_is_not_left_behind(tmp_path: Path) -> None:
-    code = f"print('up', flush=True); {SLEEP}"
+    code = (
+        "import subprocess, sys;"
+        f" subprocess.Popen([sys.executable, '-c', {SLEEP!r}]);"
+        f" print('up', flush=True); {SLEEP}"
+    )
     tree = Tree([sys.executable, "-c", code], tmp_path, of_stage(tmp_path))
     lines = tree.lines()
     assert next(lines) == "up"
-    guard, child = descendants(tree.pid)
+    guard, command, child = descendants(tree.pid)
     assert workspace.leftovers(tmp_path) == []
     for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first: neither sees the other die
         for pid in (tree.pid, guard):
             os.kill(pid, number)
+    wait_until(lambda: not alive(command), "the kernel has ended the command")
     wait_until(lambda: workspace.leftovers(tmp_path) == [child], "it is seen")
     workspace.end_leftovers(tmp_path, lambda _: None)
     assert not alive(child)
