@@ -14,7 +14,7 @@ from flows.environment import OWN_API
 from slipway.bundle.format import short
 from slipway.errors import NotAccepted, SlipwayError
 from slipway.fleet.takeover import RELEASED
-from slipway.notify.message import Message
+from slipway.notify.message import Notification
 from slipway.notify.send import Post
 from slipway.notify.targets import Reason, load_notify
 from slipway.runs.record import Record
@@ -37,8 +37,8 @@ def reason_of(run: Run, error: BaseException) -> Reason:
 
 def tell(entry: Record, reason: Reason, post: Post | None = None, *, say: Say) -> None:
     """Send a run's message to every target that wants it, unless that was done before."""
-    if told := _send(entry, reason, post, say):
-        _note(entry, told, say)
+    if notices := _send(entry, reason, post, say):
+        _note(entry, notices, say)
 
 
 def _send(entry: Record, reason: Reason, post: Post | None, say: Say) -> list[Notice]:
@@ -54,19 +54,27 @@ def _send(entry: Record, reason: Reason, post: Post | None, say: Say) -> list[No
         return []
     post = post or Post(entry.root)
     message = message_of(entry, reason)
-    told: list[Notice] = []
+    notices: list[Notice] = []
     for target in config.targets:
         if reason in target.on:
             sent = post.send(message, target)
-            told.append(Notice(reason, sent.target, sent.ok, sent.tries, sent.problem))
+            notices.append(
+                Notice(
+                    reason=reason,
+                    target=sent.target,
+                    sent=sent.ok,
+                    tries=sent.tries,
+                    problem=sent.problem,
+                )
+            )
             problem = f"could not be told: {sent.problem}"
             say(f"{sent.target} {'was told' if sent.ok else problem}")
-    return told
+    return notices
 
 
-def _note(entry: Record, told: list[Notice], say: Say) -> None:
+def _note(entry: Record, notices: list[Notice], say: Say) -> None:
     try:
-        entry.note(replace(entry.run, notices=(*entry.run.notices, *told)))
+        entry.note(replace(entry.run, notices=(*entry.run.notices, *notices)))
     except OSError as error:
         say(f"who was told could not be noted: {error}")
 
@@ -87,9 +95,9 @@ def tell_crashed(
     run = entry.run if entry else Run(pipeline=lost.name, prefect_flow_run=lost.flow_run)
     found = replace(run, error=f"{lost.name} died: {lost.why}")
     begun = Record(root, found)
-    told = _send(begun, "crashed", post, say)
-    if told and entry is not None:
-        _note(entry, told, say)
+    notices = _send(begun, "crashed", post, say)
+    if notices and entry is not None:
+        _note(entry, notices, say)
 
 
 def is_at_desk(run: Run, reason: Reason) -> bool:
@@ -100,10 +108,10 @@ def is_at_desk(run: Run, reason: Reason) -> bool:
     return run.started_by.kind == "terminal" and (reason == "crashed" or sys.stderr.isatty())
 
 
-def message_of(entry: Record, reason: Reason) -> Message:
+def message_of(entry: Record, reason: Reason) -> Notification:
     """Put together what people are told of a run."""
     run = entry.run
-    return Message(
+    return Notification(
         reason=reason,
         pipeline=run.pipeline,
         run=run.run,

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from flows.backup.snapshot import KeptFile, Kind, Repository, Secrets, Snapshot
+from flows.backup.snapshot import KeptFile, Kind, Repository, Secrets, BackupSnapshot
 
 
 def sha256(data: bytes) -> str:
@@ -17,12 +17,12 @@ def make_file(path: str, data: bytes = b"data", kind: Kind = "cache") -> KeptFil
 
 def make_snapshot(
     *files: KeptFile, at: str = "2026-11-30T12:00:00+00:00", secrets: Secrets | None = None
-) -> Snapshot:
+) -> BackupSnapshot:
     repository = Repository(
         sha256=sha256(b"git"), size_bytes=3, refs=sha256(b"refs"), commit="c" * 40,
         branch="main", prefix="", remotes={},
     )  # fmt: skip
-    return Snapshot(
+    return BackupSnapshot(
         format=1, at=at, slipway="0", project="p", repository=repository, files=list(files),
         folders={}, secrets=secrets, notes=[],
     )  # fmt: skip

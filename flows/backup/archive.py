@@ -14,7 +14,7 @@ from typing import IO, Protocol
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from flows.backup.snapshot import NAME, Piece, Snapshot, decode, encode
+from flows.backup.snapshot import NAME, BackupSnapshot, Piece, decode, encode
 from slipway.bundle.format import sync_folder
 from slipway.errors import SlipwayError
 from slipway.store.objects import Store
@@ -25,7 +25,7 @@ Read = Callable[[], IO[bytes]]
 """Opens what is to be kept."""
 
 
-class Changed(SlipwayError):
+class ChangedWhileRead(SlipwayError):
     """Bytes are not those of the digest that they go by."""
 
 
@@ -75,23 +75,23 @@ class Archive:
                     os.fsync(target.fileno())
             if found != piece.sha256:
                 self._fs.rm_file(aside)
-                raise Changed("changed while it was copied")
+                raise ChangedWhileRead("changed while it was copied")
             if self._local:
                 os.replace(aside, where)
         except OSError as error:
             raise self._explained("write", piece.sha256, error) from None
 
     def get(self, piece: Piece, target: IO[bytes]) -> None:
-        """Copy an object out; raise Changed if it is not what its name says, or gone."""
+        """Copy an object out; raise ChangedWhileRead if it is not what its name says, or gone."""
         try:
             with self._fs.open(self._object(piece.sha256), "rb") as source:
                 found = copy(source, target)
         except FileNotFoundError:
-            raise Changed("is missing") from None
+            raise ChangedWhileRead("is missing") from None
         except OSError as error:
             raise self._explained("read", piece.sha256, error) from None
         if found != piece.sha256:
-            raise Changed("is damaged: its SHA-256 is not its name")
+            raise ChangedWhileRead("is damaged: its SHA-256 is not its name")
 
     def read(self, piece: Piece) -> bytes:
         """Return a small object's bytes, checked."""
@@ -103,11 +103,11 @@ class Archive:
         """Name the snapshots, the oldest first."""
         return [name for name in self._small.names("snapshots") if NAME.fullmatch(name)]
 
-    def snapshot(self, name: str) -> Snapshot:
+    def snapshot(self, name: str) -> BackupSnapshot:
         """Read one snapshot, checked against its name."""
         return decode(name, self._small.read(f"snapshots/{name}"))
 
-    def seal(self, snapshot: Snapshot) -> str:
+    def seal(self, snapshot: BackupSnapshot) -> str:
         """Write a snapshot, which completes it; return its name."""
         if self._local:
             sync_folder(Path(self._root, "objects"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.backup.holdings import Found
+from flows.backup.holdings import FoundFile
 from flows.backup.repository import named, objects_of_history, worktrees
 from flows.custody.cache import ObjectCache, listed
 from flows.dag.lock_file import read_lock
@@ -26,7 +26,7 @@ OBJECTS = f"{CACHE}/files/md5"
 class Cached:
     """What of the cache is kept."""
 
-    files: tuple[Found, ...]
+    files: tuple[FoundFile, ...]
     missing: tuple[str, ...]
     """Objects that a checkout's own dvc.lock names, and the cache lacks."""
 
@@ -51,11 +51,13 @@ def _look(root: Path, repo: "Repo") -> Cached:
     for path in entries:
         wanted |= named(path.read_bytes())
     runs = [
-        Found(f"{CACHE}/runs/{path.relative_to(cache.runs).as_posix()}", path, "run-cache")
+        FoundFile(f"{CACHE}/runs/{path.relative_to(cache.runs).as_posix()}", path, "run-cache")
         for path in entries
     ]
     there = whole(cache, wanted)
-    objects = [Found(f"{OBJECTS}/{n[:2]}/{n[2:]}", cache.path(n), "cache") for n in sorted(there)]
+    objects = [
+        FoundFile(f"{OBJECTS}/{n[:2]}/{n[2:]}", cache.path(n), "cache") for n in sorted(there)
+    ]
     missing = {name for name in outputs(root) if cache.lacks(name)}
     return Cached((*runs, *objects), tuple(sorted(missing)))
 
@@ -87,7 +89,7 @@ def _in_list(cache: ObjectCache, name: str) -> Iterator[str]:
         yield from (n for n in listed(cache.path(name)).values() if cache.path(n).is_file())
 
 
-def expected_md5(found: Found) -> str | None:
+def expected_md5(found: FoundFile) -> str | None:
     """Return the MD5 that an object's name promises."""
     if found.kind != "cache":
         return None

@@ -14,10 +14,10 @@ from pathlib import Path
 from flows.backup import cached, holdings, plan, repository
 from flows.backup.archive import Archive, Read, copy
 from flows.backup.encryption import encrypt
-from flows.backup.holdings import Found, Holdings, Places
+from flows.backup.holdings import FoundFile, Holdings, Places
 from flows.backup.reading import opening, read_files, size_of
 from flows.backup.repository import GitFacts
-from flows.backup.snapshot import KeptFile, Piece, Repository, Secrets, Snapshot
+from flows.backup.snapshot import BackupSnapshot, KeptFile, Piece, Repository, Secrets
 from slipway import __version__
 from slipway.errors import SlipwayError
 from slipway.runs.record import now
@@ -38,7 +38,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Made:
+class BackupMade:
     """What a backup came to."""
 
     snapshot: str | None
@@ -58,7 +58,7 @@ class Contents:
 
     git: GitFacts
     held: Holdings
-    files: tuple[Found, ...]
+    files: tuple[FoundFile, ...]
     sizes: Mapping[str, int]
     notes: tuple[str, ...]
     begun: str
@@ -71,14 +71,16 @@ def look(wanted: Wanted, git: GitFacts) -> Contents:
     plan.require_encryption(len(held.secrets), wanted.encrypt, without=wanted.without_secrets)
     cache = cached.look(wanted.root)
     files = (*held.files, *cache.files)
-    told = plan.notes(git.uncommitted, git.uncommitted_count, len(cache.missing))
+    lacks = plan.notes(git.uncommitted, git.uncommitted_count, len(cache.missing))
     if held.secrets and wanted.without_secrets:
-        told.append(
+        lacks.append(
             f"{len(held.secrets)} secret files are not in it: whoever restores makes new keys"
         )
-    told += [_reached(store) for store in held.stores]
+    lacks += [_reached(store) for store in held.stores]
     sizes = {found.path: size_of(found) for found in files}
-    return Contents(git, held, files, sizes, (*held.notes, *told), begun)
+    return Contents(
+        git=git, held=held, files=files, sizes=sizes, notes=(*held.notes, *lacks), begun=begun
+    )
 
 
 def _reached(store: str) -> str:
@@ -97,7 +99,7 @@ def _reached(store: str) -> str:
     return f"the store {place} is elsewhere, and can be reached: its own backup counts"
 
 
-def preview(wanted: Wanted) -> Made:
+def preview(wanted: Wanted) -> BackupMade:
     """Say what a backup would hold; nothing is written, and nothing encrypted."""
     found = look(wanted, repository.facts(wanted.root))
     secrets = 0 if wanted.without_secrets else len(found.held.secrets)
@@ -106,10 +108,18 @@ def preview(wanted: Wanted) -> Made:
     reading = plan.what_to_read(found.files, before, sizes, found.sizes)
     unread = sum(found.sizes[each.path] for each in reading.unread)
     kinds = plan.summary(found.files, found.sizes)
-    return Made(None, kinds, secrets, len(reading.unread), unread, 0.0, found.notes)
+    return BackupMade(
+        snapshot=None,
+        kinds=kinds,
+        secrets=secrets,
+        new_objects=len(reading.unread),
+        new_bytes=unread,
+        seconds=0.0,
+        notes=found.notes,
+    )
 
 
-def back_up(wanted: Wanted) -> Made:
+def back_up(wanted: Wanted) -> BackupMade:
     """Make one snapshot; whatever stops this leaves none, and the next goes on.
 
     Git comes first: what a commit names was in DVC's cache before it.
@@ -131,14 +141,14 @@ def back_up(wanted: Wanted) -> Made:
         for name, piece in lacking.items():
             _put(archive, name, piece, sources[name])
     name = archive.seal(snapshot)
-    return Made(
-        name,
-        plan.summary(found.files, found.sizes),
-        secrets.files if secrets else 0,
-        len(lacking),
-        sum(piece.size_bytes for piece in lacking.values()),
-        time.monotonic() - began,
-        found.notes,
+    return BackupMade(
+        snapshot=name,
+        kinds=plan.summary(found.files, found.sizes),
+        secrets=secrets.files if secrets else 0,
+        new_objects=len(lacking),
+        new_bytes=sum(piece.size_bytes for piece in lacking.values()),
+        seconds=time.monotonic() - began,
+        notes=found.notes,
     )
 
 
@@ -149,7 +159,7 @@ def _put(archive: Archive, name: str, piece: Piece, read: Read) -> None:
         raise SlipwayError(f"{name}: {error}; no snapshot was made, run it again") from None
 
 
-def _newest(archive: Archive) -> Snapshot | None:
+def _newest(archive: Archive) -> BackupSnapshot | None:
     """Return the snapshot before; one that is damaged tells nothing, and all is read anew."""
     for name in reversed(archive.snapshots()):
         try:
@@ -174,11 +184,11 @@ def _seal_secrets(wanted: Wanted, held: Holdings) -> tuple[Secrets | None, bytes
 
 @contextmanager
 def _bundle(
-    root: Path, git: GitFacts, before: Snapshot | None, sizes: Mapping[str, int]
+    root: Path, git: GitFacts, before: BackupSnapshot | None, sizes: Mapping[str, int]
 ) -> Iterator[tuple[Repository, Path]]:
     """Write the repository's bundle, unless the same refs are in the backup already."""
     known = before.repository if before else None
-    told = {
+    of_git = {
         "refs": git.refs,
         "commit": git.commit,
         "branch": git.branch,
@@ -186,7 +196,7 @@ def _bundle(
         "remotes": git.remotes,
     }
     if known is not None and known.refs == git.refs and plan.is_there(known, sizes):
-        yield known.model_copy(update=told), Path()
+        yield known.model_copy(update=of_git), Path()
         return
     with tempfile.TemporaryDirectory(prefix="slipway-backup-") as aside:
         path = Path(aside, "repository.bundle")
@@ -196,13 +206,16 @@ def _bundle(
         if repository.facts(root).refs != git.refs:
             raise SlipwayError("somebody committed meanwhile; no snapshot was made, run it again")
         size = path.stat().st_size
-        yield Repository.model_validate({"sha256": digest, "size_bytes": size, **told}), path
+        yield (
+            Repository.model_validate({"sha256": digest, "size_bytes": size, **of_git}),
+            path,
+        )
 
 
 def _snapshot(
     wanted: Wanted, found: Contents, files: list[KeptFile], repository: Repository
-) -> Snapshot:
-    return Snapshot(
+) -> BackupSnapshot:
+    return BackupSnapshot(
         format=1,
         at=found.begun,
         slipway=__version__,
@@ -215,7 +228,7 @@ def _snapshot(
     )
 
 
-def _folders(root: Path, files: list[Found]) -> dict[str, int]:
+def _folders(root: Path, files: list[FoundFile]) -> dict[str, int]:
     """Note the modes of folders that are not as usual: those of keys and of hosts' memory."""
     places, modes = Places(root), {}
     names = {str(parent) for found in files for parent in Path(found.path).parents}

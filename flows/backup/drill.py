@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from flows.backup.restore import Asked, Restored, Say, restore
-from flows.backup.snapshot import Snapshot
+from flows.backup.restore import Asked, Restoration, Say, restore
+from flows.backup.snapshot import BackupSnapshot
 from flows.custody import walk
 from flows.dag.changes import explain
 from slipway.bundle.format import short
@@ -54,7 +54,7 @@ class Drill:
     age_s: float
     """How much of the past would be lost: since when nothing is in any snapshot."""
     since: tuple[Since, ...]
-    restored: Restored
+    restored: Restoration
     verify_s: float
     missing: tuple[str, ...]
 
@@ -106,7 +106,14 @@ def drill(root: Path, asked: Asked, now: datetime, say: Say) -> Drill:
         shutil.rmtree(folder, ignore_errors=True)
     age_s = (now - datetime.fromisoformat(snapshot.at)).total_seconds()
     since = tuple(released_since(root, datetime.fromisoformat(snapshot.at)))
-    return Drill(asked.name, age_s, since, restored, verify_s, tuple(missing))
+    return Drill(
+        snapshot=asked.name,
+        age_s=age_s,
+        since=since,
+        restored=restored,
+        verify_s=verify_s,
+        missing=tuple(missing),
+    )
 
 
 def released_since(root: Path, at: datetime) -> Iterator[Since]:
@@ -127,7 +134,7 @@ def _check_out(project: Path) -> Iterator[str]:
         yield f"the workspace: dvc checkout failed: {said}"
 
 
-def _missing(project: Path, snapshot: Snapshot) -> Iterator[str]:
+def _missing(project: Path, snapshot: BackupSnapshot) -> Iterator[str]:
     """Name everything that a restored project would lack."""
     for damage in walk.look(project):
         yield f"{damage.kind} {damage.place}: {damage.problem}"
@@ -154,7 +161,7 @@ def _missing_of_fleet(fleet: Fleet) -> Iterator[str]:
                 yield f"bundle {model} v{short(version)}: the channel of {fleet.name} names it"
 
 
-def _missing_keys(project: Path, snapshot: Snapshot) -> Iterator[str]:
+def _missing_keys(project: Path, snapshot: BackupSnapshot) -> Iterator[str]:
     """Sign something by the restored release key: would a fleet believe a release from here?"""
     if snapshot.secrets is None:
         if any("secret files are not in it" in note for note in snapshot.notes):

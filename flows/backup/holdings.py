@@ -32,7 +32,7 @@ SECRET_NAMES = ("api-keys.json", "secret", "tls.*", "ca.*")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """One file that a backup is to hold."""
 
     path: str
@@ -56,8 +56,8 @@ class Found:
 class Holdings:
     """All of it, and what was met on the way."""
 
-    files: list[Found] = field(default_factory=list)
-    secrets: list[Found] = field(default_factory=list)
+    files: list[FoundFile] = field(default_factory=list)
+    secrets: list[FoundFile] = field(default_factory=list)
     stores: list[str] = field(default_factory=list)
     """Stores that are elsewhere."""
     notes: list[str] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _add(
         if name is None or name in known:
             continue
         with suppress(FileNotFoundError):  # replaced, or cleared away, at this very moment
-            held.files.append(Found(name, path, kind, path.read_bytes() if moves else None))
+            held.files.append(FoundFile(name, path, kind, path.read_bytes() if moves else None))
 
 
 def _add_secrets(held: Holdings, places: Places, every: list[Fleet]) -> None:
@@ -149,7 +149,7 @@ def _add_secrets(held: Holdings, places: Places, every: list[Fleet]) -> None:
         if name is None:
             held.notes.append(f"{path} lies outside of the project, and is not kept")
         else:
-            held.secrets.append(Found(name, path, "key"))
+            held.secrets.append(FoundFile(name, path, "key"))
     secret = {each.path for each in held.secrets}
     held.files[:] = [each for each in held.files if each.path not in secret]
 

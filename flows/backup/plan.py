@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flows.backup.holdings import Found
-from flows.backup.snapshot import KeptFile, Piece, Snapshot
+from flows.backup.holdings import FoundFile
+from flows.backup.snapshot import BackupSnapshot, KeptFile, Piece
 from slipway.errors import ConfigError
 
 
@@ -13,14 +13,14 @@ from slipway.errors import ConfigError
 class Reading:
     """Which files must be read, and what is known of the others."""
 
-    unread: tuple[Found, ...]
+    unread: tuple[FoundFile, ...]
     known: Mapping[str, KeptFile]
     """By path, from the snapshot before."""
 
 
 def what_to_read(
-    files: Iterable[Found],
-    before: Snapshot | None,
+    files: Iterable[FoundFile],
+    before: BackupSnapshot | None,
     sizes: Mapping[str, int],
     size_of: Mapping[str, int],
 ) -> Reading:
@@ -70,7 +70,7 @@ def require_encryption(secrets: int, encrypt: str | None, *, without: bool) -> N
     )
 
 
-def summary(files: Iterable[Found], size_of: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+def summary(files: Iterable[FoundFile], size_of: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """Count files and bytes by kind."""
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -82,13 +82,13 @@ def summary(files: Iterable[Found], size_of: Mapping[str, int]) -> dict[str, tup
 
 def notes(uncommitted: tuple[str, ...], count: int, missing: int) -> list[str]:
     """Say what a restored project will lack."""
-    told = []
+    lines = []
     if count:
         shown = ", ".join(uncommitted[:5]) + (", ..." if count > 5 else "")
-        told.append(f"not in git, so not kept: {count} changed files ({shown}); commit them")
+        lines.append(f"not in git, so not kept: {count} changed files ({shown}); commit them")
     if missing:
-        told.append(
+        lines.append(
             f"DVC's cache lacks {missing} outputs that dvc.lock names: a restored project makes"
             " them again (here: slipway build)"
         )
-    return told
+    return lines

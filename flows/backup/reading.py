@@ -9,14 +9,14 @@ from typing import IO
 
 from flows.backup.archive import Read, copy
 from flows.backup.cached import expected_md5
-from flows.backup.holdings import Found
+from flows.backup.holdings import FoundFile
 from flows.backup.plan import Reading
 from flows.backup.snapshot import KeptFile
 from flows.backup.store_files import promised_sha256
 from slipway.errors import SlipwayError
 
 
-def read_files(files: tuple[Found, ...], reading: Reading) -> list[KeptFile]:
+def read_files(files: tuple[FoundFile, ...], reading: Reading) -> list[KeptFile]:
     """Hash files; raise SlipwayError that names every one that is not what its name promises."""
     kept, damaged = dict(reading.known), []
     for found in reading.unread:
@@ -28,34 +28,34 @@ def read_files(files: tuple[Found, ...], reading: Reading) -> list[KeptFile]:
             damaged.append(f"{found.path}: its SHA-256 is not the one that its manifest lists")
         kept[found.path] = file
     if damaged:
-        told = "\n  ".join(damaged)
+        names = "\n  ".join(damaged)
         raise SlipwayError(
-            f"{len(damaged)} damaged files would be kept as if they were whole:\n  {told}\n"
+            f"{len(damaged)} damaged files would be kept as if they were whole:\n  {names}\n"
             "  no snapshot was made; mend them first: slipway verify --all --heal"
         )
     return [_as_it_is(kept[found.path], found) for found in files]
 
 
-def opening(found: Found) -> Read:
+def opening(found: FoundFile) -> Read:
     """Return how a file is opened to be copied."""
     data = found.data
     return (lambda: found.where.open("rb")) if data is None else (lambda: io.BytesIO(data))
 
 
-def size_of(found: Found) -> int:
+def size_of(found: FoundFile) -> int:
     """Return how many bytes there are to keep."""
     with _explained(found):
         return found.where.stat().st_size if found.data is None else len(found.data)
 
 
 @contextmanager
-def _opened(found: Found) -> Iterator[IO[bytes]]:
+def _opened(found: FoundFile) -> Iterator[IO[bytes]]:
     with _explained(found), opening(found)() as source:
         yield source
 
 
 @contextmanager
-def _explained(found: Found) -> Iterator[None]:
+def _explained(found: FoundFile) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -80,7 +80,7 @@ class _Md5:
         return len(chunk)
 
 
-def _hashed(found: Found, source: IO[bytes]) -> tuple[KeptFile, str]:
+def _hashed(found: FoundFile, source: IO[bytes]) -> tuple[KeptFile, str]:
     through = _Md5()
     sha256 = copy(source, through)
     kept = KeptFile(
@@ -93,12 +93,12 @@ def _hashed(found: Found, source: IO[bytes]) -> tuple[KeptFile, str]:
     return kept, through.md5.hexdigest()
 
 
-def _as_it_is(kept: KeptFile, found: Found) -> KeptFile:
+def _as_it_is(kept: KeptFile, found: FoundFile) -> KeptFile:
     """Take the mode of now: what is in a file is fixed, who may read it is not."""
     mode = _mode(found)
     return kept if kept.mode == mode else kept.model_copy(update={"mode": mode})
 
 
-def _mode(found: Found) -> int:
+def _mode(found: FoundFile) -> int:
     with _explained(found):
         return stat.S_IMODE(found.where.stat().st_mode)

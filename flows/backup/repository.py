@@ -62,8 +62,8 @@ def facts(root: Path) -> GitFacts:
 
 
 def _remotes(root: Path) -> dict[str, str]:
-    told = attempt(root, "config", "--get-regexp", r"^remote\..*\.url$").stdout
-    pairs = [line.partition(" ")[::2] for line in told.splitlines()]
+    answer = attempt(root, "config", "--get-regexp", r"^remote\..*\.url$").stdout
+    pairs = [line.partition(" ")[::2] for line in answer.splitlines()]
     return {key.removeprefix("remote.").removesuffix(".url"): str(scrub(url)) for key, url in pairs}
 
 
@@ -111,9 +111,9 @@ def named(text: bytes) -> set[str]:
 
 def worktrees(root: Path) -> list[Path]:
     """List the checkouts of this repository, each with a dvc.lock of its own."""
-    told = git(root, "worktree", "list", "--porcelain")
+    answer = git(root, "worktree", "list", "--porcelain")
     prefix = git(root, "rev-parse", "--show-prefix").rstrip("/")
-    tops = [Path(line[9:]) for line in told.splitlines() if line.startswith("worktree ")]
+    tops = [Path(line[9:]) for line in answer.splitlines() if line.startswith("worktree ")]
     return [top / prefix for top in tops if (top / prefix).is_dir()]
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.backup import repository
-from flows.backup.archive import Archive, Changed, copy
+from flows.backup.archive import Archive, ChangedWhileRead, copy
 from flows.backup.cached import point_at_cache
 from flows.backup.encryption import run_filter
 from flows.backup.plan import is_there
-from flows.backup.snapshot import NAME, KeptFile, Snapshot, inside
+from flows.backup.snapshot import NAME, BackupSnapshot, KeptFile, inside
 from flows.checkout.commands import git
 from slipway.errors import ConfigError, SlipwayError
 from slipway.runs.record import LATEST
@@ -44,7 +44,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Restored:
+class Restoration:
     """What came back."""
 
     project: Path
@@ -68,7 +68,7 @@ def choose(names: list[str], wanted: str | None) -> str:
     raise ConfigError("the command line", [f"{said} named {wanted!r}; the newest: {newest}"])
 
 
-def restore(asked: Asked, say: Say) -> Restored:
+def restore(asked: Asked, say: Say) -> Restoration:
     """Restore a snapshot whole, or say of everything that is damaged what it belongs to."""
     began = time.monotonic()
     snapshot = asked.archive.snapshot(asked.name)
@@ -87,16 +87,16 @@ def restore(asked: Asked, say: Say) -> Restored:
     _finish(snapshot, project)
     point_at_cache(project, say)
     (asked.into / MARK).unlink()
-    return Restored(
-        project,
-        len(snapshot.files),
-        sum(piece.size_bytes for piece in snapshot.pieces.values()),
-        len(secrets),
-        time.monotonic() - began,
+    return Restoration(
+        project=project,
+        files=len(snapshot.files),
+        size_bytes=sum(piece.size_bytes for piece in snapshot.pieces.values()),
+        secrets=len(secrets),
+        seconds=time.monotonic() - began,
     )
 
 
-def require_secrets(snapshot: Snapshot, asked: Asked) -> None:
+def require_secrets(snapshot: BackupSnapshot, asked: Asked) -> None:
     """Refuse secrets that cannot be read, before anything is changed."""
     if snapshot.secrets is None or asked.without_secrets or asked.decrypt:
         return
@@ -129,15 +129,15 @@ def refuse_a_used_folder(into: Path, name: str) -> None:
     raise ConfigError("the command line", [problem])
 
 
-def require_objects(snapshot: Snapshot, sizes: Mapping[str, int], name: str) -> None:
+def require_objects(snapshot: BackupSnapshot, sizes: Mapping[str, int], name: str) -> None:
     """Refuse a backup that lacks an object or has one cut off, before anything is changed."""
     gone = [f"{what}: {_how(piece.sha256, sizes)}" for what, piece in snapshot.pieces.items()
             if not is_there(piece, sizes)]  # fmt: skip
     if gone:
-        told = "\n  ".join(gone)
+        names = "\n  ".join(gone)
         raise SlipwayError(
             f"snapshot {name.removesuffix('.json')} is not whole, so nothing was restored:\n"
-            f"  {told}\n  another one may be: slipway restore URL --list"
+            f"  {names}\n  another one may be: slipway restore URL --list"
         )
 
 
@@ -176,7 +176,7 @@ def _bring(archive: Archive, file: KeptFile, project: Path) -> str | None:
             archive.get(file, part)
         aside.chmod(file.mode)
         aside.replace(target)
-    except Changed as error:
+    except ChangedWhileRead as error:
         aside.unlink()
         return f"{file.path}: objects/{file.sha256} {error}"
     return None
@@ -189,33 +189,33 @@ def _is_whole(target: Path, file: KeptFile) -> bool:
         return copy(there, None) == file.sha256
 
 
-def _bring_repository(snapshot: Snapshot, asked: Asked) -> list[str]:
+def _bring_repository(snapshot: BackupSnapshot, asked: Asked) -> list[str]:
     piece = snapshot.repository
     try:
         with (asked.into / f"{MARK}.bundle").open("wb") as bundle:
             asked.archive.get(piece, bundle)
-    except Changed as error:
+    except ChangedWhileRead as error:
         return [f"the git repository: objects/{piece.sha256} {error}"]
     return []
 
 
 def _told_damaged(asked: Asked, damaged: list[str]) -> str:
-    told = "\n  ".join(damaged)
+    names = "\n  ".join(damaged)
     return (
         f"{len(damaged)} damaged in the backup, so {asked.into} is not whole and no project:\n"
-        f"  {told}\n  remove the folder and take another snapshot (slipway restore URL --list), or"
+        f"  {names}\n  remove the folder and take another snapshot (slipway restore URL --list), or"
         " mend the objects and run this again: what came over whole is kept"
     )
 
 
-def _open_secrets(snapshot: Snapshot, asked: Asked) -> list[tuple[tarfile.TarInfo, bytes]]:
+def _open_secrets(snapshot: BackupSnapshot, asked: Asked) -> list[tuple[tarfile.TarInfo, bytes]]:
     """Read and decrypt the secrets in memory, before anything is written."""
     if snapshot.secrets is None or asked.without_secrets:
         return []
     assert asked.decrypt, "require_secrets has seen to it"
     try:
         sealed = asked.archive.read(snapshot.secrets)
-    except Changed as error:
+    except ChangedWhileRead as error:
         raise SlipwayError(
             f"the secrets: objects/{snapshot.secrets.sha256} {error}; nothing was restored."
             " --without-secrets restores the rest"
@@ -243,7 +243,7 @@ def _write_secrets(secrets: list[tuple[tarfile.TarInfo, bytes]], project: Path) 
         target.chmod(member.mode & 0o777)
 
 
-def _check_out(snapshot: Snapshot, asked: Asked, say: Say) -> None:
+def _check_out(snapshot: BackupSnapshot, asked: Asked, say: Say) -> None:
     """Make the repository last: with it the folder is a project."""
     kept, bundle = snapshot.repository, asked.into / f"{MARK}.bundle"
     repository.unbundle(bundle, asked.into, commit=kept.commit, branch=kept.branch)
@@ -253,7 +253,7 @@ def _check_out(snapshot: Snapshot, asked: Asked, say: Say) -> None:
     say(f"git       {kept.branch or 'no branch'} at {kept.commit[:12]}")
 
 
-def _finish(snapshot: Snapshot, project: Path) -> None:
+def _finish(snapshot: BackupSnapshot, project: Path) -> None:
     """Give folders their modes, and people their link to the newest run."""
     for folder, mode in snapshot.folders.items():
         if (project / folder).is_dir():

@@ -65,7 +65,7 @@ class Secrets(Piece):
     files: int
 
 
-class Snapshot(Document):
+class BackupSnapshot(Document):
     """Everything that a backup holds at one time."""
 
     format: Literal[1]
@@ -108,7 +108,7 @@ def inside(path: str) -> str:
     return path
 
 
-def encode(snapshot: Snapshot) -> tuple[str, bytes]:
+def encode(snapshot: BackupSnapshot) -> tuple[str, bytes]:
     """Return a snapshot's name and bytes; names sort by time, to the millisecond."""
     data = canonical_json(snapshot.model_dump())
     begun = datetime.fromisoformat(snapshot.at).astimezone(UTC)
@@ -116,7 +116,7 @@ def encode(snapshot: Snapshot) -> tuple[str, bytes]:
     return f"{time}-{_mark(data)}.json", data
 
 
-def decode(name: str, data: bytes) -> Snapshot:
+def decode(name: str, data: bytes) -> BackupSnapshot:
     """Read a snapshot, or say that its bytes are not those that were written."""
     known = NAME.fullmatch(name)
     if known is None or known[2] != _mark(data):
@@ -125,7 +125,7 @@ def decode(name: str, data: bytes) -> Snapshot:
             " another one: slipway restore URL --list"
         )
     try:
-        return Snapshot.model_validate_json(data)
+        return BackupSnapshot.model_validate_json(data)
     except ValidationError as error:
         reason = " ".join(str(error.errors()[0]["msg"]).split())
         raise SlipwayError(

@@ -4,14 +4,14 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from flows.backup.holdings import Found
+from flows.backup.holdings import FoundFile
 from slipway.bundle.manifest import MANIFEST, Manifest, parse_manifest
 from slipway.errors import BundleRefused
 
 _BUNDLE = re.compile(r"(?:.*/)?bundles/[^/]+/[0-9a-f]{64}/(.+)")
 
 
-def promised_sha256(found: Found) -> str | None:
+def promised_sha256(found: FoundFile) -> str | None:
     """Return the SHA-256 that a bundle's manifest lists; None where nothing is promised."""
     if found.kind != "store" or (inside := _BUNDLE.fullmatch(found.path)) is None:
         return None

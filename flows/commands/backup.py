@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows import environment
 from flows.backup.archive import Archive
-from flows.backup.create import Made, Wanted, back_up, preview
+from flows.backup.create import BackupMade, Wanted, back_up, preview
 from flows.dag import workspace
 from flows.talk import fail
 from slipway.backups import BACKUPS, CONFIG, LOCK, BackupConfig, Note, find_config, note
@@ -58,7 +58,7 @@ def place(root: Path, url: str | None, config: BackupConfig | None) -> str:
     return found if "://" in found else str((root / Path(found).expanduser()).resolve())
 
 
-def _told(made: Made, url: str) -> str:
+def _told(made: BackupMade, url: str) -> str:
     lines = [
         f"{kind:9} {count:7,} files {size(total):>9}"
         for kind, (count, total) in sorted(made.kinds.items())
@@ -74,7 +74,7 @@ def _told(made: Made, url: str) -> str:
     )
 
 
-def _result(made: Made, url: str) -> dict[str, object]:
+def _result(made: BackupMade, url: str) -> dict[str, object]:
     return {
         "to": scrub(url),
         "snapshot": made.snapshot,

@@ -15,8 +15,8 @@ from pathlib import Path
 from flows import environment
 from flows.backup.archive import Archive
 from flows.backup.drill import Drill, drill
-from flows.backup.restore import Asked, Restored, choose, restore
-from flows.backup.snapshot import Snapshot
+from flows.backup.restore import Asked, Restoration, choose, restore
+from flows.backup.snapshot import BackupSnapshot
 from flows.talk import fail
 from slipway.backups import DRILLS, Note, find_config, note
 from slipway.errors import SlipwayError
@@ -60,12 +60,12 @@ def _asked(root: Path, options: argparse.Namespace, archive: Archive, name: str)
     """
     config = None if options.decrypt else find_config(root)
     return Asked(
-        archive,
-        name,
-        Path(options.into or "."),
-        options.decrypt or (config.decrypt if config else None),
-        Path(options.here) if options.decrypt else root,
-        options.without_secrets,
+        archive=archive,
+        name=name,
+        into=Path(options.into or "."),
+        decrypt=options.decrypt or (config.decrypt if config else None),
+        here=Path(options.here) if options.decrypt else root,
+        without_secrets=options.without_secrets,
     )
 
 
@@ -83,7 +83,15 @@ def _drill(root: Path, asked: Asked, *, as_json: bool) -> int:
 def _keep(root: Path, asked: Asked, found: Drill | None, detail: str) -> None:
     seconds = round(found.restored.seconds, 3) if found else 0.0
     place = str(scrub(asked.archive.url))
-    note(root, DRILLS, Note(now(), place, asked.name, not detail, seconds, detail))
+    line = Note(
+        at=now(),
+        to=place,
+        snapshot=asked.name,
+        ok=not detail,
+        seconds=seconds,
+        detail=detail,
+    )
+    note(root, DRILLS, line)
 
 
 def _list(archive: Archive, names: list[str], *, as_json: bool) -> None:
@@ -97,14 +105,14 @@ def _list(archive: Archive, names: list[str], *, as_json: bool) -> None:
         print(f"no snapshot in {scrub(archive.url)}")
 
 
-def _read(archive: Archive, name: str) -> Snapshot | str:
+def _read(archive: Archive, name: str) -> BackupSnapshot | str:
     try:
         return archive.snapshot(name)
     except SlipwayError as error:
         return str(error)
 
 
-def _line(found: Snapshot) -> str:
+def _line(found: BackupSnapshot) -> str:
     held = f"{found.secrets.files} secrets" if found.secrets else "no secrets"
     kept = found.repository
     return (
@@ -113,7 +121,7 @@ def _line(found: Snapshot) -> str:
     )
 
 
-def _row(name: str, found: Snapshot | str) -> dict[str, object]:
+def _row(name: str, found: BackupSnapshot | str) -> dict[str, object]:
     if isinstance(found, str):
         return {"snapshot": name, "problem": found}
     return {
@@ -128,11 +136,11 @@ def _row(name: str, found: Snapshot | str) -> dict[str, object]:
     }
 
 
-def _bytes(found: Snapshot) -> int:
+def _bytes(found: BackupSnapshot) -> int:
     return sum(piece.size_bytes for piece in found.pieces.values())
 
 
-def _told(name: str, done: Restored) -> str:
+def _told(name: str, done: Restoration) -> str:
     return "\n".join(
         [
             f"{name.removesuffix('.json')} is back in {done.project}: {done.files:,} files,"
@@ -142,7 +150,7 @@ def _told(name: str, done: Restored) -> str:
     )
 
 
-def _result(name: str, done: Restored) -> dict[str, object]:
+def _result(name: str, done: Restoration) -> dict[str, object]:
     return {
         "snapshot": name,
         "project": str(done.project),

@@ -64,7 +64,7 @@ def read_stages(root: Path, pipeline: str) -> list[Stage]:
     def read() -> list[Stage]:
         with opened(root, pipeline) as (repo, chosen):
             described = [(stage, describe(repo, stage, pipeline)) for stage in chosen]
-            return [replace(told, stale=tuple(_stale(stage))) for stage, told in described]
+            return [replace(found, stale=tuple(_stale(stage))) for stage, found in described]
 
     return opening.patiently(read)
 

@@ -33,8 +33,8 @@ def opened(root: Path) -> Iterator["Repo"]:
     from dvc.repo import Repo
 
     if at_work := [pid for tree in worktrees(root) for pid in dvc_commands(tree)]:
-        told = ", ".join(map(str, at_work))
-        raise SlipwayError(f"DVC is at work here (process {told}): wait for it, then prune again")
+        pids = ", ".join(map(str, at_work))
+        raise SlipwayError(f"DVC is at work here (process {pids}): wait for it, then prune again")
     try:
         with ExitStack() as stack:
             repo = stack.enter_context(Repo(root))

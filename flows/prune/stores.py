@@ -57,8 +57,8 @@ def _in_channel(store: Store, fleet: str, model: str) -> Iterator[Need]:
         path = f"channels/{fleet}/{model}/{serial:012d}.json"
         try:
             envelope = json.loads(store.read(path, channel.MAX_ENVELOPE_BYTES))
-            told = json.loads(base64.b64decode(envelope["payload"]))
-            stable, candidate = told["stable"], told["candidate"]
+            content = json.loads(base64.b64decode(envelope["payload"]))
+            stable, candidate = content["stable"], content["candidate"]
         except (ValueError, KeyError, TypeError):
             raise SlipwayError(
                 f"store {store.url}: {path} cannot be read, so nothing says what may go:"
@@ -82,11 +82,11 @@ def _of_hosts(state: Path) -> Iterator[Need]:
             yield Need(folder.parent.name, folder.name, "a host has it in its cache")
     for path in state.glob("*/applied/*.json"):
         try:
-            told = json.loads(path.read_bytes())
+            content = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue
         for key in ("stable", "previous"):
-            if version := told.get(key):
+            if version := content.get(key):
                 yield Need(path.stem, version, "a host remembers it")
 
 

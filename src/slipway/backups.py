@@ -94,10 +94,10 @@ def _age(found: Note | None, days: float, command: str, now: datetime) -> str:
     if found is None or begun is None:
         return f"WARNING: none was ever made from here: {command}"
     age = now - begun
-    told = f"{age / timedelta(days=1):.1f} days old, in {found.to}"
+    age_words = f"{age / timedelta(days=1):.1f} days old, in {found.to}"
     if age <= timedelta(days=days):
-        return told
-    return f"WARNING: {told}; at most {days:g} days are wanted: {command}"
+        return age_words
+    return f"WARNING: {age_words}; at most {days:g} days are wanted: {command}"
 
 
 def _read(line: str) -> Note | None:

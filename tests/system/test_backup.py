@@ -19,10 +19,10 @@ import pytest
 from benchmarks.damage import build
 from flows.backup import holdings
 from flows.backup.archive import Archive
-from flows.backup.create import Made, Wanted, back_up
+from flows.backup.create import BackupMade, Wanted, back_up
 from flows.backup.drill import Drill, drill
-from flows.backup.restore import MARK, Asked, Restored, restore
-from flows.backup.snapshot import Snapshot
+from flows.backup.restore import MARK, Asked, Restoration, restore
+from flows.backup.snapshot import BackupSnapshot
 from flows.checkout.commands import git
 from flows.custody.walk import look
 from slipway.backups import DRILLS, newest
@@ -67,11 +67,13 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(str(tmp_path / "dort drüben"))
 
 
-def keep(root: Path, archive: Archive, encrypt: str | None = CIPHER, without: bool = False) -> Made:
+def keep(
+    root: Path, archive: Archive, encrypt: str | None = CIPHER, without: bool = False
+) -> BackupMade:
     return back_up(Wanted(root, archive, encrypt, without))
 
 
-def bring(archive: Archive, into: Path, decrypt: str | None = CIPHER, **more: bool) -> Restored:
+def bring(archive: Archive, into: Path, decrypt: str | None = CIPHER, **more: bool) -> Restoration:
     asked = Asked(archive, archive.snapshots()[-1], into, decrypt, into.parent, **more)
     return restore(asked, lambda text: None)
 
@@ -81,7 +83,7 @@ def rehearse(root: Path, archive: Archive) -> Drill:
     return drill(root, asked, datetime.now(UTC), lambda text: None)
 
 
-def snapshot(archive: Archive) -> Snapshot:
+def snapshot(archive: Archive) -> BackupSnapshot:
     return archive.snapshot(archive.snapshots()[-1])
 
 

@@ -35,6 +35,7 @@ RUNNER = {
     "src/slipway/config.py",
     "src/slipway/gpu/devices.py",
     "src/slipway/gpu/slots.py",
+    "src/slipway/hours.py",
     "src/slipway/precision.py",
     "src/slipway/provider.py",
     "src/slipway/runs",

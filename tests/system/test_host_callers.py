@@ -86,6 +86,7 @@ def test_the_admin_port_tells_loopback_alone(shared: HostProcess) -> None:
     assert (body["url"], body["grpc"]) == (f"http://127.0.0.1:{shared.port}", None)
     assert set(body["models"]["flights"]) == {
         "stable", "candidate", "percent", "mode", "serial", "since", "reason", "refused", "alarms",
+        "untried", "trouble",
     }  # fmt: skip
     origin = {"Origin": "http://evil.example"}
     assert shared.ask("GET", "/status", headers=origin, port=port).status == 403

@@ -15,7 +15,7 @@ from slipway.bundle.signing import TrustedKeys
 from slipway.errors import AlreadyExists, SlipwayError
 from slipway.fleet.client import HostClient, HttpClient
 from slipway.fleet.inventory import Credentials, Fleet
-from slipway.fleet.present import Present, Shelf, past, read_present
+from slipway.fleet.present import ChannelFiles, Present, past, read_present
 from slipway.fleet.watch import Awaited, Clock, Uptake, wait_for
 from slipway.store.channel import (
     Candidate,
@@ -191,8 +191,8 @@ class Controller:
         return self._last_beat() != before
 
     @property
-    def _shelf(self) -> Shelf:
-        return Shelf(self.store, self.fleet, self.model, self.trusted)
+    def _shelf(self) -> ChannelFiles:
+        return ChannelFiles(self.store, self.fleet, self.model, self.trusted)
 
     def _reported(self) -> int:
         """Return the highest serial that a host says it has applied."""

@@ -29,7 +29,7 @@ TAKEN_BACK = ("rejected", "rolled back")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ChannelFiles:
     """Where a channel lies, and who may vouch for it."""
 
     store: Store
@@ -43,7 +43,9 @@ class Shelf:
 
     def read(self, serial: int) -> Channel:
         """Return one serial; raise SlipwayError that names its file if it is not intact."""
-        return read_serial(self.store, self.fleet.name, self.model, serial, self.trusted).channel
+        fleet = self.fleet.name
+        signed = read_serial(self.store, fleet, self.model, serial=serial, trusted=self.trusted)
+        return signed.channel
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Present:
 
 
 def read_present(
-    shelf: Shelf, history: Callable[[], Ledger], reported: Callable[[], int]
+    shelf: ChannelFiles, history: Callable[[], Ledger], reported: Callable[[], int]
 ) -> Present:
     """Return what the channel says, or raise ChannelRefused where that cannot be told.
 
@@ -79,11 +81,11 @@ def read_present(
         return Present(
             copies[newest].channel, f"{problem}; a host of this machine has it as it was"
         )
-    channel = _reconstructed(shelf, newest, problem, history(), reported())
+    channel = _reconstructed(shelf, newest, problem, history=history(), reported=reported())
     return Present(channel, f"{problem}; going on from an older serial and the ledger")
 
 
-def past(shelf: Shelf, before: int, say: Callable[[str], None]) -> Iterator[Channel]:
+def past(shelf: ChannelFiles, before: int, say: Callable[[str], None]) -> Iterator[Channel]:
     """Return the serials before one, the newest first, read only as far as the caller looks."""
     for serial in range(before - 1, 0, -1):
         try:
@@ -106,7 +108,7 @@ def applied(fleet: Fleet, model: str, trusted: TrustedKeys) -> dict[int, SignedC
 
 
 def _reconstructed(
-    shelf: Shelf, serial: int, problem: str, history: Ledger, reported: int
+    shelf: ChannelFiles, serial: int, problem: str, *, history: Ledger, reported: int
 ) -> Channel:
     """Make a channel in the place of one that nobody has, from what is known to be true."""
     older = list(past(shelf, serial, lambda line: None))

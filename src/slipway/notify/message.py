@@ -14,7 +14,7 @@ Kind = Reason | Literal["test"]
 
 
 @dataclass(frozen=True)
-class Message:
+class Notification:
     """One thing that happened to one run, and what to do about it."""
 
     reason: Kind
@@ -42,7 +42,7 @@ class Message:
         return "\n".join([*lines, f"next     {self.next_step}"])
 
 
-TEST = Message(
+TEST = Notification(
     reason="test",
     pipeline="any pipeline",
     run="none",
@@ -51,7 +51,7 @@ TEST = Message(
 )
 
 
-def mail(message: Message, target: MailTarget) -> EmailMessage:
+def mail(message: Notification, target: MailTarget) -> EmailMessage:
     """Write the message as a mail."""
     written = EmailMessage()
     written["Subject"] = message.subject
@@ -61,7 +61,7 @@ def mail(message: Message, target: MailTarget) -> EmailMessage:
     return written
 
 
-def body(message: Message, style: str) -> dict[str, Any]:
+def body(message: Notification, style: str) -> dict[str, Any]:
     """Write the message as JSON in a receiver's style."""
     if style == "slack":
         return {"text": _escape(f"*{message.subject}*\n{message.text}")}

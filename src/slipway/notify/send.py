@@ -13,7 +13,7 @@ import httpx
 
 from slipway.errors import SlipwayError
 from slipway.guarded_files import SECRET, read_guarded
-from slipway.notify.message import Message, body, mail
+from slipway.notify.message import Notification, body, mail
 from slipway.notify.targets import MailTarget, Target, WebhookTarget, check_webhook, without_urls
 
 TIMEOUT_S = 10.0
@@ -47,7 +47,7 @@ class Post:
     pauses_s: Sequence[float] = PAUSES_S
     sleep: Callable[[float], None] = time.sleep
 
-    def send(self, message: Message, target: Target) -> Sent:
+    def send(self, message: Notification, target: Target) -> Sent:
         """Send one message to one target; try again where that may help."""
         name, problem, tries = name_of(target), None, 0
         for pause_s in (*self.pauses_s, None):
@@ -65,13 +65,13 @@ class Post:
                 self.sleep(pause_s)
         return Sent(name, False, tries, problem)
 
-    def _once(self, message: Message, target: Target) -> None:
+    def _once(self, message: Notification, target: Target) -> None:
         if target.mail is not None:
             self._mail(message, target.mail)
         elif target.webhook is not None:
             self._post(message, target.webhook)
 
-    def _mail(self, message: Message, target: MailTarget) -> None:
+    def _mail(self, message: Notification, target: MailTarget) -> None:
         password = self._secret(target.password_env, target.password_file) if target.user else ""
         trusted = ssl.create_default_context()
         if target.tls == "tls":
@@ -94,7 +94,7 @@ class Post:
             except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused) as error:
                 raise _Refused(f"the server refused an address: {type(error).__name__}") from None
 
-    def _post(self, message: Message, target: WebhookTarget) -> None:
+    def _post(self, message: Notification, target: WebhookTarget) -> None:
         """Post once; a redirect is not followed, as it would take the message elsewhere."""
         url = target.url or self._secret(target.url_env, target.url_file)
         try:

@@ -125,11 +125,11 @@ def read_channel(
 ) -> SignedChannel | None:
     """Return the channel with the highest serial, or None where there never was one."""
     there = serials(store, fleet, model)
-    return read_serial(store, fleet, model, max(there), trusted) if there else None
+    return read_serial(store, fleet, model, serial=max(there), trusted=trusted) if there else None
 
 
 def read_serial(
-    store: Store, fleet: str, model: str, serial: int, trusted: TrustedKeys
+    store: Store, fleet: str, model: str, *, serial: int, trusted: TrustedKeys
 ) -> SignedChannel:
     """Return one serial of a channel; raise ChannelRefused, with its file, for what is none."""
     path = serial_path(fleet, model, serial)

@@ -58,10 +58,10 @@ class Store:
         """Return when an object was written; None where the place does not tell."""
         with self._explained("look at", path):
             try:
-                told = self._fs.modified(self._where(path))
+                at = self._fs.modified(self._where(path))
             except NotImplementedError:
                 return None
-        found: datetime = told if told.tzinfo else told.replace(tzinfo=UTC)
+        found: datetime = at if at.tzinfo else at.replace(tzinfo=UTC)
         return found
 
     def remove(self, path: str) -> None:

@@ -73,7 +73,7 @@ def test_the_commands_are_those_of_the_design():
     assert set(cli.commands) == {
         *("run", "build", "explain", "accept", "worker", "release", "rollback", "status"),
         *("fleet", "host", "verify", "trace", "runs", "diff", "doctor", "bundle", "keys"),
-        *("deployments", "merge", "backup", "restore", "prune"),
+        *("deployments", "merge", "backup", "restore", "prune", "notify"),
     }
 
 

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
-from slipway.notify.message import DETAIL_CHARS, TEST, Message, body, mail
+from slipway.notify.message import DETAIL_CHARS, TEST, Notification, body, mail
 from slipway.notify.targets import MailTarget
 
-FAILED = Message(
+FAILED = Notification(
     reason="failed",
     pipeline="flights",
     run="20261130-100000-aaaa",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.backup.archive import Archive, Changed
+from flows.backup.archive import Archive, ChangedWhileRead
 from flows.backup.snapshot import Piece
 from slipway.errors import SlipwayError
 from tests.snapshots import make_snapshot, sha256
@@ -43,7 +43,7 @@ def test_an_object_comes_back_to_the_byte(archive):
 
 
 def test_bytes_that_changed_on_the_way_in_never_get_the_name(archive):
-    with pytest.raises(Changed, match="changed while it was copied"):
+    with pytest.raises(ChangedWhileRead, match="changed while it was copied"):
         archive.put(piece(DATA), lambda: io.BytesIO(DATA[:-1] + b"x"))
     assert archive.sizes() == {}
 
@@ -56,12 +56,12 @@ def test_an_object_that_was_cut_off_is_written_over(archive):
 
 def test_an_object_that_is_not_what_its_name_says_is_noticed(archive):
     archive._fs.pipe_file(archive._object(sha256(DATA)), DATA[:-1] + b"x")
-    with pytest.raises(Changed, match="is damaged"):
+    with pytest.raises(ChangedWhileRead, match="is damaged"):
         archive.read(piece(DATA))
 
 
 def test_an_object_that_is_gone_is_noticed(archive):
-    with pytest.raises(Changed, match="is missing"):
+    with pytest.raises(ChangedWhileRead, match="is missing"):
         archive.read(piece(DATA))
 
 

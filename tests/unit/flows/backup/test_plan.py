@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from flows.backup import plan
-from flows.backup.holdings import Found
+from flows.backup.holdings import FoundFile
 from flows.backup.snapshot import Kind, Piece
 from slipway.errors import ConfigError
 from tests.snapshots import make_file, make_snapshot, sha256
@@ -13,11 +13,11 @@ OLD = make_file(".dvc/cache/files/md5/aa/b", b"old")
 SIZES = {OLD.sha256: 3}
 
 
-def found(path: str, kind: Kind = "cache") -> Found:
-    return Found(path, Path("/", path), kind)
+def found(path: str, kind: Kind = "cache") -> FoundFile:
+    return FoundFile(path, Path("/", path), kind)
 
 
-def read(*files: Found, sizes=SIZES, size: int = 3) -> list[str]:
+def read(*files: FoundFile, sizes=SIZES, size: int = 3) -> list[str]:
     size_of = {each.path: size for each in files}
     reading = plan.what_to_read(files, make_snapshot(OLD), sizes, size_of)
     assert reading.known.keys() == {f.path for f in files} - {f.path for f in reading.unread}

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.backup.snapshot import KeptFile, Snapshot, decode, encode, inside
+from flows.backup.snapshot import BackupSnapshot, KeptFile, decode, encode, inside
 from slipway.errors import SlipwayError
 from tests.snapshots import make_file, make_snapshot
 
@@ -40,7 +40,7 @@ def test_a_path_that_leads_out_of_the_project_is_refused(path: str):
     with pytest.raises(ValidationError):
         KeptFile(path=path, kind="store", mode=0o644, sha256="0" * 64, size_bytes=0)
     with pytest.raises(ValidationError):
-        Snapshot.model_validate(make_snapshot().model_dump() | {"folders": {path: 0o755}})
+        BackupSnapshot.model_validate(make_snapshot().model_dump() | {"folders": {path: 0o755}})
 
 
 def test_a_file_of_the_project_is_not():
