@@ -2,7 +2,7 @@
 
 import hashlib
 
-from flows.backup.snapshot import KeptFile, Kind, Repository, Secrets, BackupSnapshot
+from flows.backup.snapshot import BackupSnapshot, KeptFile, Kind, Repository, Secrets
 
 
 def sha256(data: bytes) -> str:
