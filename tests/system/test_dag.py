@@ -33,10 +33,12 @@ LATER = {
 
 RUNNER = {
     "src/slipway/config.py",
+    "src/slipway/full_disk.py",
     "src/slipway/gpu/devices.py",
     "src/slipway/gpu/slots.py",
     "src/slipway/hours.py",
     "src/slipway/precision.py",
+    "src/slipway/processes",
     "src/slipway/provider.py",
     "src/slipway/runs",
     "src/slipway/sections.py",
@@ -50,6 +52,7 @@ RUNNER = {
     "tasks/reasons.py",
     "tasks/results.py",
     "tasks/sums.py",
+    "tasks/timeouts.py",
 }
 """It binds, checks, names, records, waits for a GPU, and decides no byte of an output."""
 
