@@ -36,6 +36,7 @@ from slipway.store.objects import Store
 from tests.flow_project import PIPELINE, REPOSITORY
 from tests.support.pace import limit
 from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,  # DVC looks at whole projects again and again
@@ -558,13 +559,19 @@ def test_a_snapshot_never_names_what_is_not_in_it_while_releases_go_on(root: Pat
     done, writer = threading.Event(), Releases(fleet.state, Path(fleet.store))
     thread = threading.Thread(target=writer.run, args=(done,))
     thread.start()
+    looks = 0
+
+    def looked_often() -> bool:
+        nonlocal looks
+        looks += 1
+        check_whole(holdings.look(root).files)
+        return looks >= 15 and writer.serial > 15
+
     try:
-        for _ in range(15):
-            check_whole(holdings.look(root).files)
+        wait_until(looked_often, "many looks, and many releases meanwhile", 60)
     finally:
         done.set()
         thread.join()
-    assert writer.serial > 15, "something happened meanwhile"
 
 
 PAUSE_S = 0.02
@@ -596,7 +603,7 @@ class Releases:
             aside.replace(aside.with_name("new.json"))
 
 
-def check_whole(files: list[holdings.Found]) -> None:
+def check_whole(files: list[holdings.FoundFile]) -> None:
     paths = {each.path for each in files}
     applied = [int(each.data or b"0") for each in files if each.path.endswith("applied/new.json")]
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -243,11 +244,14 @@ def test_below_a_supervisor_its_guard_decides_how_long_that_may_take(
 ) -> None:
     guard = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     started.pids.append(guard.pid)
+    started.processes.append(guard)
     runner = Runner(tmp_path, WAITS, private=private, patience_s=600, guard=guard.pid)
     runner.wait_until_working(started)
     for pid in (runner.starter.pid, runner.pid):  # as a supervisor does with the whole tree
         os.kill(pid, signal.SIGTERM)
     runner.starter.wait(limit(10))
+    time.sleep(0.2)  # two signals at once would be one
+    os.kill(runner.pid, signal.SIGTERM)  # and its guard after it
     with pytest.raises(AssertionError):
         assert_gone(runner.below[-2:], 0.7)
     guard.kill()

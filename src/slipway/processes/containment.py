@@ -184,9 +184,10 @@ class _Watch:
         return code if code >= 0 else 128 - code
 
     def _hear(self, number: int, init: int) -> None:
-        """Stop with patience; told again, at once."""
+        """Stop with patience; told again, at once. A supervisor and its guard tell it twice."""
         if self._stopped_by is not None:
-            self._deadline = time.monotonic()
+            if self._above.guard is None:
+                self._deadline = time.monotonic()
             return
         self._stopped_by = number
         self._stop(init, max(GRACE_S, self._within.patience_s))
