@@ -12,6 +12,7 @@ from flows import environment
 from flows.backup.archive import Archive
 from flows.backup.create import BackupMade, Wanted, back_up, preview
 from flows.dag import workspace
+from flows.dag.opening import to_stderr
 from flows.talk import fail
 from slipway.backups import BACKUPS, CONFIG, LOCK, BackupConfig, Note, find_config, note
 from slipway.errors import ConfigError, SlipwayError
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
         if options.dry_run:
             made = preview(wanted)
         else:
-            with workspace.take_turn(root / LOCK, "backup", _say):
+            with workspace.take_turn(root / LOCK, "backup", to_stderr):
                 made = back_up(wanted)
             done = Note(now(), str(scrub(url)), made.snapshot or "", seconds=round(made.seconds, 3))
             note(root, BACKUPS, done)
@@ -85,10 +86,6 @@ def _result(made: BackupMade, url: str) -> dict[str, object]:
         "seconds": made.seconds,
         "notes": list(made.notes),
     }
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flows import environment
 from flows.dag import workspace
+from flows.dag.opening import to_stderr
 from flows.prune.plan import Rules, Sorting
 from flows.prune.walk import prune
 from flows.talk import fail
@@ -31,8 +32,8 @@ def main(argv: list[str]) -> int:
     try:
         with ExitStack() as stack:
             if not options.dry_run:
-                stack.enter_context(workspace.only_run(root, _say))
-                stack.enter_context(workspace.take_turn(root / LOCK, "backup", _say))
+                stack.enter_context(workspace.only_run(root, to_stderr))
+                stack.enter_context(workspace.take_turn(root / LOCK, "backup", to_stderr))
             plan = prune(root, rules, with_stores=options.store, dry_run=options.dry_run)
     except KeyboardInterrupt:
         return 130
@@ -68,10 +69,6 @@ def _row(each: Sorting) -> dict[str, object]:
         "bytes": each.size_bytes,
         "kept": dict(each.kept),
     }
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

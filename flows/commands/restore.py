@@ -17,6 +17,7 @@ from flows.backup.archive import Archive
 from flows.backup.drill import Drill, drill
 from flows.backup.restore import Asked, Restoration, choose, restore
 from flows.backup.snapshot import BackupSnapshot
+from flows.dag.opening import to_stderr
 from flows.talk import fail
 from slipway.backups import DRILLS, Note, find_config, note
 from slipway.errors import SlipwayError
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         asked = _asked(root, options, archive, choose(names, options.snapshot))
         if options.drill:
             return _drill(root, asked, as_json=options.json)
-        done = restore(asked, _say)
+        done = restore(asked, to_stderr)
     except KeyboardInterrupt:
         return 130
     except SlipwayError as error:
@@ -71,7 +72,7 @@ def _asked(root: Path, options: argparse.Namespace, archive: Archive, name: str)
 
 def _drill(root: Path, asked: Asked, *, as_json: bool) -> int:
     try:
-        found = drill(root, asked, datetime.now(UTC), _say)
+        found = drill(root, asked, datetime.now(UTC), to_stderr)
     except SlipwayError as error:
         _keep(root, asked, None, str(error))
         raise
@@ -159,10 +160,6 @@ def _result(name: str, done: Restoration) -> dict[str, object]:
         "secrets": done.secrets,
         "seconds": done.seconds,
     }
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
