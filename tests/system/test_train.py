@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def weights(built: Path) -> bytes:
 
 
 def train_again(project: Path) -> None:
+    """Have no weights; a checkpoint may be there, for the training to go on from."""
     run(project, "rm", "-rf", "models/flights/weights", "models/flights/training-report")
 
 
@@ -100,16 +102,24 @@ def wait_for_checkpoint(project: Path, process: subprocess.Popen[str]) -> None:
 
 def ranks(parent: int) -> list[int]:
     """List the training workers below a process."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
-    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
-    below = {parent}
-    for _ in range(5):
-        below |= {int(pid) for pid, ppid, _ in rows if int(ppid) in below}
-    return [
-        int(pid)
-        for pid, _, args in rows
-        if int(pid) in below and "tasks.train.worker" in args and "distributed.run" not in args
-    ]
+
+    def is_rank(pid: int) -> bool:
+        with suppress(OSError):  # it has ended
+            args = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            return "tasks.train.worker" in args and "torch.distributed.run" not in args
+        return False
+
+    return [pid for pid in descendants(parent) if is_rank(pid)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_lives_on() -> Iterator[None]:
+    """End what a test that failed left running: the next one would meet its checkpoints."""
+    before = set(descendants(os.getpid()))
+    yield
+    for pid in set(descendants(os.getpid())) - before:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def start(project: Path) -> subprocess.Popen[str]:
