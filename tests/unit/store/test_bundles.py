@@ -11,24 +11,40 @@ from slipway.bundle.verify import verify_bundle
 from slipway.errors import BundleRefused, SlipwayError
 from slipway.store.bundles import bundle_exists, download_bundle, upload_bundle
 from slipway.store.objects import Store
+from slipway.store.places import LocalPlace, Place, open_place
 from tests.bundles import Keys, make_bundle, make_keys
 
 FILES = 10
 
 
-class FailingStore(Store):
-    """A real store whose n-th write fails, as on a full disk or when the program is killed."""
+class FailingPlace(LocalPlace):
+    """A real folder whose n-th write fails, as on a full disk or when the program is killed."""
 
-    def __init__(self, url: str, writes: int, error: BaseException) -> None:
-        super().__init__(url)
+    def __init__(self, place: Place, writes: int, error: BaseException) -> None:
+        super().__init__(place.fs, place.root)
         self.writes = writes
         self.error = error
 
-    def _write_local(self, target: Path, data: bytes, exclusive: bool) -> None:
+    def create(self, where: str, data: bytes) -> None:
+        self._count()
+        super().create(where, data)
+
+    def replace(self, where: str, data: bytes) -> None:
+        self._count()
+        super().replace(where, data)
+
+    def _count(self) -> None:
         if self.writes == 0:
             raise self.error
         self.writes -= 1
-        super()._write_local(target, data, exclusive)
+
+
+class FailingStore(Store):
+    """A store in such a folder."""
+
+    def __init__(self, url: str, writes: int, error: BaseException) -> None:
+        super().__init__(url)
+        self._open = FailingPlace(open_place(url), writes, error)
 
 
 class RacingStore(Store):
@@ -41,15 +57,19 @@ class RacingStore(Store):
         self.exclusive = exclusive
         self.replaced: list[str] = []
 
+    def create(self, path: str, data: bytes) -> None:
+        self._race(path, exclusive=True)
+        super().create(path, data)
+
     def replace(self, path: str, data: bytes) -> None:
         self.replaced.append(path.rpartition("/")[2])
+        self._race(path, exclusive=False)
         super().replace(path, data)
 
-    def _write_local(self, target: Path, data: bytes, exclusive: bool) -> None:
-        if (target.name, exclusive) == (self.name, self.exclusive) and self.act:
+    def _race(self, path: str, exclusive: bool) -> None:
+        if (path.rpartition("/")[2], exclusive) == (self.name, self.exclusive) and self.act:
             act, self.act = self.act, None
             act()
-        super()._write_local(target, data, exclusive)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import AlreadyExists, SlipwayError
-from slipway.store import objects
+from slipway.store import places
 from slipway.store.objects import Store
 
 
@@ -148,7 +148,7 @@ def test_a_half_written_object_is_not_listed(local, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_said_with_what_to_do(local, monkeypatch, number):
-    monkeypatch.setattr(objects, "write_durably", fail_with(number))
+    monkeypatch.setattr(places, "write_durably", fail_with(number))
     for write in (local.create, local.replace):
         with pytest.raises(SlipwayError, match=r"no space left .* nothing was published"):
             write("a/b", b"1")
@@ -156,7 +156,7 @@ def test_a_full_disk_is_said_with_what_to_do(local, monkeypatch, number):
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EACCES])
 def test_another_failure_is_said_with_its_reason(local, monkeypatch, number):
-    monkeypatch.setattr(objects, "write_durably", fail_with(number))
+    monkeypatch.setattr(places, "write_durably", fail_with(number))
     with pytest.raises(SlipwayError, match=f"store {local.url}: cannot write a/b: injected"):
         local.create("a/b", b"1")
 
