@@ -7,18 +7,29 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from benchmarks.damage import build
+from flows.backup.archive import Archive
+from flows.backup.create import Wanted, back_up
+from flows.backup.drill import drill
+from flows.backup.restore import Asked, restore
 from slipway.errors import AlreadyExists, SlipwayError, Unavailable
 from slipway.store.objects import Store
 from tests.ceph import Ceph
+from tests.hosts import HostProcess, Site, answers
 from tests.project import REPOSITORY
 from tests.sshd import Sshd
+from tests.support.ports import free_ports
 
-pytestmark = pytest.mark.slow  # servers, and programs that race
+pytestmark = [
+    pytest.mark.slow,  # servers, and programs that race
+    pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),  # DVC's
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,11 @@ def url(request: pytest.FixtureRequest) -> str:
 
 RACER = """
 import sys
+from benchmarks.damage import build
+from flows.backup.archive import Archive
+from flows.backup.create import Wanted, back_up
+from flows.backup.drill import drill
+from flows.backup.restore import Asked, restore
 from slipway.errors import AlreadyExists
 from slipway.store.objects import Store
 store = Store(sys.argv[1])
@@ -211,3 +227,53 @@ def test_keys_that_a_server_does_not_know_are_refused(ceph: Ceph, monkeypatch):
     with pytest.raises(SlipwayError, match="cannot list a: ") as refused:
         Store("s3://closed/store").names("a")
     assert not isinstance(refused.value, Unavailable)
+
+
+def probability(host: HostProcess) -> float:
+    found: float = host.infer().json["outputs"][0]["data"][0]
+    return found
+
+
+def test_a_host_follows_a_store_on_a_server_through_its_absence(server: There, tmp_path: Path):
+    site = Site(tmp_path)
+    site.store = Store(server.url)
+    old, new = site.publish(0.0), site.publish(1.0)
+    site.point(old)
+    host = HostProcess(site, store=server.url, poll_s=0.2).start()
+    try:
+        host.wait_for(stable=old)
+        server.cut()
+        try:
+            host.wait(lambda: "cannot" in host.log.read_text(), "the host says so")
+            assert probability(host) == pytest.approx(answers(0.0))
+            assert host.status()[site.model]["stable"] == old
+        finally:
+            server.mend()
+        site.point(new)
+        host.wait_for(stable=new)
+        assert probability(host) == pytest.approx(answers(1.0))
+    finally:
+        host.stop()
+
+
+def test_a_backup_on_a_server_comes_back_as_it_was(server: There, tmp_path: Path):
+    root = build(tmp_path / "made", free_ports(4))
+    archive = Archive(server.url)
+    assert archive.snapshots() == []
+    made = back_up(Wanted(root, archive, None, True))
+    again = back_up(Wanted(root, archive, None, True))
+    assert made.new_objects > 10
+    assert again.new_objects <= 1, "git's bundle at most"
+    asked = Asked(archive, archive.snapshots()[-1], tmp_path / "back", None, tmp_path)
+    restore(asked, lambda text: None)
+    for name in (".slipway/store", ".dvc/cache"):
+        same = ["diff", "-r", str(root / name), str(tmp_path / "back" / name)]
+        assert subprocess.run(same, capture_output=True).stdout == b""
+    rehearsed = drill(root, replace(asked, into=root), datetime.now(UTC), lambda text: None)
+    assert all("secret" in what or "key" in what for what in rehearsed.missing)
+    server.cut()
+    try:
+        with pytest.raises(SlipwayError, match=r"^backup "):
+            back_up(Wanted(root, Archive(server.url), None, True))
+    finally:
+        server.mend()

@@ -94,7 +94,7 @@ class Store:
         """Say what failed, where, and what it means; absence and races are not failures."""
         _check(self.url, path)
         try:
-            if self._open is None:
+            if self._open is None or self._open.lost:
                 self._open = open_place(self.url)
             yield self._open
         except (FileNotFoundError, FileExistsError):
