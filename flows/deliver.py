@@ -22,6 +22,7 @@ from flows.closing import finish
 from flows.covering import cover_waiting
 from flows.dag import stages, workspace
 from flows.dag.build import StageRuns
+from flows.dag.remote import Remote
 from flows.patience import patiently
 from flows.promotion import Promotion, table
 from flows.report.facts import read_facts
@@ -96,6 +97,7 @@ def run(
             _steps(root, entry, config=config, fleet=fleet, launcher=launcher, talk=talk)
             if tree is not None:
                 results.deliver(tree, talk.say)
+                results.share(tree, talk.say)
         except hours.OutsideHours as closed:
             finish(entry, "interrupted", str(closed), talk.say)
             raise
@@ -160,9 +162,17 @@ def _steps(
     if tree is not None:
         stages.restore(root, pipeline)
     entry.note(replace(entry.run, inputs=read_inputs(root, pipeline)))
-    runs = StageRuns(root, entry.folder, talk, entry.note_stages)
-    with hours.ended_with(config.hours if tree else None, runs.stop, lambda: runs.done):
-        runs.run(pipeline)
+    remote = Remote.find(root, talk.say)
+    runs = StageRuns(root, entry.folder, talk, entry.note_stages, remote=remote)
+    try:
+        with hours.ended_with(config.hours if tree else None, runs.stop, lambda: runs.done):
+            runs.run(pipeline)
+    except SlipwayError:
+        if remote is not None:  # another machine may go on from what was finished
+            entry.note(replace(entry.run, remote=remote.finish()))
+        raise
+    if remote is not None:
+        entry.note(replace(entry.run, remote=remote.finish(runs.outcomes)))
     proven = publish.read_proven(root, pipeline)
     entry.note(with_results(entry.run, publish.results_of(root, pipeline, proven)))
     if tree is not None and results.commit(tree, entry.run.subject, entry.run.facts()):

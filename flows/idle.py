@@ -12,7 +12,7 @@ from pathlib import Path
 from flows import acceptance, publish, summary
 from flows.alive import pid_files
 from flows.closing import finish
-from flows.dag import seals, stages, workspace
+from flows.dag import remote, seals, stages, workspace
 from flows.dag.stages import Stage
 from flows.environment import FLOW_RUN
 from flows.promotion import Promotion
@@ -87,6 +87,8 @@ def _everything_unchanged(asked: Delivery) -> list[Stage] | None:
     The order is that of the price: files, hosts (10 ms), DVC (a second).
     """
     if record.find_killed(asked.root) or workspace.leftovers(asked.root):
+        return None
+    if not remote.is_pushed(asked.root):
         return None
     if asked.fleet is not None and not _serves(asked, asked.fleet):
         return None

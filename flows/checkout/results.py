@@ -13,6 +13,7 @@ from flows.checkout.lock_merge import is_pinned
 from flows.checkout.merge import merge
 from flows.checkout.worktrees import Worktree, remove, require_free
 from slipway.errors import SlipwayError
+from slipway.remotes import load_remote_config
 
 Say = Callable[[str], None]
 
@@ -59,6 +60,36 @@ def deliver(tree: Worktree, say: Say) -> None:
         f"{tree.results} moved {RACES} times while run {tree.id} was being merged; its results are"
         f" on {tree.branch}"
     )
+
+
+def share(tree: Worktree, say: Say) -> None:
+    """Push the results and the run's branch where the project says so; what fails is said.
+
+    Where another machine was first, its results are merged into this one's, as from any run.
+    """
+    remote = load_remote_config(tree.root).git
+    if remote is None:
+        return
+    branches = [
+        name
+        for name in (tree.results, tree.branch)
+        if succeeds(tree.root, "rev-parse", "--verify", "--quiet", f"refs/heads/{name}")
+    ]
+    theirs = f"refs/remotes/{remote}/{tree.results}"
+    for _ in range(RACES):
+        pushed = attempt(tree.root, "push", "--quiet", remote, *branches)
+        if not pushed.returncode:
+            return
+        spec = f"+refs/heads/{tree.results}:{theirs}"
+        fetched = attempt(tree.root, "fetch", "--quiet", remote, spec)
+        if fetched.returncode or succeeds(
+            tree.root, "merge-base", "--is-ancestor", theirs, f"refs/heads/{tree.results}"
+        ):
+            said = (pushed.stderr.strip().splitlines() or ["no reason given"])[-1]
+            say(f"the results could not be pushed to {remote}: {said}; the next run tries again")
+            return
+        merge(tree.root, theirs, f"Merge {remote}'s {tree.results} into run {tree.id}", say)
+        deliver(tree, say)
 
 
 def clear_away(tree: Worktree | None) -> None:

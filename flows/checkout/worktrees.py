@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from flows.checkout.commands import attempt, git, succeeds
 from flows.checkout.merge import merge
 from slipway.errors import SlipwayError
+from slipway.remotes import load_remote_config
 from slipway.runs.record import new_id
 from slipway.state import repository_state, share_state
 
@@ -95,8 +96,10 @@ def add(
     try:
         share_state(tree.root)
         _share_cache(repository, tree.root)
-        if succeeds(repository, "rev-parse", "--verify", "--quiet", f"refs/heads/{results}"):
-            merge(tree.root, results, f"Merge {results} into run {id_}", say)
+        ahead = [each for each in (results, _fetch_results(tree, say)) if _is_commit(tree, each)]
+        for each in ahead:
+            merge(tree.root, each, f"Merge {each} into run {id_}", say)
+        if ahead:
             tree = tree.model_copy(update={"start": git(tree.root, "rev-parse", "HEAD")})
         _note(tree).write_text(tree.model_dump_json(indent=2), "utf-8")
     except BaseException:
@@ -196,6 +199,26 @@ def _newest(repository: Path, branch: str, say: Say) -> str:
     if mine and there and not succeeds(repository, "merge-base", "--is-ancestor", mine, there):
         say(f"{branch} here and in {remote} have gone apart: the run takes {remote}'s")
     return there or mine
+
+
+def _fetch_results(tree: Worktree, say: Say) -> str:
+    """Fetch what other machines released, where the project shares that; return its name here."""
+    remote = load_remote_config(tree.root).git
+    if remote is None:
+        return ""
+    name = f"refs/remotes/{remote}/{tree.results}"
+    spec = f"+refs/heads/{tree.results}:{name}"
+    fetched = attempt(tree.repository, "fetch", "--quiet", remote, spec)
+    if fetched.returncode and "couldn't find remote ref" not in fetched.stderr:
+        said = (fetched.stderr.strip().splitlines() or ["no reason given"])[-1]
+        say(f"{remote} could not be fetched, so the run knows what was released from here: {said}")
+    return name
+
+
+def _is_commit(tree: Worktree, name: str) -> bool:
+    return bool(name) and succeeds(
+        tree.repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"
+    )
 
 
 def _share_cache(repository: Path, root: Path) -> None:

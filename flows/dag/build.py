@@ -26,6 +26,7 @@ from flows import environment
 from flows.artifacts import StageProgress
 from flows.binding import worker_gone
 from flows.dag import opening, seals, stages
+from flows.dag.remote import Remote
 from flows.dag.stages import Stage
 from flows.dag.tree import Tree
 from flows.patience import PAUSES_S
@@ -63,11 +64,18 @@ class StageRuns:
     """One run of the stale stages; `stop` ends all that is running."""
 
     def __init__(
-        self, root: Path, folder: Path, talk: Talk, note: Callable[[tuple[StageOutcome, ...]], None]
+        self,
+        root: Path,
+        folder: Path,
+        talk: Talk,
+        note: Callable[[tuple[StageOutcome, ...]], None],
+        *,
+        remote: Remote | None = None,
     ) -> None:
         """Take the project's root, the run's folder, and who is told of every change."""
         self.outcomes: dict[str, StageOutcome] = {}
         self._root, self._folder, self._talk, self._note = root, folder, talk, note
+        self._remote = remote
         self._logs = folder / "logs"
         self._trees: set[Tree] = set()
         self._damaged: set[str] = set()
@@ -76,8 +84,11 @@ class StageRuns:
 
     def run(self, pipeline: str) -> None:
         """Bring a pipeline up to date; raise SlipwayError with the failed stage's message."""
-        everything = [self._with_damage(s) for s in stages.read_stages(self._root, pipeline)]
+        everything = self._read(pipeline)
         stale = stages.to_run(everything)
+        if stale and self._remote and self._remote.bring_in(stale):
+            everything = self._read(pipeline)
+            stale = stages.to_run(everything)
         fresh = [stage for stage in everything if stage not in stale]
         self.outcomes = {
             stage.address: StageOutcome(stage.address, "not run", stage.stale)
@@ -101,6 +112,9 @@ class StageRuns:
             full = full_disk.explain_text(errors, self._root / ".dvc", self._folder)
             known = full is None or full_disk.TO_DO in message
             raise SlipwayError(message if known else f"{message}\n  {full}")
+
+    def _read(self, pipeline: str) -> list[Stage]:
+        return [self._with_damage(s) for s in stages.read_stages(self._root, pipeline)]
 
     @property
     def done(self) -> bool:
@@ -167,6 +181,8 @@ class StageRuns:
         outcome = replace(self.outcomes[stage.address], state="running", started_at=now())
         self._keep(outcome)
         with self._talk.stage(stage.title) as talk:
+            if self._remote:
+                self._remote.restore(stage.address)
             code, lines = self._supervise_patiently(stage, talk, log)
             gone: list[int] = []
             while code and (pids := opening.blockers(lines)) not in ([], gone):
@@ -194,6 +210,8 @@ class StageRuns:
             )
             talk.done("restored" if outcome.from_cache else state)
         self._keep(outcome)
+        if self._remote and outcome.state == "ran":
+            self._remote.push_soon(stage.address)
         return outcome
 
     def _supervise_patiently(

@@ -6,7 +6,7 @@ to start side by side and what to report as unchanged.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,18 +87,11 @@ def longest_grace(root: Path) -> float:
 
 
 def restore(root: Path, pipeline: str) -> None:
-    """Bring in what dvc.lock says of a pipeline, from the cache and the remote, as far as it is
-    there; what is not is made again.
-    """
-    from dvc.exceptions import DvcException
-
+    """Bring in what dvc.lock says of a pipeline from the cache, as far as it is there."""
     with opening.opened(root) as repo:
         with opening.locked(repo):  # whoever has it now is waited for, and told of
             pass
         targets = [stage.name for stage in _stages_of(repo, pipeline)]
-        if repo.config["core"].get("remote"):
-            with suppress(DvcException):  # a remote that is away costs time, not the run
-                repo.fetch(targets=targets)
         repo.checkout(targets=targets, force=True, allow_missing=True)
 
 

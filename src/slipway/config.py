@@ -459,7 +459,7 @@ class Config(Section):
         return part
 
 
-NO_PIPELINES = frozenset({"backup", "notify"})
+NO_PIPELINES = frozenset({"backup", "notify", "remote"})
 """Files of `configs/` that are about the project as a whole."""
 
 

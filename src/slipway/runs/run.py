@@ -138,6 +138,8 @@ class Run:
     gates: tuple[GateResult, ...] = ()
     published: str | None = None
     """What publishing did: `new` or `kept`, None when it was not reached."""
+    remote: str | None = None
+    """What was pushed to DVC's default remote, or why not; None where there is none."""
     release: ReleaseResult | None = None
     hosts: tuple[HostAddress, ...] = ()
     git: GitState = NOT_ASKED
