@@ -27,10 +27,12 @@ from slipway.precision import PRECISIONS, name_of
 from slipway.processes import containment
 from slipway.processes.containment import Above, Say, Within
 from slipway.processes.priority import stand_back
+from slipway.remotes import load_remote_config
 from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
 from slipway.state import share_state
 from tasks import installed, names, reasons, results, sums
+from tasks.checkpoints import Checkpoints
 from tasks.timeouts import limited, timeout_of
 
 STATE = Path(".slipway")
@@ -251,6 +253,11 @@ def _extras(run: Callable[..., None], pipeline: str, precision: str | None) -> d
     for value in taken.values():
         if isinstance(value, Path):
             value.mkdir(parents=True, exist_ok=True)
+    if "checkpoints" in taken:
+        asked = load_remote_config(Path.cwd())
+        taken["checkpoints"] = Checkpoints(
+            taken["checkpoints"], asked.checkpoints, asked.checkpoints_every_s, _say
+        )
     return taken
 
 

@@ -63,28 +63,24 @@ def deliver(tree: Worktree, say: Say) -> None:
 
 
 def share(tree: Worktree, say: Say) -> None:
-    """Push the results and the run's branch where the project says so; what fails is said.
+    """Push the results where the project says so; what fails is said.
 
     Where another machine was first, its results are merged into this one's, as from any run.
     """
     remote = load_remote_config(tree.root).git
     if remote is None:
         return
-    branches = [
-        name
-        for name in (tree.results, tree.branch)
-        if succeeds(tree.root, "rev-parse", "--verify", "--quiet", f"refs/heads/{name}")
-    ]
+    ours = f"refs/heads/{tree.results}"
+    if not succeeds(tree.root, "rev-parse", "--verify", "--quiet", ours):
+        return
     theirs = f"refs/remotes/{remote}/{tree.results}"
     for _ in range(RACES):
-        pushed = attempt(tree.root, "push", "--quiet", remote, *branches)
+        pushed = attempt(tree.root, "push", "--quiet", remote, f"{ours}:{ours}")
         if not pushed.returncode:
             return
         spec = f"+refs/heads/{tree.results}:{theirs}"
         fetched = attempt(tree.root, "fetch", "--quiet", remote, spec)
-        if fetched.returncode or succeeds(
-            tree.root, "merge-base", "--is-ancestor", theirs, f"refs/heads/{tree.results}"
-        ):
+        if fetched.returncode or succeeds(tree.root, "merge-base", "--is-ancestor", theirs, ours):
             said = (pushed.stderr.strip().splitlines() or ["no reason given"])[-1]
             say(f"the results could not be pushed to {remote}: {said}; the next run tries again")
             return

@@ -21,7 +21,7 @@ class RemoteConfig(Section):
     push: bool = True
     """Push what stages made to DVC's default remote; what is missing is fetched in any case."""
     git: str | None = None
-    """The git remote that results are pushed to: `slipway/main` and the run's own branch."""
+    """The git remote that `slipway/main` is pushed to, and taken from where a run starts."""
     checkpoints: str | None = None
     """Where a training's checkpoints go as well: any URL that a store may have."""
     checkpoints_every_s: Annotated[float, Field(ge=0)] = 60.0

@@ -7,7 +7,6 @@ complete checkpoint to the same bits, and another configuration never finds it.
 
 import hashlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from slipway import problem
 from slipway.config import TrainConfig
 from slipway.errors import SlipwayError
 from tasks import shards
+from tasks.checkpoints import Checkpoints
 from tasks.models import find_source
 from tasks.train import failure
 from tasks.train.job import TrainingJob, write_job
@@ -33,27 +33,25 @@ def run(
     prepared: Path,
     weights: Path,
     training_report: Path,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
 ) -> None:
     """Train until early stopping or the last epoch; write the best weights and the curves."""
-    folder = checkpoints / input_digest(config, prepared)[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    job = TrainingJob(
-        config=config,
-        family=NETWORK,
-        prepared=prepared,
-        weights=weights,
-        report=training_report,
-        checkpoints=folder,
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "job.json"
-        write_job(path, job)
-        failure.prepare(path, config.processes)
-        exit_code = launcher(path, processes=config.processes, threads=config.threads)
-        if exit_code:
-            raise SlipwayError(_explain(exit_code, failure.cause(path, config.processes)))
-    shutil.rmtree(folder)
+    with checkpoints.kept(input_digest(config, prepared)[:16]) as folder:
+        job = TrainingJob(
+            config=config,
+            family=NETWORK,
+            prepared=prepared,
+            weights=weights,
+            report=training_report,
+            checkpoints=folder,
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "job.json"
+            write_job(path, job)
+            failure.prepare(path, config.processes)
+            exit_code = launcher(path, processes=config.processes, threads=config.threads)
+            if exit_code:
+                raise SlipwayError(_explain(exit_code, failure.cause(path, config.processes)))
     history = json.loads((training_report / "history.json").read_text("utf-8"))
     if "diverged_at" in history:
         raise SlipwayError(

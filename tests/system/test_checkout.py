@@ -140,6 +140,70 @@ def test_the_next_run_begins_with_what_was_released_and_what_people_committed(
     assert (second.root / "inputs/evaluate.txt").read_text() == "new"
 
 
+@pytest.fixture
+def machines(project: Project, tmp_path: Path) -> tuple[Project, Path, Path]:
+    """Two machines of one team, and what both push to."""
+    (project.root / "configs/remote.yaml").write_text("format: 1\ngit: origin\n")
+    git(project.root, "add", ".")
+    git(project.root, "commit", "-qm", "Share results")
+    shared, other = tmp_path / "shared.git", tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", "--bare", project.root, shared], check=True)
+    git(project.root, "remote", "add", "origin", str(shared))
+    git(project.root, "fetch", "-q", "origin")
+    git(project.root, "branch", "-q", "--set-upstream-to", "origin/main")
+    subprocess.run(["git", "clone", "-q", shared, other], check=True)
+    return project, other, shared
+
+
+def released(tree: Worktree, stage: str, said: list[str]) -> None:
+    """Let a run pin something and end as after its release."""
+    pin(tree, stage, "1")
+    assert results.commit(tree, f"Run {stage}", [])
+    results.deliver(tree, said.append)
+    results.share(tree, said.append)
+    worktrees.remove(tree)
+
+
+def test_what_one_machine_released_another_one_starts_from(
+    machines: tuple[Project, Path, Path], said: list[str]
+) -> None:
+    project, other, shared = machines
+    released(worktrees.add(project.root, said.append), "train", said)
+    assert "train@" in git(shared, "show", f"{RESULTS}:dvc.lock")
+    there = worktrees.add(other, said.append)
+    assert "train@" in (there.root / "dvc.lock").read_text()
+    assert git(other, "branch", "--list", "slipway/run-*", "--format=%(refname:short)")
+
+
+def test_two_machines_that_release_at_once_both_keep_their_results(
+    machines: tuple[Project, Path, Path], said: list[str]
+) -> None:
+    project, other, shared = machines
+    one = worktrees.add(project.root, said.append)
+    two = worktrees.add(other, said.append)
+    released(one, "train", said)
+    released(two, "export", said)
+    lock = git(shared, "show", f"{RESULTS}:dvc.lock")
+    assert ("train@" in lock, "export@" in lock) == (True, True)
+    assert not any("could not" in line for line in said)
+    assert git(shared, "branch", "--list", "slipway/run-*") == ""
+
+
+def test_a_git_remote_that_is_away_is_said_and_told_later(
+    machines: tuple[Project, Path, Path], said: list[str], tmp_path: Path
+) -> None:
+    project, _, shared = machines
+    tree = worktrees.add(project.root, said.append)
+    away = shared.rename(tmp_path / "away.git")
+    released(tree, "train", said)
+    (line,) = (line for line in said if "could not be pushed to origin" in line)
+    assert line.endswith("the next run tries again")
+    away.rename(shared)
+    released(worktrees.add(project.root, said.append), "export", said)
+    lock = git(shared, "show", f"{RESULTS}:dvc.lock")
+    assert ("train@" in lock, "export@" in lock) == (True, True)
+
+
 def test_what_only_a_person_can_merge_stops_the_run_and_leaves_nothing(
     project: Project, said: list[str]
 ) -> None:

@@ -20,11 +20,14 @@ from flows.backup.drill import drill
 from flows.backup.restore import Asked, restore
 from slipway.errors import AlreadyExists, SlipwayError, Unavailable
 from slipway.store.objects import Store
+from tasks import sums
+from tasks.checkpoints import Checkpoints
 from tests.ceph import Ceph
 from tests.hosts import HostProcess, Site, answers
 from tests.project import REPOSITORY
 from tests.sshd import Sshd
 from tests.support.ports import free_ports
+from tests.unit.tasks.test_checkpoints import DIGEST, break_off
 
 pytestmark = [
     pytest.mark.slow,  # servers, and programs that race
@@ -277,3 +280,17 @@ def test_a_backup_on_a_server_comes_back_as_it_was(server: There, tmp_path: Path
             back_up(Wanted(root, Archive(server.url), None, True))
     finally:
         server.mend()
+
+
+def test_checkpoints_on_a_server_are_found_by_another_machine(server: There, tmp_path: Path):
+    said: list[str] = []
+    url = f"{server.url}/checkpoints"
+    for step in (10, 20, 30):
+        break_off(Checkpoints(tmp_path / "a", url, 0.0, said.append), step)
+    with Checkpoints(tmp_path / "b", url, 0.0, said.append).kept(DIGEST) as folder:
+        assert [path.name for path in folder.iterdir()] == ["step-00000030"]
+        sums.check(folder / "step-00000030")
+    assert len(said) == 1
+    assert "step-00000030 fetched" in said[0]
+    with Checkpoints(tmp_path / "c", url, 0.0, said.append).kept(DIGEST) as folder:
+        assert list(folder.iterdir()) == []

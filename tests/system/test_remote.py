@@ -1,7 +1,10 @@
 """Two machines that share a git repository and DVC's remote, and nothing else."""
 
+import re
+import shlex
 import shutil
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,8 +15,9 @@ import pytest
 
 from flows.dag import remote as remotes
 from flows.dag import stages
+from slipway.remotes import load_remote_config
 from tests.ceph import Ceph
-from tests.flow_project import PIPELINE, Project
+from tests.flow_project import PIPELINE, REPOSITORY, Project
 from tests.prefect_server import PrefectServer
 from tests.sshd import Sshd
 from tests.support.pace import limit
@@ -229,3 +233,22 @@ def test_an_output_that_somebody_changed_is_not_written_over(
     found.bring_in(stages.read_stages(second.root, PIPELINE))
     assert (mine / "mine.txt").read_text() == "an hour's work"
     assert (second.root / f"models/{PIPELINE}/weights/text.txt").exists()
+
+
+def test_the_documented_commands_do_what_they_say(tmp_path: Path):
+    text = (REPOSITORY / "docs/remote.md").read_text("utf-8")
+    lines = re.findall(r"^    ((?:dvc|git) .*?)(?:  +#.*)?$", text, re.MULTILINE)
+    assert len(lines) == 6
+    project = Project(tmp_path / "project")
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-ec", line.replace("git commit", shlex.join([*GIT, "commit"]))],
+            cwd=project.root, env=project.environment(), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    config = (project.root / ".dvc/config").read_text()
+    assert "url = s3://bucket/dvc" in config
+    assert "verify = true" in config
+    yaml_part = re.findall(r"^    (format: 1\n(?:    .*\n)+)", text, re.MULTILINE)[0]
+    (project.root / "configs/remote.yaml").write_text(textwrap.dedent(f"    {yaml_part}"))
+    assert load_remote_config(project.root).git == "origin"

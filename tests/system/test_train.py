@@ -170,6 +170,29 @@ def test_training_that_is_told_to_stop_writes_a_checkpoint_and_ends_in_the_same_
     assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
 
 
+def test_another_machine_goes_on_from_the_checkpoints_that_a_lost_one_kept_elsewhere(
+    project: Path, weights: bytes, tmp_path: Path
+):
+    elsewhere = tmp_path / "elsewhere"
+    config = project / "configs/remote.yaml"
+    config.write_text(f"format: 1\ncheckpoints: {elsewhere}\ncheckpoints_every_s: 0\n")
+    other = tmp_path / "other machine"
+    train_again(project)
+    shutil.copytree(project, other, symlinks=True)
+    process = start(project)
+    wait_until(lambda: any(elsewhere.glob("*/step-*0/SHA256SUMS")), "a checkpoint elsewhere", 30)
+    process.kill()
+    process.communicate()
+    shutil.rmtree(project / ".slipway/checkpoints")
+    config.unlink()
+    again = run(other, *train_command())
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"checkpoint step-\d+0 fetched from ", again.stderr)
+    assert "resumed from step" in again.stderr
+    assert (other / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert list(elsewhere.iterdir()) == []
+
+
 def start_dvc(project: Path) -> subprocess.Popen[str]:
     """Run the stage as somebody does at a terminal, in a process group of its own."""
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "train@flights"]

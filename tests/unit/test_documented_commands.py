@@ -16,6 +16,7 @@ DOCUMENTS = (
     *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/host.md", "docs/benchmarks.md"),
     "docs/prefect.md",
     "docs/backup.md",
+    "docs/remote.md",
     *("deploy/README.md", "benchmarks/host/README.md"),
 )
 

@@ -1,6 +1,7 @@
 """The train stage around its loop: the job, how it is started, and what comes of it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from slipway.config import TrainConfig, load_config
 from slipway.errors import SlipwayError
 from tasks import train
+from tasks.checkpoints import Checkpoints
 from tasks.train.job import TrainingJob, read_job
 from tests.project import REPOSITORY
 
@@ -43,9 +45,16 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-def test_the_launcher_is_given_the_whole_job_and_the_processes_of_the_config(config, folders):
+@pytest.fixture
+def run(folders):
+    """The stage's run(), with its folders."""
+    others = {name: path for name, path in folders.items() if name != "checkpoints"}
+    return partial(train.run, checkpoints=Checkpoints(folders["checkpoints"]), **others)
+
+
+def test_the_launcher_is_given_the_whole_job_and_the_processes_of_the_config(config, folders, run):
     ranks = Ranks()
-    train.run(config, ranks, **folders)
+    run(config, ranks)
     [(job, processes, threads)] = ranks.started
     assert (processes, threads) == (3, 2)
     assert (job.config, job.family) == (config, "network")
@@ -53,22 +62,22 @@ def test_the_launcher_is_given_the_whole_job_and_the_processes_of_the_config(con
     assert job.checkpoints.parent == folders["checkpoints"]
 
 
-def test_checkpoints_of_a_training_that_ended_are_removed(config, folders):
-    train.run(config, Ranks(), **folders)
+def test_checkpoints_of_a_training_that_ended_are_removed(config, folders, run):
+    run(config, Ranks())
     assert list(folders["checkpoints"].iterdir()) == []
 
 
-def test_a_training_that_failed_keeps_its_checkpoints_for_the_next(config, folders):
+def test_a_training_that_failed_keeps_its_checkpoints_for_the_next(config, run):
     ranks = Ranks(exit_code=7)
     with pytest.raises(SlipwayError, match="training ended with exit code 7"):
-        train.run(config, ranks, **folders)
+        run(config, ranks)
     [(job, *_)] = ranks.started
     assert [path.name for path in job.checkpoints.iterdir()] == ["step-00000010"]
 
 
-def test_a_training_that_diverged_names_what_to_change(config, folders):
+def test_a_training_that_diverged_names_what_to_change(config, run):
     with pytest.raises(SlipwayError, match=r"not finite at step 40; lower train\.learning_rate"):
-        train.run(config, Ranks(history={"diverged_at": 40}), **folders)
+        run(config, Ranks(history={"diverged_at": 40}))
 
 
 def test_checkpoints_are_known_by_all_code_that_decides_a_training():
