@@ -1,10 +1,11 @@
 """Damage what a project holds, a thousand ways, and count what is found and healed.
 
-    python benchmarks/damage.py [--trials N] [--seed S] [--seconds S]
+    python benchmarks/damage.py [--trials N] [--seed S] [--seconds S] [--ways flip,cut,swap]
 
 Builds a small project with a store, hosts' copies, checkpoints and records in a temporary folder,
-then flips a bit of, cuts, swaps or deletes one file at a time, lets `slipway verify --all` look and
-heal (in this process), and puts everything back. Prints a table by what was damaged and how.
+then flips a bit of, cuts or swaps (or deletes, if asked to) one file at a time, lets
+`slipway verify --all` look and heal (in this process), and puts everything back. Prints a table by
+what was damaged and how.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ways", default="flip,cut,swap", help="of flip, cut, swap and delete")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these")
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # DVC warns of the damage itself
@@ -160,7 +162,7 @@ def run(root: Path, options: argparse.Namespace) -> list[Trial]:
     done: list[Trial] = []
     while len(done) < options.trials and time.monotonic() < until:
         group = chance.choice([*GROUPS])
-        way = chance.choice(WAYS)
+        way = chance.choice(options.ways.split(","))
         path = chance.choice(files[group])
         other = chance.choice(files[chance.choice([*GROUPS])])
         if not damage(path, way, other=other, chance=chance):
