@@ -55,13 +55,29 @@ def read_lock(root: Path) -> tuple[str | None, dict[str, Any]]:
     path = root / "dvc.lock"
     with opening.opened(root) as repo:  # outside: a project that cannot be opened is no damage
         try:
-            return None, dict(Lockfile(repo, str(path)).load().get("stages") or {})
+            entries = dict(Lockfile(repo, str(path)).load().get("stages") or {})
+            broken = [name for name, entry in entries.items() if not _has_digests(entry)]
+            if not broken:
+                return None, entries
+            problem = f"named what is no MD5 ({', '.join(broken)})"
+            return problem, {name: entries[name] for name in entries if name not in broken}
         except DvcException as error:
             problem = f"was not readable ({_one_line(error)})"
     *whole, _cut = _ENTRY.split(path.read_text("utf-8", "replace"))[1:] or [""]
     return problem, _entries(f"stages:\n{''.join(whole)}")
 
 
+def _has_digests(entry: dict[str, Any]) -> bool:
+    """Tell whether what should be an MD5 is one: DVC believes any word, and fails at a number."""
+    files = [*(entry.get("deps") or []), *(entry.get("outs") or [])]
+    return all(
+        isinstance(file["md5"], str) and _MD5.fullmatch(file["md5"])
+        for file in files
+        if "md5" in file
+    )
+
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _ENTRY = re.compile(r"(?m)^(?=  [^ ])")
 """Where an entry of dvc.lock begins; the last one of a file that was cut may lack its end."""
 
