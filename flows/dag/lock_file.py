@@ -64,17 +64,17 @@ def read_lock(root: Path) -> tuple[str | None, dict[str, Any]]:
         except DvcException as error:
             problem = f"was not readable ({_one_line(error)})"
     *whole, _cut = _ENTRY.split(path.read_text("utf-8", "replace"))[1:] or [""]
-    return problem, _entries(f"stages:\n{''.join(whole)}")
+    found = _entries(f"stages:\n{''.join(whole)}")
+    return problem, {name: entry for name, entry in found.items() if _has_digests(entry)}
 
 
 def _has_digests(entry: dict[str, Any]) -> bool:
     """Tell whether what should be an MD5 is one: DVC believes any word, and fails at a number."""
-    files = [*(entry.get("deps") or []), *(entry.get("outs") or [])]
-    return all(
-        isinstance(file["md5"], str) and _MD5.fullmatch(file["md5"])
-        for file in files
-        if "md5" in file
-    )
+    try:
+        files = [*(entry.get("deps") or []), *(entry.get("outs") or [])]
+        return all(_MD5.fullmatch(file["md5"]) for file in files if "md5" in file)
+    except (TypeError, AttributeError):
+        return False
 
 
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
