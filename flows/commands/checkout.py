@@ -7,6 +7,7 @@ prints.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,9 @@ def main(argv: list[str]) -> int:
     options = _parse(argv)
     environment.be_discreet()
     repository = Path.cwd()
+    if os.environ.get(environment.WORKER) and not os.environ.get(environment.FLOW_RUN):
+        print(repository)  # the worker itself, which looks for hooks of a run that is over
+        return 0
     try:
         worktrees.remove_old(repository, _say, options.keep_days)
         tree = worktrees.add(repository, _say, follows=options.branch, results=options.results)

@@ -163,7 +163,12 @@ def lock_of(root: Path, old: str, new: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("md5: ", "md5: f"), ("md5: ", "md5: 1 # "), ("stages:", "stages;"), (f"  train@{PIPELINE}:", f"  tram@{PIPELINE}:")],
+    [
+        ("md5: ", "md5: f"),
+        ("md5: ", "md5: 1 # "),
+        ("stages:", "stages;"),
+        (f"  train@{PIPELINE}:", f"  tram@{PIPELINE}:"),
+    ],
     ids=["a digest", "a number for a digest", "its form", "a name"],
 )
 def test_a_dvc_lock_that_no_run_wrote_gets_back_what_the_commit_has(root: Path, old, new):
