@@ -135,9 +135,12 @@ def _leavings(entry: Record) -> artifacts.Leavings:
 
 def _keep_defect(entry: Record, error: Exception) -> str:
     """Keep what is needed to find a defect of ours, and say where."""
-    trace = entry.folder / "traceback.txt"
-    trace.write_text(traceback.format_exc(), "utf-8")
-    return f"{type(error).__name__}: {error} ({trace})"
+    trace, said = entry.folder / "traceback.txt", f"{type(error).__name__}: {error}"
+    try:
+        trace.write_text(traceback.format_exc(), "utf-8")
+    except OSError:  # the run's folder is gone, which may be why
+        return said
+    return f"{said} ({trace})"
 
 
 def _steps(

@@ -33,6 +33,9 @@ T = TypeVar("T")
 ANSWERS_S = 30.0
 """How long a remote may take to answer at all; DVC's drivers would wait for up to half an hour."""
 
+SAY_AFTER_S, SAY_EVERY_S = 5.0, 60.0
+"""When a push is told of that keeps the run, and how often again."""
+
 TORN, TORN_S = 10, 0.2
 """How often dvc.lock is read again that DVC, which writes it in place, had half written."""
 
@@ -75,9 +78,15 @@ class Remote:
     @classmethod
     def find(cls, root: Path, say: Say) -> "Remote | None":
         """Return the project's remote; None where DVC has no default one."""
+        from dvc.config import Config
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
         settings = load_remote_config(root)
-        with opening.opened(root) as repo:
-            config = repo.config
+        try:
+            config = Config(Repo.find_dvc_dir(str(root)))
+        except DvcException as error:
+            raise SlipwayError(f"DVC cannot read this project: {error}") from None
         name = config["core"].get("remote")
         if not name:
             return None
@@ -145,13 +154,15 @@ class Remote:
 
     def finish(self, stages: Iterable[str] = ()) -> str | None:
         """Push what is left, and all of these; return what came of it in a line."""
-        if self._pusher is not None:
-            self._made.put(None)
-            self._pusher.join()
-            self._pusher = None
         if not self._pushes:
             return None
-        self._push(list(stages), everything=True)
+        if self._pusher is not None:
+            self._made.put(None)
+            self._wait_for(self._pusher)
+            self._pusher = None
+        rest = threading.Thread(target=self._push, args=(list(stages),), daemon=True)
+        rest.start()
+        self._wait_for(rest)
         marker = settled(self._root / UNPUSHED)
         if self._away:
             marker.touch()
@@ -162,11 +173,21 @@ class Remote:
         self._say(line := f"{self._pushed} pushed to {self.url}")
         return line
 
+    def _wait_for(self, pushing: threading.Thread) -> None:
+        """Wait until a push is over, and say that it takes its time."""
+        began = time.monotonic()
+        pushing.join(SAY_AFTER_S)
+        while pushing.is_alive():
+            waited_s = time.monotonic() - began
+            since = f", for {waited_s / 60:.0f} min now" if waited_s >= SAY_EVERY_S else ""
+            self._say(f"pushing to {self.url}{since} (Ctrl-C ends it; the next run goes on)")
+            pushing.join(SAY_EVERY_S)
+
     def _push_made(self) -> None:
         while (address := self._made.get()) is not None:
             self._push([address], everything=False)
 
-    def _push(self, addresses: list[str], *, everything: bool) -> None:
+    def _push(self, addresses: list[str], *, everything: bool = True) -> None:
         """Push stages' outputs, then the run-cache's entries, which name them."""
         if self._away:
             return
@@ -203,19 +224,17 @@ class Remote:
     def _exchange(self, what: str, work: Callable[["Repo"], T]) -> T | None:
         """Do what the remote takes part in; whatever goes wrong in it ends all exchanges."""
         logging.getLogger("dvc").setLevel(logging.CRITICAL)  # what it misses is made, not lost
-        with opening.opened(self._root) as repo:
-            repo.config["remote"][self._name]["verify"] = True
-            try:
+        try:
+            with opening.opened(self._root) as repo:
+                repo.config["remote"][self._name]["verify"] = True
                 if not self._asked:
                     self._require_answer(repo)
                     self._asked = True
                 return work(repo)
-            except Exception as error:  # each driver has its own
-                self._away = scrub(str(error).strip() or type(error).__name__).splitlines()[0]
-                self._say(
-                    f"{self.url}: cannot {what}: {self._away}; the run goes on with what is here"
-                )
-                return None
+        except Exception as error:  # each driver has its own
+            self._away = scrub(str(error).strip() or type(error).__name__).splitlines()[0]
+            self._say(f"{self.url}: cannot {what}: {self._away}; the run goes on with what is here")
+            return None
 
     def _require_answer(self, repo: "Repo") -> None:
         """Ask for anything at all, in a thread that may hang."""

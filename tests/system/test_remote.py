@@ -214,6 +214,16 @@ def test_a_remote_that_never_answers_is_given_up(alone: Machine, monkeypatch: py
     assert said[0].endswith("cannot fetch: no answer within 0 s; the run goes on with what is here")
 
 
+def test_a_push_that_takes_its_time_is_told(alone: Machine, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    monkeypatch.setattr(remotes, "SAY_AFTER_S", 0.05)
+    found = remotes.Remote.find(alone.root, said.append)
+    assert found is not None
+    monkeypatch.setattr(found, "_push", lambda *_, **__: time.sleep(1))
+    found.finish()
+    assert said[0] == f"pushing to {found.url} (Ctrl-C ends it; the next run goes on)"
+
+
 def test_nothing_is_pushed_where_the_project_says_so(alone: Machine, tmp_path: Path):
     (alone.root / "configs/remote.yaml").write_text("format: 1\npush: false\n")
     assert alone.build().get("remote") is None
