@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.ceph import Ceph
 from tests.hosts import HostProcess, serve_one
 from tests.prefect_server import PrefectServer
 from tests.project import make_project, pin, stage
+from tests.sshd import Sshd
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,19 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     """A host with one version, for tests that leave what it serves alone."""
     yield from serve_one(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """An S3 server; who stops it starts it again."""
+    ceph = Ceph()
+    yield ceph
+    ceph.stop()
+
+
+@pytest.fixture(scope="session")
+def sshd() -> Iterator[Sshd]:
+    """An SSH server; who stops it starts it again."""
+    sshd = Sshd()
+    yield sshd
+    sshd.stop()

@@ -1,18 +1,14 @@
 """Triggered runs in containers: a real server, worker and podman."""
 
 import shlex
-import shutil
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
-from tests.flow_project import REPOSITORY
+from tests.elsewhere import started_by
 from tests.podman import IMAGE, Podman
-from tests.prefect_server import PrefectServer
-from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
-from tests.system.test_prefect import PIPELINE, STATE_S, Committed, Prefect
+from tests.system.test_prefect import PIPELINE, STATE_S, Prefect
 
 pytestmark = pytest.mark.slow  # a server, a worker, containers
 
@@ -24,41 +20,13 @@ def podman() -> Iterator[Podman]:
     podman.stop()
 
 
-class InContainers(Committed):
-    """A project whose shells know the storage."""
-
-    podman: Podman
-
-    def environment(self, **more: str) -> dict[str, str]:
-        return super().environment(**self.podman.environment, **more)
-
-
 @pytest.fixture(scope="module")
 def prefect(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A worker whose runs are containers."""
-    folder = tmp_path_factory.mktemp("podman")
-    InContainers.podman = podman
-    project = InContainers(folder / "project", PIPELINE)
-    project.fleet(free_ports(4))
-    for name in ("flows", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, project.root / name, ignore=ignored)
-    declared = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     command = ["python", "-m", "flows.commands.container", IMAGE, *podman.options]
-    for deployment in declared["deployments"]:
-        deployment["work_pool"]["job_variables"]["command"] = shlex.join(command)
-    (project.root / "prefect.yaml").write_text(yaml.safe_dump(declared))
-    project.commit()
-    (folder / "server").mkdir()
-    server = PrefectServer(folder / "server", project.environment())
-    prefect = Prefect(project, server)
-    try:
-        prefect.run("slipway deployments apply")
-        prefect.start_worker_and_wait()
+    folder = tmp_path_factory.mktemp("podman")
+    with started_by(shlex.join(command), folder, podman.environment) as prefect:
         yield prefect
-    finally:
-        prefect.stop()
-        server.stop()
 
 
 def names(podman: Podman) -> list[str]:

@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -42,20 +42,6 @@ class There:
     url: str
     cut: Callable[[], None]
     mend: Callable[[], None]
-
-
-@pytest.fixture(scope="module")
-def ceph() -> Iterator[Ceph]:
-    ceph = Ceph()
-    yield ceph
-    ceph.stop()
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    sshd = Sshd()
-    yield sshd
-    sshd.stop()
 
 
 @pytest.fixture(params=["ssh", "s3"])

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import textwrap
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,20 +36,6 @@ class Elsewhere:
     url: str
     environment: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
-
-
-@pytest.fixture(scope="module")
-def ceph() -> Iterator[Ceph]:
-    ceph = Ceph()
-    yield ceph
-    ceph.stop()
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    sshd = Sshd()
-    yield sshd
-    sshd.stop()
 
 
 @pytest.fixture(params=["ssh", "s3"])

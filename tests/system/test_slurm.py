@@ -1,22 +1,17 @@
 """Triggered runs as Slurm jobs: a real server, worker, controller and node."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
-from tests.flow_project import REPOSITORY
-from tests.prefect_server import PrefectServer
+from tests.elsewhere import started_by
 from tests.slurm import Slurm
-from tests.support.ports import free_ports
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
 from tests.system.test_prefect import (
     PIPELINE,
     RUN_S,
     STATE_S,
-    Committed,
     Prefect,
     running_ranks,
 )
@@ -31,41 +26,12 @@ def slurm() -> Iterator[Slurm]:
     slurm.stop()
 
 
-class OnSlurm(Committed):
-    """A project whose shells know the cluster."""
-
-    slurm: Slurm
-
-    def environment(self, **more: str) -> dict[str, str]:
-        return super().environment(**self.slurm.environment, **more)
-
-
 @pytest.fixture(scope="module")
 def prefect(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A worker whose runs are jobs."""
-    folder = tmp_path_factory.mktemp("slurm")
-    OnSlurm.slurm = slurm
-    project = OnSlurm(folder / "project", PIPELINE)
-    project.fleet(free_ports(4))
-    for name in ("flows", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, project.root / name, ignore=ignored)
-    declared = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
-    for deployment in declared["deployments"]:
-        variables = deployment["work_pool"]["job_variables"]
-        variables["command"] = "python -m flows.commands.slurm --cpus-per-task=1 --time=60"
-    (project.root / "prefect.yaml").write_text(yaml.safe_dump(declared))
-    project.commit()
-    (folder / "server").mkdir()
-    server = PrefectServer(folder / "server", project.environment())
-    prefect = Prefect(project, server)
-    try:
-        prefect.run("slipway deployments apply")
-        prefect.start_worker_and_wait()
+    command = "python -m flows.commands.slurm --cpus-per-task=1 --time=60"
+    with started_by(command, tmp_path_factory.mktemp("slurm"), slurm.environment) as prefect:
         yield prefect
-    finally:
-        prefect.stop()
-        server.stop()
 
 
 def job_of(slurm: Slurm, run: str) -> str:

@@ -1,0 +1,49 @@
+"""A worker whose runs are no processes of its machine: what prefect.yaml has it start is given."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from tests.flow_project import REPOSITORY
+from tests.prefect_server import PrefectServer
+from tests.support.ports import free_ports
+from tests.system.test_prefect import PIPELINE, Committed, Prefect
+
+
+class Shells(Committed):
+    """A project whose shells have more in their environment."""
+
+    def __init__(self, root: Path, more: Mapping[str, str]) -> None:
+        self._more = more
+        super().__init__(root, PIPELINE)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return super().environment(**self._more, **more)
+
+
+@contextmanager
+def started_by(command: str, folder: Path, more: Mapping[str, str]) -> Iterator[Prefect]:
+    """Have every run started by a command; the deployments are registered, the worker is ready."""
+    project = Shells(folder / "project", more)
+    project.fleet(free_ports(4))
+    for name in ("flows", "tasks"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, project.root / name, ignore=ignored)
+    declared = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+    for deployment in declared["deployments"]:
+        deployment["work_pool"]["job_variables"]["command"] = command
+    (project.root / "prefect.yaml").write_text(yaml.safe_dump(declared))
+    project.commit()
+    (folder / "server").mkdir()
+    server = PrefectServer(folder / "server", project.environment())
+    prefect = Prefect(project, server)
+    try:
+        prefect.run("slipway deployments apply")
+        prefect.start_worker_and_wait()
+        yield prefect
+    finally:
+        prefect.stop()
+        server.stop()
