@@ -6,6 +6,7 @@ Its stages get no time to save their work then: nothing of a killed worker's is 
 
 import os
 import signal
+from types import FrameType
 
 from flows.environment import WORKER
 from slipway.processes.supervise import die_with_parent
@@ -20,6 +21,25 @@ def end_with_worker() -> None:
         die_with_parent(signal.SIGTERM)
         if worker_gone():
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class ToldToStop(Exception):
+    """A signal to stop came to a process that stands for something else: a job, a container."""
+
+
+def hear() -> None:
+    """Have SIGTERM and SIGINT raise `ToldToStop`, once: told twice, it is under way."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise ToldToStop
+
+    for each in STOP_SIGNALS:
+        signal.signal(each, stop)
+
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def worker_gone() -> bool:

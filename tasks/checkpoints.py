@@ -53,7 +53,13 @@ class Checkpoints:
         if self.url is None:
             yield folder
         else:
-            mirror = Mirror(folder, scrub(self.url), f"{self.url}/{digest}", self.every_s, self.say)
+            mirror = Mirror(
+                folder,
+                shown=scrub(self.url),
+                url=f"{self.url}/{digest}",
+                every_s=self.every_s,
+                say=self.say,
+            )
             mirror.fetch()
             with _terminated_late():
                 mirror.start()

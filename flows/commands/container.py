@@ -15,10 +15,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 from flows import environment
-from flows.binding import end_with_worker
+from flows.binding import ToldToStop, end_with_worker, hear
 from slipway.gpu.slots import Slots
 from slipway.processes.supervise import die_with_parent
 from slipway.state import repository_state
@@ -33,14 +32,9 @@ STOP_S = 40
 """From SIGTERM to SIGKILL; Prefect itself gives a cancelled run 30 s."""
 
 
-class _Told(Exception):
-    """A signal to stop."""
-
-
 def main(argv: list[str]) -> int:
     """Start the container and wait for it; return its exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _tell)
+    hear()
     end_with_worker()
     run, project = os.environ.get(environment.FLOW_RUN), os.environ.get(environment.PROJECT)
     if not run or not project:
@@ -55,24 +49,21 @@ def main(argv: list[str]) -> int:
         return 2
     name = f"slipway-{run[:8]}"
     process = subprocess.Popen(
-        [engine, *arguments(name, Path(project), argv[0], argv[1:], os.environ)],
+        [engine, *arguments(name, Path(project), argv, os.environ)],
         preexec_fn=_bind,
     )
     try:
         return process.wait()
-    except _Told:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
+    except ToldToStop:
         stop = [engine, "stop", "--time", str(STOP_S), name]
         subprocess.run(stop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         process.wait()
         return 128 + signal.SIGTERM
 
 
-def arguments(
-    name: str, project: Path, image: str, options: Sequence[str], env: Mapping[str, str]
-) -> list[str]:
+def arguments(name: str, project: Path, asked: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """Return what follows `podman`: the user's options come last, and so count."""
+    image, *options = asked
     state = repository_state(project)
     slots = Slots.here().folder  # whose turn it is on a GPU is the machine's affair
     slots.mkdir(parents=True, exist_ok=True)
@@ -92,10 +83,6 @@ def arguments(
 def _bind() -> None:
     """Have podman, which passes signals on, told to end when this process is killed."""
     die_with_parent(signal.SIGTERM)
-
-
-def _tell(number: int, frame: FrameType | None) -> None:
-    raise _Told
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from flows.binding import end_with_worker
+from flows.binding import ToldToStop, end_with_worker, hear
 from flows.environment import FLOW_RUN, PROJECT, WORKER
 from slipway.state import repository_state
 
@@ -40,16 +39,11 @@ OPTION = re.compile(r"(\w+)=(\S*)")
 """In what `scontrol show job --oneliner` prints."""
 
 
-class _Told(Exception):
-    """A signal to stop."""
-
-
 def main(argv: list[str]) -> int:
     """Submit and follow; return the job's exit code."""
     if argv == [INSIDE]:
         return _be_the_engine()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _tell)
+    hear()
     end_with_worker()
     run, project = os.environ.get(FLOW_RUN), os.environ.get(PROJECT)
     if not run or not project:
@@ -62,7 +56,7 @@ def main(argv: list[str]) -> int:
     try:
         job = submit(argv, run, Path(project), log)
         return follow(job, log)
-    except _Told:
+    except ToldToStop:
         _cancel(job, log)
         return 128 + signal.SIGTERM
     except (OSError, subprocess.CalledProcessError) as error:
@@ -129,8 +123,6 @@ def _cancel(job: str, log: Path) -> None:
 
     Prefect kills this process when it takes too long; Slurm goes on ending the job.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     if not job:
         return
     shown = log.stat().st_size
@@ -175,10 +167,6 @@ def _begin_again(run: str) -> None:
     with get_client(sync_client=True) as client:
         state: State[None] = Scheduled(name="Requeued", message="Slurm has requeued its job")
         client.set_flow_run_state(UUID(run), state, force=True)
-
-
-def _tell(number: int, frame: FrameType | None) -> None:
-    raise _Told
 
 
 if __name__ == "__main__":

@@ -72,9 +72,16 @@ def _has_digests(entry: dict[str, Any]) -> bool:
     """Tell whether what should be an MD5 is one: DVC believes any word, and fails at a number."""
     try:
         files = [*(entry.get("deps") or []), *(entry.get("outs") or [])]
-        return all(_MD5.fullmatch(file["md5"]) for file in files if "md5" in file)
+        return all(_has_digest(file) for file in files)
     except (TypeError, AttributeError):
         return False
+
+
+def _has_digest(file: dict[str, Any]) -> bool:
+    name = file.get("hash", "md5")
+    if name == "md5":
+        return "md5" not in file or bool(_MD5.fullmatch(file["md5"]))
+    return isinstance(file.get(name), str)  # an etag, of what lies elsewhere
 
 
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")

@@ -70,7 +70,7 @@ class Remote:
         self._pushes = push
         self._away: str | None = None
         self._asked = False
-        self._incomplete: dict[str, list[Entry]] = {}
+        self._incomplete: dict[str, list[CachedRun]] = {}
         self._pushed = Moved()
         self._made: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._pusher: threading.Thread | None = None
@@ -298,7 +298,7 @@ def _runs(odb: Any) -> Iterator[tuple[str, ...]]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedRun:
     """An entry of the run-cache: what a command made of which inputs."""
 
     where: tuple[str, str]
@@ -317,15 +317,15 @@ def _is_params(dep: Any) -> bool:
     return isinstance(dep.hash_info.value, dict)
 
 
-def _incomplete(repo: "Repo") -> dict[str, list[Entry]]:
+def _incomplete(repo: "Repo") -> dict[str, list[CachedRun]]:
     """Return by command the entries of the run-cache whose outputs are not all here."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[CachedRun]] = {}
     for path in Path(repo.cache.legacy.path, RUNS).glob("*/*/*"):
         try:
             said = yaml.load(path.read_text("utf-8"), LockLoader)  # noqa: S506  a SafeLoader
             names = [out["md5"] for out in said.get("outs") or []]
             deps = {dep["path"]: dep["md5"] for dep in said.get("deps") or []}
-            entry = Entry((path.parent.name, path.name), deps, said.get("params") or {})
+            entry = CachedRun((path.parent.name, path.name), deps, said.get("params") or {})
             command = str(said["cmd"])
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
             continue

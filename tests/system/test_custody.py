@@ -169,7 +169,7 @@ def lock_of(root: Path, old: str, new: str) -> None:
         ("stages:", "stages;"),
         (f"  train@{PIPELINE}:", f"  tram@{PIPELINE}:"),
     ],
-    ids=["a digest", "a number for a digest", "its form", "a name"],
+    ids=["a digest", "a digest that is none", "its form", "a name"],
 )
 def test_a_dvc_lock_that_no_run_wrote_gets_back_what_the_commit_has(root: Path, old, new):
     before = (root / "dvc.lock").read_text()

@@ -45,6 +45,7 @@ def test_a_record_says_what_is_not_known_yet(tmp_path: Path) -> None:
         "metrics": {},
         "gates": [],
         "published": None,
+        "remote": None,
         "release": None,
         "hosts": [],
         "git": {},

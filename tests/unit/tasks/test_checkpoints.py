@@ -28,7 +28,7 @@ def said() -> list[str]:
 
 
 def machine(folder: Path, url: object, said: list[str], every_s: float = 0.0) -> Checkpoints:
-    return Checkpoints(folder, str(url), every_s, said.append)
+    return Checkpoints(folder, str(url), every_s=every_s, say=said.append)
 
 
 def write(folder: Path, step: int, text: str = "weights") -> Path:
@@ -110,10 +110,11 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(
         (bad / "model.safetensors").unlink()
     else:
         digest = "0" * 64
-        (bad / sums.SUMS).write_text(f"{digest}  ../../../outside\n")
+        (bad / sums.SUMS).write_text(f"{digest}  ../../outside\n")
         (elsewhere / "outside").write_text("x")
     with machine(tmp_path / "b", elsewhere, said).kept(DIGEST) as folder:
         assert [path.name for path in folder.iterdir()] == ["step-00000010"]
+    assert not (tmp_path / "b/outside").exists()
 
 
 def test_what_is_here_and_newer_stays(tmp_path: Path, elsewhere: Path, said: list[str]):
@@ -136,7 +137,9 @@ def test_a_place_that_cannot_be_written_is_said_once_and_costs_no_training(
 ):
     elsewhere.write_text("no folder")
     with machine(tmp_path / "a", elsewhere, said).kept(DIGEST) as folder:
-        mirror = Mirror(folder, "there", f"{elsewhere}/{DIGEST}", 0, said.append)
+        mirror = Mirror(
+            folder, shown="there", url=f"{elsewhere}/{DIGEST}", every_s=0, say=said.append
+        )
         for step in (10, 20):
             write(folder, step)
             mirror.finish()
