@@ -9,7 +9,7 @@ import signal
 from types import FrameType
 
 from flows.environment import WORKER
-from slipway.processes.supervise import die_with_parent
+from slipway.processes.supervise import STOP_SIGNALS, die_with_parent
 
 
 def end_with_worker() -> None:
@@ -28,7 +28,7 @@ class ToldToStop(Exception):
 
 
 def hear() -> None:
-    """Have SIGTERM and SIGINT raise `ToldToStop`, once: told twice, it is under way."""
+    """Have a signal to stop raise `ToldToStop`, once: told twice, it is under way."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in STOP_SIGNALS:
@@ -37,9 +37,6 @@ def hear() -> None:
 
     for each in STOP_SIGNALS:
         signal.signal(each, stop)
-
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def worker_gone() -> bool:

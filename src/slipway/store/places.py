@@ -35,11 +35,8 @@ ONE_PUT_BYTES = 5 << 30
 CONFLICTS = 5
 """How often a PUT is sent again that S3 could not judge, as another one was at work (409)."""
 
-ALONE: Final = {"skip_instance_cache": True, "use_listings_cache": False}
-"""One that was kept may have lost its connection, and a listing hides what others have written."""
-
 SSH_OPTIONS: Final[Mapping[str, Any]] = {
-    "skip_instance_cache": True,
+    "skip_instance_cache": True,  # one that was kept may have lost its connection
     "known_hosts": (),  # asyncssh's word for ~/.ssh/known_hosts; sshfs would believe any server
     "timeout": 15,
     "keepalive_interval": 5,
@@ -47,7 +44,8 @@ SSH_OPTIONS: Final[Mapping[str, Any]] = {
 }
 
 S3_OPTIONS: Final[Mapping[str, Any]] = {
-    **ALONE,
+    "skip_instance_cache": True,  # credentials may have changed since
+    "use_listings_cache": False,  # a listing hides what others have written
     "config_kwargs": {
         "connect_timeout": 5,
         "read_timeout": 30,
