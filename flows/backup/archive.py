@@ -42,8 +42,6 @@ class Archive:
 
     def prepare(self) -> None:
         """Make the place; what lies in a folder of this machine is for its owner alone."""
-        if isinstance(self._place, ObjectPlace):
-            return
         with self._explained("prepare", "objects"):
             if self._local:
                 Path(self._root).mkdir(parents=True, exist_ok=True, mode=0o700)
