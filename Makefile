@@ -30,7 +30,7 @@ check: $(READY)  ## format, lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-clients: .venv-clients/triton/.ready .venv-clients/kserve/.ready  ## clients that others wrote, for the tests that need them
+clients: .venv-clients/triton/.ready .venv-clients/kserve/.ready .venv-clients/kubernetes/.ready  ## clients that others wrote, for the tests that need them
 
 lock: $(READY)  ## write requirements.lock from what .venv holds
 	@$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > requirements.lock
@@ -52,11 +52,11 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 # Their lists are whole, so nothing is resolved; what is never imported is never compiled.
-# KServe's client takes what it shares with this project from .venv.
+# All but Triton's take what they share with this project from .venv.
 .venv-clients/%/.ready: tests/clients/%.txt $(READY)
 	@echo "setting up .venv-clients/$* (a minute the first time)" >&2
 	@$(BIN)/python -m venv --clear .venv-clients/$*
-	@if [ $* = kserve ]; then cd .venv-clients/kserve/lib/python3*/site-packages && $(CURDIR)/$(BIN)/python -c \
+	@if [ $* != triton ]; then cd .venv-clients/$*/lib/python3*/site-packages && $(CURDIR)/$(BIN)/python -c \
 		'import sysconfig; print(sysconfig.get_path("purelib"))' > slipway.pth; fi
 	@.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r $<
 	@touch $@

@@ -10,7 +10,6 @@ says how the run ended. Prints medians.
 
 import argparse
 import os
-import shutil
 import signal
 import statistics
 import sys
@@ -57,10 +56,7 @@ def measure(folder: Path, rounds: int) -> dict[str, list[tuple[dict[str, float],
     """Start everything once; return times and the final state of each round by way."""
     project = Committed(folder / "project", PIPELINE)
     project.fleet(free_ports(4))
-    for name in ("flows", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, project.root / name, ignore=ignored)
-    shutil.copy(REPOSITORY / "prefect.yaml", project.root)
+    project.take_code()
     project.commit()
     (folder / "server").mkdir()
     server = PrefectServer(folder / "server", project.environment())

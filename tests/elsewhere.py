@@ -1,13 +1,11 @@
 """A worker whose runs are no processes of its machine: what prefect.yaml has it start is given."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from tests.flow_project import REPOSITORY
 from tests.prefect_server import PrefectServer
 from tests.support.ports import free_ports
 from tests.system.test_prefect import PIPELINE, Committed, Prefect
@@ -25,17 +23,17 @@ class Shells(Committed):
 
 
 @contextmanager
-def started_by(command: str, folder: Path, more: Mapping[str, str]) -> Iterator[Prefect]:
-    """Have every run started by a command; the deployments are registered, the worker is ready."""
+def started_by(pool: str, command: str, folder: Path, more: Mapping[str, str]) -> Iterator[Prefect]:
+    """Have a pool's command start every run; deployments are registered, the worker is ready."""
     project = Shells(folder / "project", more)
     project.fleet(free_ports(4))
-    for name in ("flows", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, project.root / name, ignore=ignored)
-    declared = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
-    for deployment in declared["deployments"]:
-        deployment["work_pool"]["job_variables"]["command"] = command
-    (project.root / "prefect.yaml").write_text(yaml.safe_dump(declared))
+    project.take_code()
+    deployments = project.root / "prefect.yaml"
+    deployments.write_text(deployments.read_text().replace("name: slipway  #", f"name: {pool}  #"))
+    path = project.root / f"configs/pools/{pool}.yaml"
+    declared = yaml.safe_load(path.read_text())
+    declared["base_job_template"]["variables"]["properties"]["command"]["default"] = command
+    path.write_text(yaml.safe_dump(declared))
     project.commit()
     (folder / "server").mkdir()
     server = PrefectServer(folder / "server", project.environment())

@@ -123,6 +123,13 @@ class Project:
         for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
             subprocess.run(command, cwd=root, check=True, env=self.environment())
 
+    def take_code(self) -> None:
+        """Have what a worker needs of a checkout: flows, tasks, deployments and their pools."""
+        for folder in ("flows", "tasks", "configs/pools"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(REPOSITORY / folder, self.root / folder, ignore=ignored)
+        shutil.copy(REPOSITORY / "prefect.yaml", self.root)
+
     def touch(self, stage: str, text: str) -> None:
         """Make a stage stale by what it reads."""
         (self.root / "inputs" / f"{stage}.txt").write_text(text)

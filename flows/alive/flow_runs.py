@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import PrefectException
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.alive.liveness import FlowRun
@@ -76,8 +76,10 @@ class FlowRuns:
         """Return when each worker of a pool was last heard of; nothing for an unknown pool."""
         try:
             workers = self._client.read_workers_for_work_pool(pool)
-        except ObjectNotFound:
-            return {}
+        except httpx.HTTPStatusError as error:  # what this one method of Prefect 3.8 raises
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return {}
+            raise
         return {w.name: w.last_heartbeat_time for w in workers if w.last_heartbeat_time}
 
     def end(self, run: FlowRun, why: str, ended: str | None = None) -> bool:

@@ -59,6 +59,7 @@ def _work(root: Path, pool: str | None) -> int:
     lock = workspace.take_turn(root / WORKER_LOCK, "worker", _say)
     os.set_inheritable(lock.fileno(), True)  # so the lock is kept by what this process becomes
     _reconcile_when_reachable(root, pool)
+    _require(pool)
     name = worker_name(root)
     # for the pull step of prefect.yaml, which makes each run a worktree of this repository
     os.environ |= {environment.PROJECT: str(root), environment.PYTHON: sys.executable}
@@ -84,6 +85,15 @@ def _reconcile_when_reachable(root: Path, pool: str) -> None:
                 said = str(error)
                 _say(f"{said}; trying again until it answers")
             time.sleep(RETRY_S)
+
+
+def _require(pool: str) -> None:
+    """Refuse a work pool that this worker cannot serve."""
+    from flows.alive.flow_runs import client
+    from flows.deployments.server import require_pool
+
+    with client() as connected:
+        require_pool(connected, pool)
 
 
 def _choose(root: Path, pool: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway.errors import ConfigError
 
 FILE = "prefect.yaml"
+POOLS = Path("configs/pools")
+"""Where work pools are described, each in a file of its name."""
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Schedule(BaseModel):
@@ -39,10 +43,35 @@ class ConcurrencyLimit(BaseModel):
     collision_strategy: str = "ENQUEUE"
 
 
-class _Pool(BaseModel):
+class _PoolName(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
+
+
+class BaseJobTemplate(BaseModel):
+    """What a worker starts for each run, in Prefect's form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_configuration: dict[str, Any]
+    """What the worker is given; `{{ NAME }}` stands for a variable."""
+    variables: dict[str, Any]
+    """The variables, as a JSON schema: their defaults, and what deployments may set."""
+
+
+class DeclaredPool(BaseModel):
+    """One work pool, as its file in configs/pools describes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1]
+    type: str
+    """The kind of worker that it is for: `process`, `kubernetes`."""
+    description: str = ""
+    concurrency_limit: int | None = Field(default=None, ge=1)
+    """How many runs its workers start at once, all together; left out, as many as there are."""
+    base_job_template: BaseJobTemplate
 
 
 class DeclaredDeployment(BaseModel):
@@ -56,7 +85,7 @@ class DeclaredDeployment(BaseModel):
     schedules: list[Schedule] = Field(default_factory=list)
     triggers: list[Trigger] = Field(default_factory=list)
     concurrency_limit: ConcurrencyLimit | None = None
-    work_pool: _Pool
+    work_pool: _PoolName
 
     @property
     def full_name(self) -> str:
@@ -69,11 +98,8 @@ class Project:
     """All that a project declares."""
 
     deployments: tuple[DeclaredDeployment, ...]
-
-    @property
-    def pools(self) -> list[str]:
-        """The work pools that are needed."""
-        return sorted({deployment.work_pool.name for deployment in self.deployments})
+    pools: dict[str, DeclaredPool]
+    """Those that the deployments name."""
 
 
 class _File(BaseModel):
@@ -81,17 +107,31 @@ class _File(BaseModel):
 
 
 def read(root: Path) -> Project:
-    """Read a project's prefect.yaml; raise ConfigError with every problem in it."""
-    path = root / FILE
-    try:
-        found = _File.model_validate(yaml.safe_load(path.read_text("utf-8")) or {})
-    except FileNotFoundError:
-        raise ConfigError("the command line", [f"{root} has no {FILE}"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(FILE, [" ".join(str(error).split())]) from None
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(FILE, problems) from None
+    """Read prefect.yaml and the pools that it names; raise ConfigError with what is wrong there."""
+    if not (root / FILE).is_file():
+        raise ConfigError("the command line", [f"{root} has no {FILE}"])
+    found = _read(root, Path(FILE), _File)
     if not found.deployments:
         raise ConfigError(FILE, ["it declares no deployments"])
-    return Project(tuple(found.deployments))
+    named = sorted({deployment.work_pool.name for deployment in found.deployments})
+    return Project(tuple(found.deployments), {name: read_pool(root, name) for name in named})
+
+
+def read_pool(root: Path, name: str) -> DeclaredPool:
+    """Read a work pool's file; raise ConfigError where it is missing or wrong."""
+    path = POOLS / f"{name}.yaml"
+    if not (root / path).is_file():
+        there = ", ".join(sorted(each.stem for each in (root / POOLS).glob("*.yaml"))) or "none"
+        problem = f"work pool {name!r} needs {path}, which is not there; described are: {there}"
+        raise ConfigError(FILE, [problem])
+    return _read(root, path, DeclaredPool)
+
+
+def _read(root: Path, path: Path, form: type[M]) -> M:
+    try:
+        return form.model_validate(yaml.safe_load((root / path).read_text("utf-8")) or {})
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [" ".join(str(error).split())]) from None
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(str(path), problems) from None

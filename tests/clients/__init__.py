@@ -21,9 +21,9 @@ MISSING = "needs clients that others wrote: make clients"
 
 
 def find_python(name: str) -> str | None:
-    """Return the Python of an environment, `triton` or `kserve`, or None.
+    """Return the Python of an environment, `triton`, `kserve` or `kubernetes`, or None.
 
-    SLIPWAY_CLIENTS names another Python with tritonclient; KServe's is expected beside it.
+    SLIPWAY_CLIENTS names another Python with tritonclient; the others are expected beside it.
     """
     named = os.environ.get("SLIPWAY_CLIENTS")
     environments = Path(named).parents[2] if named else ENVIRONMENTS

@@ -25,7 +25,7 @@ def prefect(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A worker whose runs are containers."""
     command = ["python", "-m", "flows.commands.container", IMAGE, *podman.options]
     folder = tmp_path_factory.mktemp("podman")
-    with started_by(shlex.join(command), folder, podman.environment) as prefect:
+    with started_by("container", shlex.join(command), folder, podman.environment) as prefect:
         yield prefect
 
 

@@ -11,6 +11,7 @@ from tests.system.test_worker import NOWHERE, REPOSITORY, command
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     shutil.copy(REPOSITORY / "prefect.yaml", tmp_path)
+    shutil.copytree(REPOSITORY / "configs/pools", tmp_path / "configs/pools")
     return tmp_path
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from flows.alive import pid_files
+from flows.alive.reconcile import work_pools
 from flows.dag import workspace
 from flows.deployments.server import DEAD, SILENT_S
 from flows.environment import FLOW_RUN
@@ -159,7 +159,8 @@ class Prefect:
 
     def _beat(self) -> datetime:
         """Return when a worker was last heard of."""
-        workers = self.post("/work_pools/slipway/workers/filter", {})
+        (pool,) = work_pools(self.project.root)
+        workers = self.post(f"/work_pools/{pool}/workers/filter", {})
         beats = [datetime.fromisoformat(w["last_heartbeat_time"]) for w in workers]
         return max(beats, default=datetime.min.replace(tzinfo=UTC))
 
@@ -275,13 +276,7 @@ def prefect(
     """One worker for the module: it takes a while to start."""
     project = Committed(tmp_path_factory.mktemp("prefect") / "project", PIPELINE)
     project.fleet(free_ports(4))
-    for folder in ("flows", "tasks"):
-        shutil.copytree(
-            REPOSITORY / folder,
-            project.root / folder,
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-    shutil.copy(REPOSITORY / "prefect.yaml", project.root)
+    project.take_code()
     project.commit()
     prefect = Prefect(project, prefect_server)
     try:

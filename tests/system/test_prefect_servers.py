@@ -1,13 +1,12 @@
 """Prefect servers of other kinds than the tests' usual one: on PostgreSQL, and one that is lost."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.flow_project import REPOSITORY, Project
+from tests.flow_project import Project
 from tests.postgres import Postgres
 from tests.prefect_server import PrefectServer
 from tests.support.pace import limit
@@ -36,10 +35,7 @@ def test_a_triggered_run_ends_completed_on_a_server_with_postgresql(
 ) -> None:
     project = Committed(tmp_path / "project", PIPELINE)
     project.fleet(free_ports(4))
-    for folder in ("flows", "tasks"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / folder, project.root / folder, ignore=ignored)
-    shutil.copy(REPOSITORY / "prefect.yaml", project.root)
+    project.take_code()
     project.commit()
     on_postgres = {"PREFECT_API_DATABASE_CONNECTION_URL": postgres.url}
     server = PrefectServer(tmp_path / "server", project.environment(**on_postgres))

@@ -30,7 +30,9 @@ def slurm() -> Iterator[Slurm]:
 def prefect(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """A worker whose runs are jobs."""
     command = "python -m flows.commands.slurm --cpus-per-task=1 --time=60"
-    with started_by(command, tmp_path_factory.mktemp("slurm"), slurm.environment) as prefect:
+    with started_by(
+        "slurm", command, tmp_path_factory.mktemp("slurm"), slurm.environment
+    ) as prefect:
         yield prefect
 
 

@@ -91,6 +91,7 @@ def test_a_folder_without_git_is_refused_with_what_to_type(tmp_path: Path, name:
     deployments(tmp_path, "one")
     if name == "deployments":
         shutil.copy(REPOSITORY / "prefect.yaml", tmp_path)
+        shutil.copytree(REPOSITORY / "configs/pools", tmp_path / "configs/pools")
     arguments = ["apply"] if name == "deployments" else []
     done = command(name, tmp_path, *arguments, PREFECT_API_URL=NOWHERE)
     assert done.returncode == 1

@@ -13,7 +13,7 @@ server_option = click.option(
 def deployments() -> None:
     """Register schedules, triggers and automations on a Prefect server.
 
-    What they are is declared in prefect.yaml.
+    What they are is declared in prefect.yaml, and in configs/pools/ what workers start.
 
     \b
       slipway deployments apply
@@ -26,10 +26,11 @@ def deployments() -> None:
 def apply(server: str | None) -> int:
     """Bring a server to what prefect.yaml declares; say what was different.
 
-    Makes the work pool (type process, one run at a time) where there is none, the deployments
-    with their schedules and triggers, and the automation that marks runs Crashed whose heartbeats
-    have stopped. Parameters that a flow does not have are refused from then on. It may be run
-    again at any time.
+    Makes the work pools that prefect.yaml names as configs/pools/ describes them, the
+    deployments with their schedules and triggers, and the automation that marks runs Crashed
+    whose heartbeats have stopped. What is there is brought to what is declared; a pool of another
+    type is refused. Parameters that a flow does not have are refused from then on. It may be
+    run again at any time.
 
     \b
       slipway deployments apply
@@ -43,7 +44,7 @@ def apply(server: str | None) -> int:
 @server_option
 @json_option
 def check(server: str | None, as_json: bool) -> int:
-    """Say how a server differs from prefect.yaml; exit with 1 if it does.
+    """Say how a server differs from prefect.yaml and configs/pools/; exit with 1 if it does.
 
     \b
       slipway deployments check

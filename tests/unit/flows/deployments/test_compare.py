@@ -1,13 +1,17 @@
 """How a Prefect server differs from prefect.yaml, in words."""
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from prefect.utilities.templating import find_placeholders
 
 from flows.deployments.compare import Found, differences
-from flows.deployments.declared import DeclaredDeployment, Project, read
+from flows.deployments.declared import DeclaredDeployment, DeclaredPool, Project, read, read_pool
 from slipway.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[4]
@@ -25,12 +29,21 @@ def deployment(name: str = "nightly", **fields: Any) -> DeclaredDeployment:
     return DeclaredDeployment.model_validate(whole | fields)
 
 
-PROJECT = Project((deployment(),))
+def pool(command: str = "engine", **fields: Any) -> DeclaredPool:
+    template = {
+        "job_configuration": {"command": "{{ command }}"},
+        "variables": {"properties": {"command": {"default": command}}},
+    }
+    whole = {"format": 1, "type": "process", "concurrency_limit": 1, "base_job_template": template}
+    return DeclaredPool.model_validate(whole | fields)
+
+
+PROJECT = Project((deployment(),), {"slipway": pool()})
 RIGHT = Found(
     deployments={"deliver/nightly": deployment()},
     closed=frozenset({"deliver/nightly"}),
     paused=frozenset(),
-    pools=frozenset({"slipway"}),
+    pools={"slipway": pool()},
     automations=NEEDED,
 )
 
@@ -40,7 +53,7 @@ def test_a_server_that_holds_what_is_declared_does_not_differ() -> None:
 
 
 def test_an_empty_server_lacks_everything() -> None:
-    nothing = Found({}, frozenset(), frozenset(), frozenset(), frozenset())
+    nothing = Found({}, frozenset(), frozenset(), {}, frozenset())
     assert differences(PROJECT, nothing, NEEDED) == [
         "work pool slipway: missing",
         "deployment deliver/nightly: missing",
@@ -88,7 +101,54 @@ def test_ours_declares_a_schedule_two_events_a_watch_and_runs_by_hand() -> None:
         "deliver/on-drift",
         "deliver/manual",
     ]
-    assert project.pools == ["slipway"]
+    assert list(project.pools) == ["slipway"]
+    assert project.pools["slipway"].concurrency_limit == 1
+
+
+def test_a_pool_is_told_by_the_innermost_values_that_differ() -> None:
+    found = replace(
+        RIGHT, pools={"slipway": pool("prefect flow-run execute", concurrency_limit=None)}
+    )
+    assert differences(PROJECT, found, NEEDED) == [
+        "work pool slipway: concurrency limit is None, declared is 1",
+        "work pool slipway: base job template variables properties command default is"
+        " prefect flow-run execute, declared is engine",
+    ]
+
+
+def test_a_pool_without_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "prefect.yaml", tmp_path)
+    (tmp_path / "configs/pools").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "configs/pools/slurm.yaml", tmp_path / "configs/pools")
+    told = r"'slipway' needs configs/pools/slipway\.yaml, which is not there; described are: slurm"
+    with pytest.raises(ConfigError, match=told):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("format: 2", "format: Input should be 1"),
+        ("concurrency_limit: 0", "concurrency_limit: Input should be greater than or equal to 1"),
+        ("limit: 1", "limit: Extra inputs are not permitted"),
+    ],
+)
+def test_a_pool_file_is_read_strictly(tmp_path: Path, line: str, told: str) -> None:
+    declared = yaml.safe_load((REPOSITORY / "configs/pools/slipway.yaml").read_text())
+    (tmp_path / "configs/pools").mkdir(parents=True)
+    declared |= yaml.safe_load(line)
+    (tmp_path / "configs/pools/slipway.yaml").write_text(yaml.safe_dump(declared))
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        read_pool(tmp_path, "slipway")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "configs/pools").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_each_pool_in_git_names_no_variable_that_it_does_not_declare(file: Path) -> None:
+    template = read_pool(REPOSITORY, file.stem).base_job_template
+    used = {found.name for found in find_placeholders(template.job_configuration)}
+    assert used == template.variables["properties"].keys()
 
 
 @pytest.mark.parametrize(
