@@ -87,6 +87,7 @@ class Site:
         self.root = make_project(folder / "project")
         pin(self.root)
         shutil.copy(REPOSITORY / "prefect.yaml", self.root)
+        shutil.copytree(REPOSITORY / "configs/pools", self.root / "configs/pools")
         self._git("add", ".")
         self._git("commit", "--quiet", "--message", "Pinned")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "SLIPWAY"))}

@@ -163,14 +163,22 @@ class Project:
         (self.root / "configs/fleets/local.yaml").write_text(yaml.safe_dump(fleet))
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return what a shell in this project would have, with the repository importable."""
+        """Return what a shell in this project would have, with the library importable.
+
+        So are flows and tasks of the repository, where the project has none of its own: a user
+        has no other than those of the checkout, and what does without them would not be noticed.
+        """
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "SLIPWAY"))}
         ours = {
-            "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",  # of this checkout
+            "PYTHONPATH": os.pathsep.join(map(str, self._importable())),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
             "DVC_NO_ANALYTICS": "1",
         }
         return kept | ours | more
+
+    def _importable(self) -> list[Path]:
+        own = (self.root / "flows").is_dir()
+        return [REPOSITORY / "src"] if own else [REPOSITORY / "src", REPOSITORY]
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start the deliver command."""

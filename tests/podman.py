@@ -60,7 +60,7 @@ class Podman:
         return [
             *(f"--volume={path}:{path}:ro" for path in there),
             *("--tmpfs=/tmp", f"--env=PATH={path}", "--env=HOME=/tmp"),
-            f"--env=PYTHONPATH={REPOSITORY / 'src'}:{REPOSITORY}",
+            f"--env=PYTHONPATH={REPOSITORY / 'src'}",
         ]
 
     @property

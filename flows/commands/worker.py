@@ -66,6 +66,9 @@ def _work(root: Path, pool: str | None) -> int:
     # for the engine of each run: this interpreter as `python`, and whom it is to end with
     path = os.environ.get("PATH", os.defpath)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
+    # Prefect starts it in an empty folder, where no `flows` would be found
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), known]))
     os.environ[environment.WORKER] = str(os.getpid())
     command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
     sys.stderr.flush()
