@@ -12,7 +12,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from slipway import full_disk
 from slipway.config import load_config
 from slipway.errors import ConfigError, SlipwayError, Unavailable
-from slipway.gpu.devices import GpuDevice, environment, visible
+from slipway.gpu.devices import MEMORY_SHARE, GpuDevice, environment, visible
 from slipway.gpu.slots import Slots, hold
 from slipway.precision import PRECISIONS, name_of
 from slipway.processes import containment
@@ -52,6 +52,8 @@ class Declared:
     deps: dict[str, Path]
     outs: dict[str, Path]
     gpu: bool
+    gpu_memory_share: float
+    """How much of a GPU's memory it may take, 0 to 1: `meta: {gpu_memory_share: 0.8}`."""
     grace_s: float
     """How long it may take to save its work when it is told to stop."""
     nice: int
@@ -148,7 +150,8 @@ def run_stage(
     entry.explain(declared.why)
     deps, outs = declared.deps, declared.outs
     names.check(root, called.pipeline, config, deps.get("expectations"))
-    gpus = _claim(slots) if declared.gpu else ()  # before the stage's libraries look for any
+    # before the stage's libraries look for any
+    gpus = _claim(slots, declared.gpu_memory_share) if declared.gpu else ()
     run = importlib.import_module(f"tasks.{called.stage}").run
     extras = _extras(run, called.pipeline, called.precision)
     taken = gathered(run, deps)
@@ -185,6 +188,7 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
         deps=bound,
         outs={keyword(p, precision): p for p in outs},
         gpu=bool(meta.get("gpu")),
+        gpu_memory_share=gpu_memory_share(address, meta),
         grace_s=float(meta.get("grace_s", 0)),
         nice=int(meta.get("nice", 0)),
         timeout_s=timeout_of(address, meta),
@@ -228,8 +232,18 @@ def check_signature(run: Callable[..., None], address: str, bound: set[str]) -> 
         raise ConfigError("dvc.yaml", sorted(problems))
 
 
-def _claim(slots: Slots) -> tuple[GpuDevice, ...]:
+def gpu_memory_share(address: str, meta: Mapping[str, Any]) -> float:
+    """Read how much of a GPU's memory a stage may take."""
+    share = meta.get("gpu_memory_share", 1)
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        problem = f"{address}: meta.gpu_memory_share: must be above 0 and at most 1, got {share!r}"
+        raise ConfigError("dvc.yaml", [problem])
+    return float(share)
+
+
+def _claim(slots: Slots, memory_share: float) -> tuple[GpuDevice, ...]:
     """Return the GPUs that this process sees, and have CUDA see these and no other."""
+    os.environ[MEMORY_SHARE] = str(memory_share)
     gpus = visible(slots.devices, os.environ)
     if slots.devices:
         os.environ.update(environment(slots.devices, os.environ))

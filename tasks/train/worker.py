@@ -24,7 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from slipway.config import TrainConfig
+from slipway.gpu.devices import MEMORY_SHARE
 from slipway.problem import PROBLEMS
+from slipway.processes.priority import stand_back_as_session
 from tasks.models import load_family
 from tasks.progress import track
 from tasks.shards import Rows, Shards, read_features, read_shards, read_split
@@ -45,6 +47,7 @@ def main(job_path: str) -> None:
     """Train as the job says; rank 0 writes the results."""
     job = read_job(Path(job_path))
     stop = listen_for_stop()
+    stand_back_as_session()  # torchrun gives each rank a session, which has a priority of its own
     device = join_group(job.config.threads)
     try:
         trainer = Trainer(job, device, stop)
@@ -83,11 +86,23 @@ def join_group(threads: int) -> torch.device:
     device = torch.device("cuda", local_rank % gpus) if gpus else torch.device("cpu")
     if gpus:
         torch.cuda.set_device(device)
+        leave_memory(device, ranks=math.ceil(int(os.environ["LOCAL_WORLD_SIZE"]) / gpus))
     dist.init_process_group("nccl" if one_each and gpus else "gloo")
     if dist.get_rank() == 0:
         where = f"{min(gpus, dist.get_world_size())} GPU" if gpus else "CPU"
         print(f"{dist.get_world_size()} ranks, {dist.get_backend()}, {where}", file=sys.stderr)
     return device
+
+
+def leave_memory(device: torch.device, *, ranks: int) -> None:
+    """Leave a part of a GPU to what serves there: `meta: {gpu_memory_share: 0.8}` in dvc.yaml.
+
+    `ranks`: how many share the device. One that would take more ends as one that ran out of
+    memory; the context that CUDA itself keeps (some 500 MB a process) is not counted.
+    """
+    share = float(os.environ.get(MEMORY_SHARE, "1"))
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share / ranks, device)
 
 
 class Trainer:

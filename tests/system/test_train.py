@@ -135,6 +135,10 @@ def test_training_killed_with_all_its_ranks_goes_on_to_the_same_bytes(
     process = start(project)
     wait_for_checkpoint(project, process)
     workers = ranks(process.pid)
+    for pid in workers:
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 10, "behind what serves here"
+        if (group := Path(f"/proc/{pid}/autogroup")).is_file():
+            assert group.read_text().split()[-1] == "10", "and so is the rank's own session"
     assert len(workers) == 2
     process.kill()
     process.communicate()

@@ -10,6 +10,9 @@ BY_BUS = "PCI_BUS_ID"
 """The order in which nvidia-smi counts, which people copy numbers from. CUDA's own default
 (fastest first) cannot be known without running something on each device."""
 
+MEMORY_SHARE = "SLIPWAY_GPU_MEMORY_SHARE"
+"""Set for a stage: how much of a GPU's memory it may take; the rest is for what serves there."""
+
 
 @dataclass(frozen=True)
 class GpuDevice:

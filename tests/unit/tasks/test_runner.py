@@ -12,7 +12,14 @@ from slipway.gpu.slots import Slots
 from slipway.processes.containment import Within
 from slipway.runs.attempt import Attempt
 from tasks import __main__ as runner
-from tasks.__main__ import Called, check_signature, gathered, keyword, run_stage
+from tasks.__main__ import (
+    Called,
+    check_signature,
+    gathered,
+    gpu_memory_share,
+    keyword,
+    run_stage,
+)
 from tests.project import REPOSITORY
 
 
@@ -129,3 +136,16 @@ def test_a_full_disk_is_told_with_its_file_system_and_is_no_traceback(ends, tmp_
 def test_a_defect_keeps_its_traceback(ends):
     with pytest.raises(ZeroDivisionError):
         ends(ZeroDivisionError())
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, "most"])
+def test_a_share_of_a_gpu_that_is_none_is_refused(share: object):
+    with pytest.raises(
+        ConfigError, match=r"train@flights: meta\.gpu_memory_share: must be above 0"
+    ):
+        gpu_memory_share("train@flights", {"gpu_memory_share": share})
+
+
+def test_a_stage_has_all_of_a_gpu_where_nothing_else_is_said():
+    assert gpu_memory_share("train@flights", {}) == 1.0
+    assert gpu_memory_share("train@flights", {"gpu_memory_share": 0.8}) == 0.8

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from slipway.gpu.devices import MEMORY_SHARE
 from tasks.train import checkpoint
 from tasks.train.checkpoint import State
-from tasks.train.worker import new_optimizer, rate
+from tasks.train.worker import leave_memory, new_optimizer, rate
 
 
 def test_the_rate_warms_up_then_falls_to_zero():
@@ -92,3 +93,37 @@ def test_nothing_in_training_can_unpickle():
     code = "".join(path.read_text("utf-8") for path in tasks.rglob("*.py"))
     for way in ("torch.load(", "import pickle", "import joblib", "allow_pickle=True"):
         assert way not in code
+
+
+@pytest.mark.parametrize(
+    ("share", "ranks", "expected"),
+    [("0.8", 1, 0.8), ("0.8", 2, 0.4), ("1.0", 1, None), (None, 1, None)],
+)
+def test_a_rank_leaves_memory_to_what_serves_on_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, share: str | None, ranks: int, expected: float | None
+):
+    limits: dict[torch.device, float] = {}
+    if share is not None:
+        monkeypatch.setenv(MEMORY_SHARE, share)
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda fraction, device: limits.update({device: fraction}),
+    )
+    device = torch.device("cuda", 0)
+    leave_memory(device, ranks=ranks)
+    assert limits.get(device) == expected
+
+
+@pytest.mark.gpu
+def test_a_gpu_refuses_what_is_beyond_the_share(monkeypatch: pytest.MonkeyPatch):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    device = torch.device("cuda", 0)
+    total = torch.cuda.get_device_properties(device).total_memory
+    monkeypatch.setenv(MEMORY_SHARE, "0.05")
+    leave_memory(device, ranks=1)
+    torch.empty(int(total * 0.02), dtype=torch.uint8, device=device)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        torch.empty(int(total * 0.06), dtype=torch.uint8, device=device)
+    torch.cuda.set_per_process_memory_fraction(1.0, device)
