@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from flows.dag.stages import longest_grace
 from tests.support.pace import limit
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "deploy/systemd"
 CONTAINER = ROOT / "deploy/container"
 UNIT = "slipway-host.service"
+WORKER = "slipway-worker.service"
 EXPOSURE_MAX = 13
 """Tenths: the bar is 1.3 of 10."""
 
@@ -102,6 +104,28 @@ def test_the_check_sees_what_a_drop_in_opens(tmp_path):
     (tmp_path / f"{UNIT}.d/open.conf").write_text("[Service]\nNoNewPrivileges=no\nUser=root\n")
     done = analyze("security", "--offline=true", f"--threshold={EXPOSURE_MAX}", unit)
     assert done.returncode != 0
+
+
+@needs_systemd
+def test_systemd_understands_every_line_of_the_workers_unit(tmp_path: Path) -> None:
+    text = (SYSTEMD / WORKER).read_text()
+    program = "/srv/ml/.venv/bin/slipway"
+    assert program in text
+    here = text.replace(program, str(Path(sys.executable).with_name("slipway")))
+    (tmp_path / WORKER).write_text(here)
+    done = analyze("verify", tmp_path / WORKER)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_worker_stands_back_behind_hosts_and_lets_a_training_write_its_checkpoint() -> None:
+    found = settings(WORKER)
+    for weight in ("CPUWeight", "IOWeight"):
+        assert int(found[weight][0]) < 100, "what a unit has where nothing is said"
+        assert weight not in settings(UNIT)
+    grace_s = longest_grace(ROOT)
+    assert int(found["TimeoutStopSec"][0].removesuffix("s")) > grace_s > 0
+    assert found["OOMPolicy"] == ["continue"]
+    assert "RestrictNamespaces" not in found, "stages have PID namespaces"
 
 
 def test_what_changes_libraries_behind_the_options_back_is_scrubbed():
