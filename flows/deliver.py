@@ -15,7 +15,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import acceptance, artifacts, hours, notices, publish, summary, untold
+from flows import acceptance, artifacts, environment, hours, notices, publish, summary, untold
 from flows.alive import pid_files
 from flows.checkout import results, worktrees
 from flows.closing import finish
@@ -80,6 +80,7 @@ def run(
     notices.check(root)
     fleet = load_fleet(root, fleet_name) if fleet_name else None
     if fleet is not None:
+        environment.require_hosts_here(fleet.name, pipeline)
         check(fleet.credentials)  # now, and not after hours of training
     with Talk().live() as talk, workspace.only_run(root, talk.say):
         if killed := record.find_killed(root):

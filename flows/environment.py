@@ -6,9 +6,10 @@ the user has set stays: a Prefect server of one's own is `PREFECT_API_URL` and n
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from slipway.errors import SlipwayError
 from slipway.runs.attempt import RUN
 from slipway.state import repository_state
 
@@ -31,6 +32,10 @@ PREFECT_DEFAULTS = {
     "PREFECT_CLI_PROMPT": "false",
 }
 
+HEARTBEAT_S = 30
+"""Between two heartbeats of a flow run, which Prefect 3.8 sends every 180 s otherwise. What marks
+silent runs Crashed (`flows.deployments`) counts on it, so it is no matter of taste."""
+
 WORKSPACE = "SLIPWAY_WORKSPACE"
 """Set in all that runs supervised: how a later run knows what an earlier one left behind."""
 
@@ -43,18 +48,38 @@ PROJECT, PYTHON = "SLIPWAY_PROJECT", "SLIPWAY_PYTHON"
 WORKER = "SLIPWAY_WORKER"
 """Set by `slipway worker` likewise: its process id, which Prefect's worker keeps."""
 
+ELSEWHERE = "SLIPWAY_ELSEWHERE"
+"""Set in a run that is no process of the worker's machine: where it works, in words. A fleet's
+hosts are processes of one machine, so such a run builds and does not release."""
+
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
 """Set by Prefect's worker in a process that it starts for a flow run, from its birth on. Stages
 and hosts do not inherit it."""
 
 
+def require_hosts_here(fleet: str, pipeline: str, env: Mapping[str, str] = os.environ) -> None:
+    """Refuse a release, before anything is built, where a fleet's hosts cannot be started."""
+    if where := env.get(ELSEWHERE):
+        raise SlipwayError(
+            f"this run works {where}, and the hosts of fleet {fleet} are processes of one machine:"
+            " give its deployment `build_only: true` in prefect.yaml, and release where the hosts"
+            f" are: slipway merge && slipway run {pipeline} --fleet {fleet}"
+        )
+
+
 def apply(root: Path, env: MutableMapping[str, str] = os.environ) -> None:
     """Turn telemetry off and keep Prefect's state inside the checkout."""
     be_discreet(env)
+    beat(env)
     for name, value in PREFECT_DEFAULTS.items():
         env.setdefault(name, value)
     home = Path(env.setdefault("PREFECT_HOME", str(root / ".slipway/prefect")))
     home.mkdir(parents=True, exist_ok=True)  # Prefect itself makes the last folder only
+
+
+def beat(env: MutableMapping[str, str] = os.environ) -> None:
+    """Have the flow runs of this process, and of what it starts, send heartbeats in time."""
+    env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT_S)
 
 
 def be_discreet(env: MutableMapping[str, str] = os.environ) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -72,11 +73,16 @@ def put_off(flow_run: str, closed: OutsideHours) -> State[None]:
     with get_client(sync_client=True) as client:
         own = client.read_flow_run(UUID(flow_run))
         if own.deployment_id is not None:
-            client.create_flow_run_from_deployment(
+            once = f"{own.deployment_id} {own.parameters} {closed.opens.isoformat()}"
+            ask = partial(
+                client.create_flow_run_from_deployment,
                 own.deployment_id,
                 parameters=own.parameters,
                 state=Scheduled(scheduled_time=closed.opens),
                 name=f"{own.name} (put off)",
-                idempotency_key=f"{own.deployment_id} {own.parameters} {closed.opens.isoformat()}",
             )
+            due = ask(idempotency_key=once)
+            # asked twice, the server returns the first, though somebody may have cancelled that
+            if due.id == own.id or (due.state is not None and due.state.is_final()):
+                ask(idempotency_key=f"{once} {own.id}")
     return Cancelled(name=PUT_OFF, message=str(closed))

@@ -135,15 +135,28 @@ class Mirror:
         if not name or name <= self._copied:
             return
         self._at_s = time.monotonic()
-        with self._told("kept at"):
+        with self._told("kept at"), self._held(name) as source:
             fs, root = self._open()
-            source = self.folder / name
             fs.makedirs(f"{root}/{name}", exist_ok=True)
             for path in sorted(source.iterdir(), key=lambda path: path.name == sums.SUMS):
                 fs.put_file(str(path), f"{root}/{name}/{path.name}")
             self._copied, self._failing = name, False
             for old in sorted(_names(fs, root), reverse=True)[KEPT:]:
                 fs.rm(f"{root}/{old}", recursive=True)
+
+    @contextmanager
+    def _held(self, name: str) -> Iterator[Path]:
+        """Keep a checkpoint's files for as long as they are copied: training drops the third last.
+
+        By other names for the same bytes, so it takes no time and no room.
+        """
+        held = self.folder / f"{name}.copy"
+        shutil.rmtree(held, ignore_errors=True)
+        try:
+            shutil.copytree(self.folder / name, held, copy_function=os.link)
+            yield held
+        finally:
+            shutil.rmtree(held, ignore_errors=True)
 
     def _take(self, fs: Any, where: str, name: str) -> bool:
         """Fetch one checkpoint; return False for one that is not complete."""

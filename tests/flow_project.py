@@ -41,6 +41,7 @@ from tasks import sums
 name = sys.argv[1]
 knob = json.loads(pathlib.Path("knobs.json").read_text()).get(name, {{}})
 outs = [pathlib.Path(path) for path in sys.argv[2:]]
+pipeline = outs[0].parent.name
 text = pathlib.Path("inputs", name + ".txt").read_text()
 for out in outs:
     out.mkdir(parents=True)
@@ -75,11 +76,11 @@ if name == "export":
 if name == "prove":
     from tests.bundles import make_payload
     bias = len(pathlib.Path("inputs/export.txt").read_text()) / 10000
-    make_payload(pathlib.Path("scratch"), {pipeline!r}, bias)
+    make_payload(pathlib.Path("scratch", pipeline), pipeline, bias)
     for file in ("gates.json", "golden.arrow"):
-        shutil.copy(pathlib.Path("scratch", file), outs[0] / file)
+        shutil.copy(pathlib.Path("scratch", pipeline, file), outs[0] / file)
 if name == "payload":
-    shutil.copytree("scratch", outs[0], dirs_exist_ok=True)
+    shutil.copytree(pathlib.Path("scratch", pipeline), outs[0], dirs_exist_ok=True)
     outs[0].joinpath("text.txt").unlink()
 if "away" in knob and not pathlib.Path(name + ".asked").exists():
     pathlib.Path(name + ".asked").touch()
@@ -96,8 +97,9 @@ for out in outs:
 class Project:
     """A project in a folder of its own."""
 
-    def __init__(self, root: Path, pipeline: str = PIPELINE) -> None:
+    def __init__(self, root: Path, pipeline: str = PIPELINE, *others: str) -> None:
         """Write the project's files and make it a git and DVC repository."""
+        pipelines = [pipeline, *others]
         self.root = root
         self.api: str | None = None
         """The Prefect server that `deliver` uses; without it, each run starts an API of its own."""
@@ -105,21 +107,22 @@ class Project:
             "inputs",
             "configs/expectations",
             "configs/fleets",
-            f"data/{pipeline}",
+            *(f"data/{each}" for each in pipelines),
             "models",
         ):
             (root / folder).mkdir(parents=True)
-        (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY), pipeline=pipeline))
+        (root / "stage.py").write_text(STAGE.format(repository=str(REPOSITORY)))
         for name in STAGES:
             self.touch(name, name)
         self.knobs({})
         (root / "table.csv").write_text("a,b\n1,2\n")
-        (root / "dvc.yaml").write_text(yaml.safe_dump(_dag(pipeline), sort_keys=False))
-        (root / f"configs/{pipeline}.yaml").write_text(_config(root))
-        shutil.copy(REPOSITORY / "configs/expectations/flights.json", root / suite_of(pipeline))
+        (root / "dvc.yaml").write_text(yaml.safe_dump(_dag(pipelines), sort_keys=False))
+        for each in pipelines:
+            (root / f"configs/{each}.yaml").write_text(_config(root))
+            shutil.copy(REPOSITORY / "configs/expectations/flights.json", root / suite_of(each))
         shutil.copy(REPOSITORY / ".dvcignore", root)
         shutil.copy(REPOSITORY / "requirements.lock", root)
-        (root / ".gitignore").write_text(f".slipway\nmodels/\ndata/{pipeline}/raw\n")
+        (root / ".gitignore").write_text(".slipway\nmodels/\ndata/*/raw\n")
         for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
             subprocess.run(command, cwd=root, check=True, env=self.environment())
 
@@ -225,9 +228,9 @@ class Ended:
         self.code, self.out, self.err = code, out, err
 
 
-def _dag(pipeline: str) -> dict[str, Any]:
+def _dag(pipelines: list[str]) -> dict[str, Any]:
     def of(paths: list[str]) -> list[str]:
-        return [path.replace("NAME", pipeline) for path in paths]
+        return [path.replace("NAME", "${item}") for path in paths]
 
     stages = {
         name: {
@@ -240,7 +243,7 @@ def _dag(pipeline: str) -> dict[str, Any]:
         }
         for name, (deps, outs) in STAGES.items()
     }
-    return {"vars": [{"pipelines": [pipeline]}], "stages": stages}
+    return {"vars": [{"pipelines": pipelines}], "stages": stages}
 
 
 def _config(root: Path) -> str:

@@ -18,8 +18,13 @@ AUTHOR = {
 }
 """A run commits in its own name, on machines where nobody told git theirs."""
 
-QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false", "-c", "gc.auto=0")
-"""A team's hooks are for people's commits; a run has no key to sign with."""
+QUIET = (
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "commit.gpgSign=false"),
+    *("-c", "gc.auto=0"),
+    *("-c", "core.quotePath=false"),
+)
+"""A team's hooks are for people's commits; a run has no key to sign with; paths are themselves."""
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -42,6 +47,7 @@ def attempt(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     # inside a hook, git's own variables point at another repository
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     env["GIT_TERMINAL_PROMPT"] = "0"  # nobody is there to type a password
+    env["LC_ALL"] = "C.UTF-8"  # what it says is read
     if f"/{NAME}/worktrees/" in f"{root.resolve()}/":
         env |= AUTHOR
     command = ["git", "-C", str(root), *QUIET, *arguments]

@@ -7,11 +7,12 @@ slipway/main        when the release is done
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from flows.checkout.commands import attempt, git, succeeds
 from flows.checkout.lock_merge import is_pinned
 from flows.checkout.merge import merge
-from flows.checkout.worktrees import Worktree, remove, require_free
+from flows.checkout.worktrees import Worktree, drop_branch, remove, require_free
 from slipway.errors import SlipwayError
 from slipway.remotes import load_remote_config
 
@@ -89,17 +90,12 @@ def share(tree: Worktree, say: Say) -> None:
 
 
 def clear_away(tree: Worktree | None) -> None:
-    """Remove a run's worktree, from outside of it; one that crashes leaves its own to look at."""
+    """Remove a run's worktree, from outside of it; one that crashes leaves its own to look at.
+
+    What cannot be removed now is in nobody's way, and goes with the old ones.
+    """
     if tree is not None:
         os.chdir(tree.repository)
-        remove(tree)
-        drop_branch(tree)
-
-
-def drop_branch(tree: Worktree) -> None:
-    """Remove a run's branch that holds nothing of its own: it was merged, or nothing was made."""
-    holders = [f"refs/heads/{tree.results}", tree.start]
-    if any(
-        succeeds(tree.repository, "merge-base", "--is-ancestor", tree.branch, h) for h in holders
-    ):
-        attempt(tree.repository, "branch", "-D", tree.branch)
+        with suppress(SlipwayError, OSError):
+            remove(tree)
+            drop_branch(tree)

@@ -134,7 +134,17 @@ def remove_old(repository: Path, say: Say, keep_days: float = KEEP_DAYS) -> None
         too_old = time.time() - note.stat().st_mtime > keep_days * DAY_S
         if tree is not None and too_old and not _in_use(tree.top):
             remove(tree)
+            drop_branch(tree)
             say(f"removed the worktree of run {tree.id}, which did not end by itself")
+
+
+def drop_branch(tree: Worktree) -> None:
+    """Remove a run's branch that holds nothing of its own: it was merged, or nothing was made."""
+    holders = [f"refs/heads/{tree.results}", tree.start]
+    if any(
+        succeeds(tree.repository, "merge-base", "--is-ancestor", tree.branch, h) for h in holders
+    ):
+        attempt(tree.repository, "branch", "-D", tree.branch)
 
 
 def require_free(repository: Path, branch: str) -> None:
@@ -152,11 +162,22 @@ def require_free(repository: Path, branch: str) -> None:
 
 def require_repository(root: Path) -> None:
     """Refuse a folder that is in no git repository: no scheduled run could start there."""
-    if not succeeds(root, "rev-parse", "--git-dir"):
-        raise SlipwayError(
-            f"{root} is no git repository, and scheduled runs work from commits:"
-            " git init && git add . && git commit -m 'Start'"
-        )
+    asked = attempt(root, "rev-parse", "--git-dir")
+    if not asked.returncode:
+        return
+    if "not a git repository" not in asked.stderr:
+        raise SlipwayError(f"git refuses {root}:\n  {asked.stderr.strip()}")
+    raise SlipwayError(
+        f"{root} is no git repository, and scheduled runs work from commits:"
+        " git init && git add . && git commit -m 'Start'"
+    )
+
+
+def repository_folders(root: Path) -> list[Path]:
+    """Return the folders that hold a project's repository: the working tree's, and git's own."""
+    require_repository(root)
+    common = Path(git(root, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+    return [Path(git(root, "rev-parse", "--show-toplevel")), common.parent]
 
 
 def _current_branch(repository: Path) -> str:

@@ -2,10 +2,10 @@
 
     python -m flows.commands.container IMAGE [OPTIONS OF PODMAN RUN]
 
-prefect.yaml has Prefect's worker start this in a run's stead (`job_variables.command`). The image
-needs Python with what requirements.lock names, and git; code, data and state are the checkout's,
-which is mounted under its own path, and the run has the machine's network. podman is taken where
-there is one, docker else. This process stands for the container, and has it end with it.
+configs/pools/container.yaml has Prefect's worker start this in a run's stead. The image needs
+Python with what requirements.lock names, and git; code, data and state are the checkout's, which is
+mounted under its own path, and the run has the machine's network. podman is taken where there is
+one, docker else. This process stands for the container, and has it end with it.
 """
 
 import os
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from flows import environment
 from flows.binding import ToldToStop, end_with_worker, hear
-from slipway.gpu.slots import Slots
+from flows.checkout import worktrees
+from slipway.gpu.slots import SLOTS, Slots
 from slipway.processes.supervise import die_with_parent
-from slipway.state import repository_state
 
 PASSED = ("AWS_", "DVC_", "FSSPEC_", "GX_", "PREFECT", "SLIPWAY_")
 """How the variables begin that a run takes along; others by `--env NAME`."""
@@ -34,8 +34,6 @@ STOP_S = 40
 
 def main(argv: list[str]) -> int:
     """Start the container and wait for it; return its exit code."""
-    hear()
-    end_with_worker()
     run, project = os.environ.get(environment.FLOW_RUN), os.environ.get(environment.PROJECT)
     if not run or not project:
         print("slipway: `slipway worker` has this started, for a flow run", file=sys.stderr)
@@ -48,32 +46,36 @@ def main(argv: list[str]) -> int:
         print("slipway: there is neither podman nor docker on this machine", file=sys.stderr)
         return 2
     name = f"slipway-{run[:8]}"
-    process = subprocess.Popen(
-        [engine, *arguments(name, Path(project), argv, os.environ)],
-        preexec_fn=_bind,
-    )
+    process = None
     try:
+        hear()
+        end_with_worker()
+        command = [engine, *arguments(name, Path(project), argv, os.environ)]
+        process = subprocess.Popen(command, preexec_fn=_bind)
         return process.wait()
     except ToldToStop:
         stop = [engine, "stop", "--time", str(STOP_S), name]
-        subprocess.run(stop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        process.wait()
+        if process is not None:
+            if subprocess.run(stop, capture_output=True, check=False).returncode:
+                process.terminate()  # there is no container yet: its image is being fetched
+            process.wait()
         return 128 + signal.SIGTERM
 
 
 def arguments(name: str, project: Path, asked: Sequence[str], env: Mapping[str, str]) -> list[str]:
     """Return what follows `podman`: the user's options come last, and so count."""
     image, *options = asked
-    state = repository_state(project)
     slots = Slots.here().folder  # whose turn it is on a GPU is the machine's affair
     slots.mkdir(parents=True, exist_ok=True)
-    folders = dict.fromkeys([project, state.parent, slots])
+    folders = dict.fromkeys([*worktrees.repository_folders(project), slots])
     taken = [each for each in env if each.startswith(PASSED) and each not in KEPT_OUT]
     return [
         *("run", "--rm", "--init", "--network=host", f"--name={name}", f"--workdir={project}"),
         *(f"--volume={folder}:{folder}" for folder in folders),
         *(f"--env={each}" for each in sorted(taken)),
         f"--env={environment.PYTHON}=python",
+        f"--env={environment.ELSEWHERE}=in a container",
+        f"--env={SLOTS}={slots}",
         *options,
         image,
         *("python", "-m", "flows.commands.engine"),

@@ -39,7 +39,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     if options.action == "apply":
         worktrees.require_repository(root)
     with client() as connected:
-        wanted = frozenset(server.automations())
+        wanted = frozenset(server.automations(project.flows))
         before = compare.differences(project, server.ask(connected, project), wanted)
         if options.action == "check":
             return _tell(before, str(connected.api_url), options.json)

@@ -2,11 +2,11 @@
 
     python -m flows.commands.slurm [OPTIONS OF SBATCH]
 
-prefect.yaml has Prefect's worker start this in a run's stead (`job_variables.command`). The worker
-runs where `sbatch` does, and the nodes see the checkout under the same path. This process stands
-for the job: it shows what the job says, ends with it, and has it end when it is told to stop. A
-job that Slurm requeues (a node that failed, a preemption) begins the same flow run again, which
-goes on from the stages that were finished and the last checkpoint.
+configs/pools/slurm.yaml has Prefect's worker start this in a run's stead. The worker runs where
+`sbatch` does, and the nodes see the checkout under the same path. This process stands for the job:
+it shows what the job says, ends with it, and has it end when it is told to stop. A job that Slurm
+requeues (a node that failed, a preemption) begins the same flow run again, which goes on from the
+stages that were finished and the last checkpoint.
 """
 
 import os
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.binding import ToldToStop, end_with_worker, hear
-from flows.environment import FLOW_RUN, PROJECT, WORKER
+from flows.environment import ELSEWHERE, FLOW_RUN, PROJECT, WORKER
 from slipway.state import repository_state
 
 INSIDE = "--inside"
@@ -43,8 +43,6 @@ def main(argv: list[str]) -> int:
     """Submit and follow; return the job's exit code."""
     if argv == [INSIDE]:
         return _be_the_engine()
-    hear()
-    end_with_worker()
     run, project = os.environ.get(FLOW_RUN), os.environ.get(PROJECT)
     if not run or not project:
         print("slipway: `slipway worker` has this started, for a flow run", file=sys.stderr)
@@ -54,10 +52,12 @@ def main(argv: list[str]) -> int:
     log.touch()
     job = ""
     try:
+        hear()
+        end_with_worker()
         job = submit(argv, run, Path(project), log)
         return follow(job, log)
     except ToldToStop:
-        _cancel(job, log)
+        _cancel(job, name_of(run), log)
         return 128 + signal.SIGTERM
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
@@ -65,12 +65,17 @@ def main(argv: list[str]) -> int:
         return 1
 
 
+def name_of(run: str) -> str:
+    """Name the job of a flow run."""
+    return f"slipway-{run[:8]}"
+
+
 def submit(options: Sequence[str], run: str, project: Path, log: Path) -> str:
     """Hand the run to Slurm; return the job's number."""
     script = "#!/bin/sh\nexec " + shlex.join([sys.executable, "-m", "flows.commands.slurm", INSIDE])
     command = [
         *("sbatch", "--parsable", "--requeue", "--export=ALL", "--open-mode=append"),
-        *(f"--job-name=slipway-{run[:8]}", f"--chdir={project}", f"--output={log}"),
+        *(f"--job-name={name_of(run)}", f"--chdir={project}", f"--output={log}"),
         *options,
     ]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=True)
@@ -118,12 +123,14 @@ def _ended(job: str, state: str, exit_code: str) -> int:
     return int(code) or (128 + int(number or 0) if number not in ("", "0") else 1)
 
 
-def _cancel(job: str, log: Path) -> None:
+def _cancel(job: str, name: str, log: Path) -> None:
     """Have Slurm end the job, and wait until it has: it is given Slurm's KillWait to save its work.
 
-    Prefect kills this process when it takes too long; Slurm goes on ending the job.
+    Prefect kills this process when it takes too long; Slurm goes on ending the job. Where the stop
+    came while the job was being submitted, only its name is known.
     """
     if not job:
+        subprocess.run(["scancel", f"--name={name}"], capture_output=True, check=False)
         return
     shown = log.stat().st_size
     subprocess.run(["scancel", job], capture_output=True, check=False)
@@ -146,6 +153,7 @@ def _show(log: Path, shown: int) -> int:
 def _be_the_engine() -> int:
     """Become the engine of the run, on the node; no worker of this machine started it."""
     os.environ.pop(WORKER, None)
+    os.environ[ELSEWHERE] = "in a job of Slurm"
     for name in ("PREFECT__CONTROL_PORT", "PREFECT__CONTROL_TOKEN"):
         os.environ.pop(name, None)  # of the worker's machine
     from flows.commands.engine import main as engine
@@ -157,15 +165,18 @@ def _be_the_engine() -> int:
 
 
 def _begin_again(run: str) -> None:
-    """Tell the server that a run whose job Slurm has requeued is to run, whatever became of it."""
+    """Tell the server that a run whose job Slurm has requeued is to run, whatever became of it.
+
+    Pending, as one that a worker has taken: a Scheduled one would be taken, and submitted, again.
+    """
     from uuid import UUID
 
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import State
-    from prefect.states import Scheduled
+    from prefect.states import Pending
 
     with get_client(sync_client=True) as client:
-        state: State[None] = Scheduled(name="Requeued", message="Slurm has requeued its job")
+        state: State[None] = Pending(name="Requeued", message="Slurm has requeued its job")
         client.set_flow_run_state(UUID(run), state, force=True)
 
 

@@ -1,6 +1,6 @@
 """Look through everything that this project holds for damage, and heal it.
 
-python -m flows.commands.verify [--heal] [--json]
+python -m flows.commands.verify [--heal] [--remote] [--json]
 """
 
 import argparse
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows import environment
-from flows.custody.walk import Mended, heal, look
+from flows.custody.walk import Mended, heal, heal_elsewhere, look, look_elsewhere
 from flows.dag import workspace
 from flows.talk import failed
 from slipway.errors import SlipwayError
@@ -74,13 +74,14 @@ def main(argv: list[str]) -> int:
     """Return 0 where nothing is damaged any more, else 1."""
     parser = argparse.ArgumentParser(prog="python -m flows.commands.verify", description=__doc__)
     parser.add_argument("--heal", action="store_true", help="mend what can be mended from here")
+    parser.add_argument("--remote", action="store_true", help="read all of DVC's remote, too")
     parser.add_argument("--json", action="store_true", help="write the result as JSON")
     options = parser.parse_args(argv)
     root = Path.cwd()
     environment.be_discreet()
     try:
         with workspace.only_run(root, _say):  # a stage that runs is half-written, not damaged
-            found = heal(root) if options.heal else [Mended(each) for each in look(root)]
+            found = _inspect(root, options)
     except KeyboardInterrupt:
         return 130
     except (SlipwayError, OSError) as error:
@@ -92,6 +93,13 @@ def main(argv: list[str]) -> int:
         else "\n".join(inspection.lines())
     )
     return 1 if inspection.left else 0
+
+
+def _inspect(root: Path, options: argparse.Namespace) -> list[Mended]:
+    if options.heal:
+        return [*heal(root), *(heal_elsewhere(root, _say) if options.remote else ())]
+    found = [*look(root), *(look_elsewhere(root, _say) if options.remote else ())]
+    return [Mended(each) for each in found]
 
 
 def _say(text: str) -> None:

@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     options = _parse(argv)
     root = Path.cwd()
     environment.be_discreet()
+    environment.beat()
     try:
         if options.reconcile_only:
             _reconcile_once(root, options.dry_run)
@@ -112,7 +113,10 @@ def _choose(root: Path, pool: str | None) -> str:
     if not pools:
         problems.append(f"{root} has no {DEPLOYMENTS} that names a work pool: give one by --pool")
     if len(pools) > 1:
-        problems.append(f"{DEPLOYMENTS} names {', '.join(pools)}: choose one by --pool")
+        problems.append(
+            f"{DEPLOYMENTS} names {', '.join(pools)}, and a checkout has one worker, for one pool:"
+            " choose that by --pool, and give the others the same, or a clone of their own"
+        )
     if problems:
         raise ConfigError("the command line", problems)
     return pools[0]

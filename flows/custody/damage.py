@@ -12,7 +12,7 @@ class Damage:
     """Something that is not what it was when it was written."""
 
     kind: str
-    """`cache`, `output`, `checkpoint`, `bundle`, `copy` (a host's, of one), `channel`,
+    """`cache`, `remote`, `output`, `checkpoint`, `bundle`, `copy` (a host's, of one), `channel`,
     `ledger`, `run` or `dvc.lock`."""
     place: str
     """A path, relative to the project where it lies inside."""

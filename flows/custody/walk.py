@@ -9,6 +9,7 @@ from flows.custody.cache import ObjectCache
 from flows.custody.damage import Damage
 from flows.custody.outputs import checkpoint_damage, lock_damage, output_damage
 from flows.custody.releases import release_damage
+from flows.custody.remote import Say, remote_damage
 from flows.custody.runs import run_damage
 from flows.dag.opening import opened
 
@@ -43,6 +44,21 @@ def _dvc_damage(root: Path, repo: "Repo") -> Iterator[Damage]:
     yield from cache.damage(root)
     if not any(damage.place == "dvc.lock" for damage in locked):  # DVC reads no dvc.yaml beside it
         yield from output_damage(root, repo, cache)
+
+
+def look_elsewhere(root: Path, say: Say) -> list[Damage]:
+    """List the damage in DVC's default remote; nothing is changed."""
+    with opened(root) as repo:
+        return list(remote_damage(repo, ObjectCache(repo), say))
+
+
+def heal_elsewhere(root: Path, say: Say) -> list[Mended]:
+    """Mend DVC's default remote from what is whole here: the cache is to be healed before."""
+    with opened(root) as repo:
+        return [
+            Mended(damage, damage.mend() if damage.mend else damage.cure)
+            for damage in remote_damage(repo, ObjectCache(repo), say)
+        ]
 
 
 def heal(root: Path) -> list[Mended]:

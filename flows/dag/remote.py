@@ -281,8 +281,8 @@ def _copy_runs(source: Any, target: Any) -> int:
     """Copy the run-cache's entries that the other side lacks; DVC itself copies all, each time."""
     from dvc.fs import generic
 
-    there = set(_runs(target))
-    missing = [name for name in _runs(source) if name not in there]
+    there = set(run_entries(target))
+    missing = [name for name in run_entries(source) if name not in there]
     for name in missing:
         path = target.fs.join(target.path, *name)
         target.fs.makedirs(target.fs.parent(path), exist_ok=True)
@@ -290,7 +290,8 @@ def _copy_runs(source: Any, target: Any) -> int:
     return len(missing)
 
 
-def _runs(odb: Any) -> Iterator[tuple[str, ...]]:
+def run_entries(odb: Any) -> Iterator[tuple[str, ...]]:
+    """List the entries of a run-cache, here or in a remote, by the parts of their paths."""
     folder = odb.fs.join(odb.path, RUNS)
     if odb.fs.exists(folder):
         for path in odb.fs.find(folder):

@@ -88,9 +88,14 @@ class DeclaredDeployment(BaseModel):
     work_pool: _PoolName
 
     @property
+    def flow(self) -> str:
+        """The name of its flow."""
+        return self.entrypoint.rpartition(":")[2]
+
+    @property
     def full_name(self) -> str:
-        """The name that the server knows it by: that of its flow before its own."""
-        return f"{self.entrypoint.rpartition(':')[2]}/{self.name}"
+        """The name that the server knows it by."""
+        return f"{self.flow}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ class Project:
     deployments: tuple[DeclaredDeployment, ...]
     pools: dict[str, DeclaredPool]
     """Those that the deployments name."""
+
+    @property
+    def flows(self) -> list[str]:
+        """The flows whose runs somebody has to look after."""
+        return sorted({deployment.flow for deployment in self.deployments})
 
 
 class _File(BaseModel):

@@ -24,7 +24,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Scheduled
 
 from flows.deployments.compare import Found
 from flows.deployments.declared import (
@@ -34,14 +34,15 @@ from flows.deployments.declared import (
     DeclaredPool,
     Project,
 )
+from flows.environment import HEARTBEAT_S
 from slipway.errors import ConfigError, SlipwayError
 
 DEAD = "slipway: runs without a heartbeat have crashed"
 """The automation's name, by which it is found again."""
 
-SILENT_S = 90
-"""Three of Prefect's heartbeats. They come from a thread of the flow's process, which only waits
-for stages: one that is silent for an hour, or keeps every core busy, does not silence it."""
+SILENT_S = 3 * HEARTBEAT_S
+"""How long a run may say nothing. Heartbeats come from a thread of the flow's process, which only
+waits for stages: one that is silent for an hour, or keeps every core busy, does not silence it."""
 
 PROCESS = "process"
 """The type of work pools that `slipway worker` serves."""
@@ -53,8 +54,8 @@ OVER = ("Completed", "Failed", "Crashed", "Cancelled")
 RUN_EVENT = "prefect.flow-run"
 
 
-def automations() -> dict[str, AutomationCore]:
-    """Return the automations that a server needs, by name.
+def automations(flows: list[str]) -> dict[str, AutomationCore]:
+    """Return the automations that a server needs for the runs of these flows, by name.
 
     A machine that loses its power says nothing: its runs would be Running for ever, and later
     ones Late behind them. The worker of that machine clears them when it starts again; where it
@@ -63,7 +64,7 @@ def automations() -> dict[str, AutomationCore]:
     trigger = EventTrigger(
         posture=Posture.Proactive,
         match={"prefect.resource.id": f"{RUN_EVENT}.*"},
-        match_related={"prefect.resource.role": "flow", "prefect.resource.name": "deliver"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": flows},
         after={f"{RUN_EVENT}.heartbeat"},
         expect={f"{RUN_EVENT}.heartbeat", *(f"{RUN_EVENT}.{state}" for state in OVER)},
         for_each={"prefect.resource.id"},
@@ -99,7 +100,11 @@ def ask(client: SyncPrefectClient, project: Project) -> Found:
             pools[name] = client.read_work_pool(name)
         except ObjectNotFound:
             continue
-    right = [name for name, wanted in automations().items() if _is_right(client, name, wanted)]
+    right = [
+        name
+        for name, wanted in automations(project.flows).items()
+        if _is_right(client, name, wanted)
+    ]
     paused = [f"deployment {name}" for name, found in held.items() if found.paused]
     paused += [f"work pool {name}" for name, found in pools.items() if found.is_paused]
     return Found(
@@ -139,7 +144,7 @@ def apply(client: SyncPrefectClient, root: Path, project: Project) -> None:
     for wanted in project.deployments:
         _close(client, client.read_deployment_by_name(wanted.full_name))
     _ask_again(client, project)
-    for name, automation in automations().items():
+    for name, automation in automations(project.flows).items():
         if _is_right(client, name, automation):
             continue
         for old in client.read_automations_by_name(name):
@@ -215,7 +220,11 @@ def _ask_again(client: SyncPrefectClient, project: Project) -> None:
     for run in _stranded(client, held):
         assert run.deployment_id is not None, "it was found by that"
         again = client.create_flow_run_from_deployment(
-            run.deployment_id, parameters=run.parameters, tags=run.tags, name=run.name
+            run.deployment_id,
+            parameters=run.parameters,
+            state=Scheduled(scheduled_time=run.next_scheduled_start_time),
+            tags=run.tags,
+            name=run.name,
         )
         why = f"its work pool was deleted; asked for again as {again.id}"
         state: State[None] = Cancelled(message=why)

@@ -83,7 +83,7 @@ def test_what_a_run_makes_comes_back_as_a_commit_and_through_the_shared_cache(
 
     results.deliver(tree, said.append)
     worktrees.remove(tree)
-    results.drop_branch(tree)
+    worktrees.drop_branch(tree)
     assert not tree.top.exists()
     assert (
         git(project.root, "branch", "--list", "slipway/*", "--format=%(refname:short)") == RESULTS
@@ -101,7 +101,7 @@ def test_a_rejected_run_keeps_its_branch_and_moves_nothing_else(
     pin(tree, "train", "1")
     assert results.commit(tree, "Run 1", [])
     worktrees.remove(tree)
-    results.drop_branch(tree)
+    worktrees.drop_branch(tree)
     branches = git(project.root, "branch", "--list", "slipway/*", "--format=%(refname:short)")
     assert branches == tree.branch
 
@@ -110,7 +110,7 @@ def test_a_run_that_made_nothing_leaves_no_branch(project: Project, said: list[s
     tree = worktrees.add(project.root, said.append)
     results.deliver(tree, said.append)
     worktrees.remove(tree)
-    results.drop_branch(tree)
+    worktrees.drop_branch(tree)
     assert git(project.root, "branch", "--list", "slipway/*") == ""
 
 

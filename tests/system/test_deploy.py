@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.dag.stages import longest_grace
 from tests.support.pace import limit
 
 ROOT = Path(__file__).parents[2]
@@ -117,13 +116,12 @@ def test_systemd_understands_every_line_of_the_workers_unit(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_worker_stands_back_behind_hosts_and_lets_a_training_write_its_checkpoint() -> None:
+def test_the_worker_stands_back_behind_hosts_and_leaves_those_it_started_alone() -> None:
     found = settings(WORKER)
     for weight in ("CPUWeight", "IOWeight"):
         assert int(found[weight][0]) < 100, "what a unit has where nothing is said"
         assert weight not in settings(UNIT)
-    grace_s = longest_grace(ROOT)
-    assert int(found["TimeoutStopSec"][0].removesuffix("s")) > grace_s > 0
+    assert found["KillMode"] == ["process"]
     assert found["OOMPolicy"] == ["continue"]
     assert "RestrictNamespaces" not in found, "stages have PID namespaces"
 

@@ -81,8 +81,8 @@ def test_limits_that_somebody_lifted_and_a_command_that_somebody_changed_are_set
     command["default"] = "sh evil.sh"
     changed = {"concurrency_limit": None, "base_job_template": template}
     site.ask("PATCH", "/work_pools/slipway", **changed)
-    limit_of = site.ask("GET", "/deployments/name/deliver/manual")["global_concurrency_limit"]
-    site.ask("DELETE", f"/v2/concurrency_limits/{limit_of['id']}")
+    deployment = site.ask("GET", "/deployments/name/deliver/manual")
+    site.ask("PATCH", f"/deployments/{deployment['id']}", concurrency_limit=3)
     pool_limit, pool_command, deployment_limit = site.differences()
     assert pool_limit == "work pool slipway: concurrency limit is None, declared is 1"
     assert pool_command == (
@@ -90,7 +90,7 @@ def test_limits_that_somebody_lifted_and_a_command_that_somebody_changed_are_set
         " sh evil.sh, declared is python -m flows.commands.engine"
     )
     assert deployment_limit.startswith(
-        "deployment deliver/manual: concurrency limit is None, declared is"
+        "deployment deliver/manual: concurrency limit is {'limit': 3"
     )
     site.set_right()
 

@@ -1,9 +1,12 @@
 """Two machines that share a git repository and DVC's remote, and nothing else."""
 
+import hashlib
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import textwrap
 import time
 from dataclasses import dataclass, field
@@ -14,6 +17,7 @@ import pytest
 
 from flows.dag import remote as remotes
 from flows.dag import stages
+from flows.dag.opening import opened
 from slipway.remotes import load_remote_config
 from tests.ceph import Ceph
 from tests.flow_project import PIPELINE, REPOSITORY, Project
@@ -73,6 +77,16 @@ class Machine(Project):
         self.dvc("remote", "add", "--default", "elsewhere", elsewhere.url)
         for name, value in elsewhere.options.items():
             self.dvc("remote", "modify", "elsewhere", name, value)
+
+    def verify(self, *options: str, code: int = 0) -> str:
+        """Look through everything, the remote too; return what was said."""
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.commands.verify", "--remote", *options],
+            cwd=self.root, env=self.environment(), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout or done.stderr
 
     def commit(self) -> None:
         for command in (("add", "."), ("commit", "-q", "-m", "Work")):
@@ -167,6 +181,49 @@ def test_what_is_damaged_in_the_remote_is_not_believed_and_made_again(
     assert set(states(found).values()) == {"ran"}
     assert found["version"] == built.run_json()["version"]
     assert "up to date" in second.dvc("status").out
+
+
+def test_damage_in_the_remote_is_found_and_mended_from_this_machines_cache(
+    server: Elsewhere,
+    prefect_server: PrefectServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)  # as this test looks there, too
+    first = Machine(tmp_path / "first", prefect_server, server.environment)
+    first.share(server)
+    first.build()
+    assert "no damage" in first.verify()
+    with opened(first.root) as repo:
+        odb = repo.cloud.get_remote_odb()
+        names = sorted(odb.all())
+        gone = "ab" + "0" * 30  # of another machine: it is nowhere here
+        odb.fs.makedirs(odb.fs.parent(odb.oid_to_path(gone)), exist_ok=True)
+        for name in [*names[:3], gone]:
+            odb.fs.pipe_file(odb.oid_to_path(name), b"damaged")
+        damaged = {*names[:3], gone}
+        runs = repo.cloud.get_remote_odb(None, hash_name="md5-dos2unix")
+        entry = runs.fs.join(runs.path, *next(iter(remotes.run_entries(runs))))
+        runs.fs.pipe_file(entry, b"cmd: other\n")
+    said = first.verify("--json", code=1)
+    found = [each for each in json.loads(said)["damaged"] if each["kind"] == "remote"]
+    assert len(found) == len(damaged) + 1
+    first.verify("--heal")
+    with opened(first.root) as repo:
+        odb = repo.cloud.get_remote_odb()
+        for name in damaged - {gone}:
+            assert hashlib.md5(odb.fs.cat_file(odb.oid_to_path(name))).hexdigest() in name
+        assert not odb.fs.exists(odb.oid_to_path(gone)), "as good as never pushed"
+    assert "no damage" in first.verify()
+
+
+def test_a_remote_that_cannot_be_looked_through_is_told(alone: Machine, tmp_path: Path):
+    (tmp_path / "remote").write_text("no folder\n")
+    alone.build()
+    assert "remote cannot be read: " in alone.verify(code=1)
+    alone.dvc("config", "--unset", "core.remote")
+    assert "DVC has no default remote: dvc remote add --default NAME URL" in alone.verify(code=1)
 
 
 def test_a_remote_that_is_away_costs_no_run_and_gets_all_of_it_later(

@@ -83,7 +83,7 @@ def test_a_worker_says_all_that_it_lacks(tmp_path: Path) -> None:
     deployments(tmp_path, "one", "two")
     torn = worker(tmp_path, PREFECT_API_URL=NOWHERE)
     assert torn.returncode == 2
-    assert "prefect.yaml names one, two: choose one by --pool" in torn.stderr
+    assert "prefect.yaml names one, two, and a checkout has one worker" in torn.stderr
 
 
 @pytest.mark.parametrize("name", ["worker", "deployments"])

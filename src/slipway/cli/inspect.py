@@ -24,6 +24,7 @@ IN_JSON_ONLY = ("dvc_lock", "toolchain")
 )
 @click.option("--all", "everything", is_flag=True, help="Look through all that the project holds.")
 @click.option("--heal", is_flag=True, help="With --all: mend what can be mended from here.")
+@click.option("--remote", is_flag=True, help="With --all: read all of DVC's default remote, too.")
 @click.option(
     "--trusted-keys",
     metavar="DIR",
@@ -36,6 +37,7 @@ def verify(
     path: Path | None,
     everything: bool,
     heal: bool,
+    remote: bool,
     trusted_keys: Path | None,
     threads: int,
     as_json: bool,
@@ -46,21 +48,24 @@ def verify(
     longer those that were written: DVC's cache, dvc.lock, outputs, checkpoints, records of runs,
     the bundles, channels and ledgers of its fleets' stores, and the copies that hosts of this
     machine keep. Each damage comes with what heals it; --heal does that, and says what is left.
-    Exit code 1: damage is left.
+    With --remote, all that lies in DVC's default remote is read, which may take long and cost
+    money; what is damaged there comes from this machine's cache again. Exit code 1: damage is left.
 
     \b
       slipway verify .slipway/store/bundles/flights/3f9a...
       slipway verify ./bundle --trusted-keys ./trusted_keys
       slipway verify --all
       slipway verify --all --heal
+      slipway verify --all --heal --remote
     """
     if everything == (path is not None):
         raise click.UsageError("give the PATH of a bundle, or --all for the whole project")
     if path is None:
-        options = [*(["--heal"] if heal else []), *(["--json"] if as_json else [])]
+        asked = {"--heal": heal, "--remote": remote, "--json": as_json}
+        options = [name for name, wanted in asked.items() if wanted]
         return run_flow(find_root(), "flows.commands.verify", *options)
-    if heal:
-        raise click.UsageError("--heal goes with --all; a bundle of its own cannot be mended")
+    if heal or remote:
+        raise click.UsageError("--heal and --remote go with --all; one bundle cannot be mended")
     _verify_bundle(path, trusted_keys, threads, as_json)
     return 0
 

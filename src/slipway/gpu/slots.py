@@ -30,6 +30,9 @@ FOLDERS = (Path("/run/lock"), Path("/dev/shm"), Path(tempfile.gettempdir()))  # 
 """Where tickets may lie; the first that can be written to. Not XDG_RUNTIME_DIR: it differs
 between a terminal and a service of the same user, who must meet."""
 
+SLOTS = "SLIPWAY_SLOTS"
+"""Names the folder of the tickets in a container, which has folders and users of its own."""
+
 
 @dataclass(frozen=True)
 class Ticket:
@@ -68,6 +71,8 @@ class Slots:
     @classmethod
     def here(cls) -> "Slots":
         """Return those of this machine."""
+        if given := os.environ.get(SLOTS):
+            return cls(Path(given), present())
         base = next((path for path in FOLDERS if os.access(path, os.W_OK)), FOLDERS[-1])
         return cls(base / f"slipway-{os.getuid()}", present())
 

@@ -114,7 +114,9 @@ def test_flows_run_as_a_child_in_the_projects_folder_and_in_this_process_group(
     assert json.loads(capfd.readouterr().out) == [module_args, str(project), True]
 
 
-@pytest.mark.parametrize("options", [["--heal"], [".", "--all"], [".", "--heal"], []])
+@pytest.mark.parametrize(
+    "options", [["--heal"], [".", "--all"], [".", "--heal"], [".", "--remote"], []]
+)
 def test_verify_takes_a_bundle_or_all_and_heals_only_with_all(
     project, monkeypatch, capsys, options
 ):
@@ -123,9 +125,9 @@ def test_verify_takes_a_bundle_or_all_and_heals_only_with_all(
 
 
 def test_verify_all_starts_its_flow(project, monkeypatch, capfd):
-    assert slipway(monkeypatch, "verify", "--all", "--heal", "--json") == 0
+    assert slipway(monkeypatch, "verify", "--all", "--heal", "--remote", "--json") == 0
     args, folder, same_group = json.loads(capfd.readouterr().out)
-    assert (args, folder, same_group) == (["--heal", "--json"], str(project), True)
+    assert (args, folder, same_group) == (["--heal", "--remote", "--json"], str(project), True)
 
 
 @pytest.mark.parametrize("options", [[], ["--yes"], ["--dry-run", "--json"]])

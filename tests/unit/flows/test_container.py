@@ -1,11 +1,14 @@
 """What podman is told of a run that is a container."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from flows.commands import container
-from flows.environment import WORKER
+from flows.environment import ELSEWHERE, WORKER, require_hosts_here
+from slipway.errors import SlipwayError
+from slipway.gpu.slots import SLOTS, Slots
 
 ENV = {
     "PREFECT_API_URL": "http://127.0.0.1:4200/api",
@@ -20,10 +23,13 @@ ENV = {
 }
 
 
+ASKED = ["registry.example.org/ml:1", "--env=PREFECT_API_URL=http://other", "--device=gpu"]
+
+
 @pytest.fixture
 def told(tmp_path: Path) -> list[str]:
-    asked = ["registry.example.org/ml:1", "--env=PREFECT_API_URL=http://other", "--device=gpu"]
-    return container.arguments("slipway-1", tmp_path, asked, ENV)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    return container.arguments("slipway-1", tmp_path, ASKED, ENV)
 
 
 def test_variables_go_along_by_name_and_those_of_the_workers_machine_do_not(told: list[str]):
@@ -44,17 +50,39 @@ def test_the_project_is_where_it_is_outside(told: list[str], tmp_path: Path):
     assert f"--workdir={tmp_path}" in told
 
 
+def test_all_of_the_repository_is_there_and_this_users_turns_on_the_gpus(tmp_path: Path):
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    project = tmp_path / "teams/ours"
+    project.mkdir(parents=True)
+    told = container.arguments("slipway-1", project, ASKED, ENV)
+    assert f"--volume={tmp_path}:{tmp_path}" in told, "its .git is above the project"
+    slots = Slots.here().folder
+    assert {f"--volume={slots}:{slots}", f"--env={SLOTS}={slots}"} <= set(told)
+
+
+def test_what_waits_for_a_gpu_in_a_container_meets_those_outside(tmp_path, monkeypatch):
+    monkeypatch.setenv(SLOTS, str(tmp_path))
+    assert Slots.here().folder == tmp_path
+
+
+def test_a_run_in_a_container_builds_and_does_not_release():
+    env = {ELSEWHERE: "in a container"}
+    with pytest.raises(
+        SlipwayError, match=r"works in a container.*`build_only: true`.*slipway run p"
+    ):
+        require_hosts_here("local", "p", env)
+    require_hosts_here("local", "p", {})
+
+
 @pytest.mark.parametrize("asked", [[], ["--device=gpu"]])
 def test_an_image_must_be_named_first(asked: list[str], monkeypatch, capsys):
     for name, value in {"PREFECT__FLOW_RUN_ID": "1", "SLIPWAY_PROJECT": "/p"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(container, "hear", lambda: None)
     assert container.main(asked) == 2
     assert "name the image first" in capsys.readouterr().err
 
 
 def test_nobody_starts_it_by_hand(monkeypatch, capsys):
     monkeypatch.delenv("PREFECT__FLOW_RUN_ID", raising=False)
-    monkeypatch.setattr(container, "hear", lambda: None)
     assert container.main(["image"]) == 2
     assert "`slipway worker` has this started" in capsys.readouterr().err

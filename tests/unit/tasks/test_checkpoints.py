@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from tasks import sums
 from tasks.checkpoints import Checkpoints, Mirror
@@ -184,3 +185,19 @@ def train_until_told(folder: str, url: str) -> None:
             ranks.wait()
             write(own, 99)  # what ranks do when they are told
             raise
+
+
+def test_a_slow_copy_is_complete_though_training_has_dropped_the_checkpoint_meanwhile(
+    tmp_path: Path, elsewhere: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    put = LocalFileSystem.put_file
+
+    def slowly(self: LocalFileSystem, source: str, target: str, **more: object) -> None:
+        shutil.rmtree(tmp_path / "a" / DIGEST / "step-00000010", ignore_errors=True)
+        put(self, source, target, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", slowly)
+    break_off(machine(tmp_path / "a", elsewhere, said), 10)
+    sums.check(elsewhere / DIGEST / "step-00000010")
+    assert said == []
+    assert list((tmp_path / "a" / DIGEST).iterdir()) == [], "nothing is left of what was held"
