@@ -23,6 +23,7 @@ class Schedule(BaseModel):
 
     cron: str
     timezone: str = "UTC"
+    active: bool = True
 
 
 class Trigger(BaseModel):
@@ -47,6 +48,7 @@ class _PoolName(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
+    job_variables: dict[str, Any] = Field(default_factory=dict)
 
 
 class BaseJobTemplate(BaseModel):
@@ -86,6 +88,8 @@ class DeclaredDeployment(BaseModel):
     triggers: list[Trigger] = Field(default_factory=list)
     concurrency_limit: ConcurrencyLimit | None = None
     work_pool: _PoolName
+    pull: list[dict[str, Any]] = Field(default_factory=list)
+    """What a run does first; that of the whole file where a deployment has none of its own."""
 
     @property
     def flow(self) -> str:
@@ -113,6 +117,7 @@ class Project:
 
 
 class _File(BaseModel):
+    pull: list[dict[str, Any]] = Field(default_factory=list)
     deployments: list[DeclaredDeployment] = Field(default_factory=list)
 
 
@@ -123,8 +128,12 @@ def read(root: Path) -> Project:
     found = _read(root, Path(FILE), _File)
     if not found.deployments:
         raise ConfigError(FILE, ["it declares no deployments"])
-    named = sorted({deployment.work_pool.name for deployment in found.deployments})
-    return Project(tuple(found.deployments), {name: read_pool(root, name) for name in named})
+    deployments = tuple(
+        each if each.pull else each.model_copy(update={"pull": found.pull})
+        for each in found.deployments
+    )
+    named = sorted({deployment.work_pool.name for deployment in deployments})
+    return Project(deployments, {name: read_pool(root, name) for name in named})
 
 
 def read_pool(root: Path, name: str) -> DeclaredPool:

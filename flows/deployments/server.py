@@ -294,12 +294,20 @@ def _declared(client: SyncPrefectClient, found: DeploymentResponse) -> DeclaredD
             "entrypoint": found.entrypoint,
             "parameters": found.parameters,
             "schedules": [
-                {"cron": entry.schedule.cron, "timezone": entry.schedule.timezone or "UTC"}
+                {
+                    "cron": entry.schedule.cron,
+                    "timezone": entry.schedule.timezone or "UTC",
+                    "active": entry.active,
+                }
                 for entry in found.schedules
                 if isinstance(entry.schedule, CronSchedule)
             ],
             "triggers": triggers,
             "concurrency_limit": limit and {"limit": limit.limit, "collision_strategy": strategy},
-            "work_pool": {"name": found.work_pool_name or "none"},  # it was deleted
+            "work_pool": {
+                "name": found.work_pool_name or "none",  # it was deleted
+                "job_variables": found.job_variables or {},
+            },
+            "pull": found.pull_steps or [],
         }
     )

@@ -82,16 +82,20 @@ def test_limits_that_somebody_lifted_and_a_command_that_somebody_changed_are_set
     changed = {"concurrency_limit": None, "base_job_template": template}
     site.ask("PATCH", "/work_pools/slipway", **changed)
     deployment = site.ask("GET", "/deployments/name/deliver/manual")
-    site.ask("PATCH", f"/deployments/{deployment['id']}", concurrency_limit=3)
-    pool_limit, pool_command, deployment_limit = site.differences()
+    pull = [{"prefect.deployments.steps.run_shell_script": {"script": "sh evil.sh"}}]
+    changed = {"concurrency_limit": 3, "pull_steps": pull, "job_variables": {"command": "sh"}}
+    site.ask("PATCH", f"/deployments/{deployment['id']}", **changed)
+    pool_limit, pool_command, *others = site.differences()
     assert pool_limit == "work pool slipway: concurrency limit is None, declared is 1"
     assert pool_command == (
         "work pool slipway: base job template variables properties command default is"
         " sh evil.sh, declared is python -m flows.commands.engine"
     )
-    assert deployment_limit.startswith(
-        "deployment deliver/manual: concurrency limit is {'limit': 3"
-    )
+    told = "deployment deliver/manual: "
+    limit, command_of_it, steps = (line.removeprefix(told) for line in sorted(others))
+    assert limit.startswith("concurrency limit is {'limit': 3")
+    assert steps.startswith("work pool is {'name': 'slipway', 'job_variables': {'command': 'sh'}}")
+    assert command_of_it.startswith("pull is [{'prefect.deployments.steps.run_shell_script'")
     site.set_right()
 
 
@@ -103,7 +107,7 @@ def test_a_pool_that_somebody_deleted_comes_back_and_nothing_that_was_asked_for_
     site.ask("DELETE", "/work_pools/slipway")
     differences = site.differences()
     assert differences[0] == "work pool slipway: missing"
-    assert "deployment deliver/manual: work pool is {'name': 'none'}" in "\n".join(differences)
+    assert "deployment deliver/manual: work pool is {'name': 'none'" in "\n".join(differences)
     assert "flow run asked-for: waits in a work pool that is gone" in differences
     assert "has no work pool 'slipway'" in site.run("worker", code=2)
 

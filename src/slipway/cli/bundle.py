@@ -221,7 +221,7 @@ def _tell(wrapped: "Wrapped", trusted: Path | None, as_json: bool) -> None:
     keys = trusted or "DIR"
     serve = (
         f"slipway host --name a --bundle {wrapped.folder} --trusted-keys {keys}"
-        " --state .slipway/hosts/a --port 18081 --admin-port 18091"
+        " --state .slipway/hosts/a --port 18181 --admin-port 18191"
     )
     push = f"slipway bundle push {wrapped.folder} --fleet local"
     if as_json:
