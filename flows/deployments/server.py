@@ -287,7 +287,8 @@ def _declared(client: SyncPrefectClient, found: DeploymentResponse) -> DeclaredD
         if isinstance(automation.trigger, EventTrigger)
     ]
     limit = found.global_concurrency_limit
-    strategy = found.concurrency_options and found.concurrency_options.collision_strategy.value
+    options = found.concurrency_options
+    strategy = options.collision_strategy.value if options else "ENQUEUE"  # which is Prefect's own
     return DeclaredDeployment.model_validate(
         {
             "name": found.name,
