@@ -10,6 +10,7 @@ here, before the worker asks for runs.
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -72,6 +73,8 @@ def _work(root: Path, pool: str | None) -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), known]))
     os.environ[environment.WORKER] = str(os.getpid())
     command = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+    # a script's `slipway worker &` ignores it, by which Prefect's worker tells itself to stop
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *command, "--name", name])  # noqa: S606  no shell
 

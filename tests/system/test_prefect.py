@@ -125,7 +125,7 @@ class Prefect:
     def start(self, command: str) -> "subprocess.Popen[bytes]":
         """Start a command as a shell in the checkout would; its words go to the log."""
         return subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
+            ["bash", "-c", f"trap '' INT; exec {command}"],  # as a script does for its `&`
             cwd=self.project.root,
             env=self.project.environment(**self._environment),
             stdout=self._log,
@@ -335,6 +335,12 @@ def test_a_cron_starts_a_run_that_ends_completed(prefect: Prefect) -> None:
     with prefect.nightly("* * * * *"):
         wait_until(completed, "the cron started a run, and it completed", RUN_S)
     assert prefect.project.run_json()["started_by"]["kind"] == "schedule"
+
+
+def test_a_worker_that_a_script_has_started_ends_when_it_is_told_to(prefect: Prefect) -> None:
+    assert prefect.worker is not None
+    ignored = Path(f"/proc/{prefect.worker.pid}/status").read_text().partition("SigIgn:")[2]
+    assert not int(ignored.split()[0], 16) & 1 << (signal.SIGINT - 1)
 
 
 def test_the_manual_deployment_builds_with_one_task_per_stage_and_its_log(
