@@ -106,6 +106,13 @@ def test_ours_declares_a_schedule_two_events_a_watch_and_runs_by_hand() -> None:
     ]
     assert list(project.pools) == ["slipway"]
     assert project.pools["slipway"].concurrency_limit == 1
+    for each in project.deployments:
+        first, second = ([*step] for step in each.pull)
+        assert (*first, *second) == (
+            "prefect.deployments.steps.run_shell_script",
+            "prefect.deployments.steps.set_working_directory",
+        )
+        assert each.concurrency_limit is None, "Prefect keeps it by a lease, which runs die of"
 
 
 def test_a_pool_is_told_by_the_innermost_values_that_differ() -> None:
