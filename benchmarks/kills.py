@@ -113,8 +113,9 @@ class Site:
         self._log.close()
 
     def reset(self) -> None:
-        """Remove all that was built; the pin stays."""
-        for path in (".dvc/cache", "models", ".slipway/checkpoints", ".slipway/worktrees"):
+        """Remove all that was built, and all that tells of it; the pin stays."""
+        rooms = ("checkpoints", "runs", "worktrees")
+        for path in (".dvc/cache", "models", *(f".slipway/{room}" for room in rooms)):
             shutil.rmtree(self.root / path, ignore_errors=True)
         for path in (self.root / "data" / PIPELINE).iterdir():
             if path.is_dir():
@@ -219,6 +220,8 @@ def run(site: Site, options: argparse.Namespace) -> list[Round]:
         finish(site, way)
         lasting[way] = time.monotonic() - since
         expected = expected or site.version()
+        if site.version() != expected:
+            raise SystemExit(f"undisturbed {way}: v{site.version()}; see {site.log}")
         print(f"undisturbed {way}: {lasting[way]:.1f} s, v{short(site.version())}", flush=True)
     choose = random.Random(options.seed)
     rounds: list[Round] = []

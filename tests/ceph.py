@@ -120,13 +120,22 @@ class Ceph:
         self._run("ceph-mon", "-i", "a", "--mkfs", "--monmap", mons)
         self._spawn("ceph-mon", "-i", "a", "-f")
         self._run("ceph", "--connect-timeout", str(START_S), "osd", "new", ids[1])
-        self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", ids[1])
-        self._spawn("ceph-osd", "-i", "0", "-f")
+        wait_until(lambda: self._store_is_up(ids[1]), "the store is up", START_S)
         self._spawn("radosgw", "-n", "client.rgw", "-f")
         user = ("--uid=test", "--display-name=test")
         keys = (f"--access-key={self.ACCESS}", f"--secret={self.SECRET}")
         self._run("radosgw-admin", "user", "create", *user, *keys)
         wait_until(self._answers, "the gateway answers", START_S)
+
+    def _store_is_up(self, id_: str) -> bool:
+        """Start the store, anew where it ended: Ceph 16's may ask before it knows whom it asks."""
+        process = self._processes.get("ceph-osd")
+        if process is None or process.poll() is not None:
+            shutil.rmtree(self._folder / "osd")
+            (self._folder / "osd").mkdir()
+            self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", id_)
+            self._spawn("ceph-osd", "-i", "0", "-f")
+        return " 1 up" in self._run("ceph", "--connect-timeout", str(START_S), "osd", "stat")
 
     def _spawn(self, program: str, *arguments: str) -> None:
         with (self._folder / f"{program}.out").open("ab") as said:
@@ -137,8 +146,8 @@ class Ceph:
                 env=plain_environment(),
             )
 
-    def _run(self, program: str, *arguments: str) -> None:
-        run([program, "-c", str(self._folder / "ceph.conf"), *arguments])
+    def _run(self, program: str, *arguments: str) -> str:
+        return run([program, "-c", str(self._folder / "ceph.conf"), *arguments])
 
     def _answers(self) -> bool:
         import httpx
@@ -150,11 +159,12 @@ class Ceph:
             return False
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str]) -> str:
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=limit(START_S), env=plain_environment()
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def plain_environment() -> dict[str, str]:
