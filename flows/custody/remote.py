@@ -50,6 +50,8 @@ def remote_damage(repo: "Repo", cache: ObjectCache, say: Say) -> Iterator[Damage
 def _objects(repo: "Repo", cache: ObjectCache, url: str, say: Say) -> Iterator[Damage]:
     odb = repo.cloud.get_remote_odb()
     names = sorted(odb.all()) if odb.fs.exists(odb.path) else []
+    if not names:
+        say(f"{url} is empty: dvc push --run-cache")
     said_s = time.monotonic()
     for number, name in enumerate(names, start=1):
         if time.monotonic() - said_s > SAY_EVERY_S:

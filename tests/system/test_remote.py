@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,15 @@ class Elsewhere:
 
 @pytest.fixture(params=["ssh", "s3"])
 def server(request: pytest.FixtureRequest) -> Elsewhere:
+    own = uuid.uuid4().hex[:8]  # the servers are there for all tests
     if request.param == "ssh":
         sshd: Sshd = request.getfixturevalue("sshd")
         key = str(sshd.home / ".ssh/id_ed25519")
-        return Elsewhere(f"{sshd.url}/dvc", dict(sshd.environment), {"keyfile": key})
+        return Elsewhere(f"{sshd.url}/dvc-{own}", dict(sshd.environment), {"keyfile": key})
     ceph: Ceph = request.getfixturevalue("ceph")
-    ceph.bucket("dvc")
+    ceph.bucket(f"dvc-{own}")
     keys = {key: value for key, value in ceph.environment.items() if key != "AWS_ENDPOINT_URL"}
-    return Elsewhere("s3://dvc/slipway", keys, {"endpointurl": ceph.url})
+    return Elsewhere(f"s3://dvc-{own}/slipway", keys, {"endpointurl": ceph.url})
 
 
 class Machine(Project):
@@ -78,15 +80,15 @@ class Machine(Project):
         for name, value in elsewhere.options.items():
             self.dvc("remote", "modify", "elsewhere", name, value)
 
-    def verify(self, *options: str, code: int = 0) -> str:
-        """Look through everything, the remote too; return what was said."""
+    def verify(self, *options: str, code: int = 0, both: bool = False) -> str:
+        """Look through everything, the remote too; return the result, or else the talk."""
         done = subprocess.run(
             [sys.executable, "-m", "flows.commands.verify", "--remote", *options],
             cwd=self.root, env=self.environment(), capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
-        return done.stdout or done.stderr
+        return done.stdout + done.stderr if both else done.stdout or done.stderr
 
     def commit(self) -> None:
         for command in (("add", "."), ("commit", "-q", "-m", "Work")):
@@ -218,10 +220,10 @@ def test_damage_in_the_remote_is_found_and_mended_from_this_machines_cache(
     assert "no damage" in first.verify()
 
 
-def test_a_remote_that_cannot_be_looked_through_is_told(alone: Machine, tmp_path: Path):
-    (tmp_path / "remote").write_text("no folder\n")
-    alone.build()
-    assert "remote cannot be read: " in alone.verify(code=1)
+def test_a_remote_that_cannot_be_looked_through_is_told(alone: Machine):
+    assert "is empty" in alone.verify(both=True)
+    alone.dvc("remote", "modify", "elsewhere", "url", "ssh://127.0.0.1:9/dvc")
+    assert "ssh://127.0.0.1:9/dvc cannot be read: " in alone.verify(code=1)
     alone.dvc("config", "--unset", "core.remote")
     assert "DVC has no default remote: dvc remote add --default NAME URL" in alone.verify(code=1)
 
