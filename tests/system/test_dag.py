@@ -39,6 +39,7 @@ RUNNER = {
     "src/slipway/hours.py",
     "src/slipway/precision.py",
     "src/slipway/processes",
+    "src/slipway/processes/priority.py",
     "src/slipway/provider.py",
     "src/slipway/remotes.py",
     "src/slipway/runs",
