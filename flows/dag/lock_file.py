@@ -21,10 +21,16 @@ def heal_lock_file(root: Path, say: Say) -> None:
     one, get the commit's: other pipelines' results would be unknown without. DVC's run-cache
     remembers results by their inputs, so what is still missing is looked up there and not
     computed again.
+
+    DVC writes the file in place, under its lock: what is half there under that is nobody's work.
     """
+    if (root / "dvc.lock").is_file():
+        with opening.opened(root) as repo, opening.locked(repo, say):
+            _heal(root, say)
+
+
+def _heal(root: Path, say: Say) -> None:
     path, aside = root / "dvc.lock", root / ".slipway/dvc.lock.damaged"
-    if not path.is_file():
-        return
     problem, entries = read_lock(root)
     whole = committed_entries(root)
     if problem is None and all(_outs(e) <= _outs(entries.get(n)) for n, e in whole.items()):

@@ -71,12 +71,13 @@ def read_stages(root: Path, pipeline: str) -> list[Stage]:
 
 @contextmanager
 def opened(root: Path, pipeline: str) -> Iterator[tuple["Repo", list["PipelineStage"]]]:
-    """Open the project with DVC, locked for reading; yield a pipeline's stages, inputs first."""
-    with opening.opened(root) as repo:
+    """Open the project with DVC, locked for reading; yield a pipeline's stages, inputs first.
+
+    Nothing is read before it is locked: a `dvc repro` beside writes dvc.lock in place.
+    """
+    with opening.opened(root) as repo, opening.locked(repo):
         chosen = _stages_of(repo, pipeline)
-        ordered = [stage for stage in _in_order(repo) if stage in chosen]
-        with opening.locked(repo):
-            yield repo, ordered
+        yield repo, [stage for stage in _in_order(repo) if stage in chosen]
 
 
 def longest_grace(root: Path) -> float:
@@ -90,8 +91,7 @@ def restore(root: Path, pipeline: str) -> None:
     """Bring in what dvc.lock says of a pipeline from the cache, as far as it is there."""
     with opening.opened(root) as repo:
         with opening.locked(repo):  # whoever has it now is waited for, and told of
-            pass
-        targets = [stage.name for stage in _stages_of(repo, pipeline)]
+            targets = [stage.name for stage in _stages_of(repo, pipeline)]
         repo.checkout(targets=targets, force=True, allow_missing=True)
 
 

@@ -1,12 +1,14 @@
 """A dvc.lock that a crash cut: whole entries stay, lost ones come back from the commit."""
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from flows.dag import lock_file
+from flows.dag import lock_file, opening, stages
 from tests.flow_project import Project
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -95,3 +97,40 @@ def test_an_output_that_dvc_yaml_no_longer_names_is_not_missed(project: Path) ->
     path.write_text(text)
     assert healed(project) == (["train@one", "train@two"], [])
     assert path.read_text() == text
+
+
+def test_what_a_living_dvc_is_writing_is_waited_for_and_no_damage(project: Path) -> None:
+    path = project / "dvc.lock"
+    whole = path.read_text()
+    reads, writes = os.pipe()
+    writer = os.fork()
+    if writer == 0:  # as `dvc repro` beside: in place, under its lock
+        with opening.opened(project) as repo, opening.locked(repo):
+            path.write_text(whole[: len(whole) // 2])
+            os.write(writes, b"x")
+            time.sleep(2)
+            path.write_text(whole)
+        os._exit(0)
+    os.read(reads, 1)
+    names, said = healed(project)
+    assert os.waitpid(writer, 0)[1] == 0
+    assert path.read_text() == whole
+    assert names == ["train@gone", "train@one", "train@two"]
+    assert [line.partition(" for ")[0] for line in said] in ([], ["waiting"])
+
+
+def test_stages_are_read_when_nobody_writes_dvc_lock(project: Path) -> None:
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages:\n  train@one:\n    cm")
+    whole = yaml.safe_dump({"schema": "2.0", "stages": {"train@one": entry("one")}})
+    reads, writes = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        with opening.opened(project) as repo, opening.locked(repo):
+            os.write(writes, b"x")
+            time.sleep(2)
+            (project / "dvc.lock").write_text(whole)
+        os._exit(0)
+    os.read(reads, 1)
+    found = stages.read_stages(project, "one")
+    assert os.waitpid(writer, 0)[1] == 0
+    assert [stage.address for stage in found] == ["train@one"]
