@@ -169,8 +169,9 @@ class StageRuns:
         """Tell of a stage that did not get to run; an error around it is the run's error."""
         outcome = self.outcomes[stage.address]
         if outcome.state in ("not run", "running"):
-            if self._stopped.is_set():  # it was told to, just before it began its work
-                self.outcomes[stage.address] = outcome = replace(outcome, state="stopped")
+            if self._stopped.is_set():
+                if outcome.state == "running":  # it was told to, just before it began its work
+                    self.outcomes[stage.address] = outcome = replace(outcome, state="stopped")
             elif state.is_failed() or state.is_crashed():
                 said = f"{stage.title}: {state.message}"
                 outcome = replace(outcome, state="failed", error=said)

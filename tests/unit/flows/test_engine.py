@@ -16,20 +16,20 @@ REPOSITORY = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (["/work"], []),
-        (["/work", "/work/src", "/libraries"], ["/libraries"]),
-        (["", "/workshop", "/work/own"], ["/workshop", "/work/own"]),
+        (["/checkout"], []),
+        (["/checkout", "/checkout/src", "/libraries"], ["/libraries"]),
+        (["", "/checkout-of-others", "/checkout/own"], ["/checkout-of-others", "/checkout/own"]),
     ],
 )
 def test_it_is_led_to_no_module_of_the_checkout(before: list[str], after: list[str]) -> None:
-    env = {PROJECT: "/work", "PYTHONPATH": os.pathsep.join(before), "KEPT": "1"}
+    env = {PROJECT: "/checkout", "PYTHONPATH": os.pathsep.join(before), "KEPT": "1"}
     found = engine_environment(env)
     assert found["PYTHONPATH"] == os.pathsep.join(after)
     assert found["KEPT"] == "1"
 
 
 def test_without_a_worker_the_path_is_as_it_was() -> None:
-    assert engine_environment({"PYTHONPATH": "/work"})["PYTHONPATH"] == "/work"
+    assert engine_environment({"PYTHONPATH": "/checkout"})["PYTHONPATH"] == "/checkout"
 
 
 def test_the_engine_is_found_from_any_folder_and_finds_nothing_of_the_checkout(

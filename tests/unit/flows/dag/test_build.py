@@ -27,6 +27,14 @@ def test_a_stage_that_was_about_to_begin_when_the_run_was_stopped_has_not_failed
     assert (outcome.state, outcome.error) == ("stopped", None)
 
 
+def test_one_that_had_not_begun_when_the_run_was_stopped_was_not_run(runs: StageRuns):
+    runs.outcomes = {TRAIN.address: StageOutcome(TRAIN.address, "not run", TRAIN.stale)}
+    runs.stop()
+    runs._account_for(TRAIN, Failed(message="the run is stopping"))
+    outcome = runs.outcomes[TRAIN.address]
+    assert (outcome.state, outcome.error) == ("not run", None)
+
+
 def test_an_error_around_a_stage_is_the_runs_error(runs: StageRuns):
     runs._account_for(TRAIN, Failed(message="no room on the disk"))
     outcome = runs.outcomes[TRAIN.address]
