@@ -4,8 +4,9 @@
 
 Builds a small project with the real stages once, undisturbed. Then, each round: everything that was
 built is removed, a run starts (`dvc repro`, `slipway build`, or a Prefect worker's), one victim is
-killed by SIGKILL at a random moment, and two seconds later whatever is left of the run is counted.
-A run of the same kind then goes on to its end, where the version must be that of the undisturbed
+killed by SIGKILL at a random moment, and two seconds later whatever is left of the run is counted
+(after a rank's death: two seconds after the run's end, as torchrun starts its ranks anew). A run of
+the same kind then goes on to its end, where the version must be that of the undisturbed
 one. Prints a table by victim.
 """
 
@@ -64,6 +65,10 @@ WAYS = {
     "worker": ("worker",),
 }
 """Victims, and the kinds of run that have them."""
+
+
+SURVIVED = {"rank"}
+"""Victims whose death a run survives: torchrun starts its ranks anew, from the last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +274,11 @@ def one_round(
                 os.kill(pid, number)
     if started.process and started.pid in victims:
         started.process.wait()
+    if (
+        victim in SURVIVED
+    ):  # what it belonged to starts it anew and goes on: then nothing is left over
+        below = await_end(started, below)
+        everything = [started.pid, *below] if way == "dvc repro" else below
     time.sleep(LEFT_S)
     # a flow whose stage was killed lives on to tell of it; what it had started is to be gone
     tells = way == "slipway build" and victim not in ("flow", "all")
@@ -284,10 +294,22 @@ def one_round(
     return Round(victim, way, at_s, len(victims), len(left), site.version(), said)
 
 
+def await_end(started: Started, below: list[int]) -> list[int]:
+    """Wait until a run is over; return all that was ever seen below it."""
+    seen = set(below)
+
+    def over() -> bool:
+        seen.update(descendants(started.pid))
+        return started.over()
+
+    wait_until(over, "the run that survives its victim is over", 600)
+    return sorted(seen)
+
+
 def finish(site: Site, way: str) -> None:
     """Run to the end; after a worker's death its next start ends what it left Running."""
     started = site.start(way)
-    wait_until(started.over, f"{way} ends; see {site.log}", 300)
+    wait_until(started.over, f"{way} ends; see {site.log}", 900)
 
 
 def find(victim: str, pid: int) -> list[int]:

@@ -11,7 +11,7 @@ import yaml
 
 from flows.report.facts import Facts, Json, read_facts, read_json
 from flows.report.panels import parts
-from slipway.make.build import Build, Evidence
+from slipway.make.build import BASE, Build, Evidence, TrainingFacts
 from slipway.make.lineage import SourceFile, lineage
 from slipway.runs.git import GitState
 
@@ -19,23 +19,25 @@ from slipway.runs.git import GitState
 def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -> Evidence:
     """Return the evidence of the payload that a pipeline's stages left."""
     facts = read_facts(root, pipeline)
-    history, metrics = facts.history, facts.metrics
+    metrics = facts.metrics
     sections = {
         "git": git.to_dict(),
         "dvc_lock": locked_outs(root, pipeline),
         "rows": _rows(facts),
         "config": facts.config.model_dump(mode="json", by_alias=True) if facts.config else {},
+        "family": facts.shipped,
         "training": {
-            "best_step": history.best_step,
-            "stopped": history.stopped,
-            "parameters": history.parameters,
-            "processes": history.processes,
+            name: {
+                "best_step": history.best_step,
+                "stopped": history.stopped,
+                "parameters": history.parameters,
+                "processes": history.processes,
+            }
+            for name, history in facts.histories.items()
         },
         "metrics": {
-            "test": metrics.test.values or None,
-            "tree": metrics.tree.values or None,
+            **{name: measured.values for name, measured in metrics.families.items()},
             "base": metrics.base.values or None,
-            f"{facts.problem.primary.key}_minus_tree": metrics.ahead,
         },
     }
     sources = _sources(root, pipeline, facts)
@@ -46,17 +48,22 @@ def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -
 
 def build_of(facts: Facts) -> Build:
     """Put what the stages wrote into the form that cards and SBOMs are made of."""
-    history, metrics = facts.history, facts.metrics
+    metrics = facts.metrics
+    compared = facts.choice.families
     return Build(
         problem=facts.problem,
         rows=facts.table.rows,
         time_range=facts.table.time_range,
         quarantined=facts.validation.rows_quarantined,
         parts=parts(facts),
-        parameters=history.parameters,
-        best_step=history.best_step,
-        stopped=history.stopped,
-        quality={"test": metrics.test, "tree": metrics.tree, "base": metrics.base},
+        shipped=facts.shipped,
+        trainings={
+            name: TrainingFacts(history.parameters, history.best_step, history.stopped)
+            for name, history in facts.histories.items()
+            if history.best_step is not None
+        },
+        quality={**metrics.families, BASE: metrics.base},
+        losses={name: each.loss for name, each in compared.items() if each.loss},
         slices=metrics.slices,
         slice_rows_min=facts.slice_rows_min,
     )

@@ -63,7 +63,7 @@ def read_proven(root: Path, pipeline: str) -> Proven:
 def results_of(root: Path, pipeline: str, proven: Proven) -> Results:
     """Put together what the stages came to."""
     facts = read_facts(root, pipeline)
-    test = facts.metrics.test.values
+    test = facts.test.values
     rows = {name: source.rows for name, source in facts.table.sources.items()}
     return Results(
         version=proven.version,

@@ -1,4 +1,4 @@
-"""Run one stage: `python -m tasks STAGE PIPELINE [PRECISION]`, from the project's root.
+"""Run one stage: `python -m tasks STAGE PIPELINE [FAMILY|PRECISION]`, from the project's root.
 
 DVC decides whether a stage runs and calls this; paths stand only in dvc.yaml. Outputs get a
 `SHA256SUMS` when they are complete, and inputs are checked against theirs before they are
@@ -12,26 +12,27 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slipway import full_disk
-from slipway.config import load_config
+from slipway.config import Config, load_config
 from slipway.errors import ConfigError, SlipwayError, Unavailable
 from slipway.gpu.devices import MEMORY_SHARE, GpuDevice, environment, visible
 from slipway.gpu.slots import Slots, hold
-from slipway.precision import PRECISIONS, name_of
 from slipway.processes import containment
 from slipway.processes.containment import Above, Say, Within
 from slipway.processes.priority import stand_back
 from slipway.remotes import load_remote_config
 from slipway.runs import attempt
 from slipway.runs.attempt import Attempt
+from slipway.sections import Section
 from slipway.state import share_state
 from tasks import installed, names, reasons, results, sums
+from tasks.candidates import candidate_of
 from tasks.checkpoints import Checkpoints
 from tasks.timeouts import limited, timeout_of
 
@@ -41,8 +42,8 @@ Enter = Callable[[Above, Within, Say], int | None]
 ROOMS = ("data", "models", STATE)
 """Where stages write; each may be a file system of its own."""
 
-GATHERED = "precisions"
-"""The keyword of a stage that takes whatever exported forms dvc.yaml gives it."""
+GATHERED = "candidates"
+"""The keyword of a stage that takes whatever candidates dvc.yaml gives it."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,13 @@ class Called:
 
     stage: str
     pipeline: str
-    precision: str | None = None
+    branch: str | None = None
+    """The family or the precision that the stage is about, where it has several."""
 
     @property
     def address(self) -> str:
         """DVC's name for it."""
-        return f"{self.stage}@{self.pipeline}" + (f"-{self.precision}" if self.precision else "")
+        return f"{self.stage}@{self.pipeline}" + (f"-{self.branch}" if self.branch else "")
 
 
 def run_stage(
@@ -144,7 +146,7 @@ def run_stage(
     config = load_config(root, called.pipeline)
     if differing := installed.check(root, config.environment, called.pipeline):
         print(installed.one_line(differing), file=sys.stderr, flush=True)
-    declared = read_declared(root, called.address, called.precision)
+    declared = read_declared(root, called.address, called.branch)
     within.be_patient(declared.grace_s)
     stand_back(declared.nice)
     entry.explain(declared.why)
@@ -153,7 +155,7 @@ def run_stage(
     # before the stage's libraries look for any
     gpus = _claim(slots, declared.gpu_memory_share) if declared.gpu else ()
     run = importlib.import_module(f"tasks.{called.stage}").run
-    extras = _extras(run, called.pipeline, called.precision)
+    extras = _extras(run, called.pipeline, called.branch)
     taken = gathered(run, deps)
     check_signature(run, called.address, {*taken, *outs, *extras})
     for path in deps.values():
@@ -164,13 +166,20 @@ def run_stage(
     with hold(slots, gpus, called.address, _say), limited(declared.timeout_s):
         if declared.gpu:
             entry.gpu.start()
-        run(config.section(called.stage), **taken, **outs, **extras)
+        run(*_sections(run, config, called), **taken, **outs, **extras)
     for path in outs.values():
         sums.write(path)
     return outs
 
 
-def read_declared(root: Path, address: str, precision: str | None) -> Declared:
+def _sections(run: Callable[..., None], config: Config, called: "Called") -> Iterator[Section]:
+    """Give a stage its own section, and those that it names besides."""
+    for i, each in enumerate(inspect.signature(run).parameters.values()):
+        if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and each.default is each.empty:
+            yield config.section(called.stage if i == 0 else each.name, called.branch)
+
+
+def read_declared(root: Path, address: str, branch: str | None) -> Declared:
     """Read what dvc.yaml declares for a stage."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -181,12 +190,12 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
         raise ConfigError("dvc.yaml", [f"no stage {address!r}: {error}"]) from None
     deps = [Path(dep.def_path) for dep in stage.deps]
     outs = [Path(out.def_path) for out in stage.outs]
-    bound = {keyword(p, precision): p for p in deps if p.parts[0] in ("data", "models", "configs")}
+    bound = {keyword(p, branch): p for p in deps if p.parts[0] in ("data", "models", "configs")}
     bound.pop("", None)
     meta = stage.meta or {}
     return Declared(
         deps=bound,
-        outs={keyword(p, precision): p for p in outs},
+        outs={keyword(p, branch): p for p in outs},
         gpu=bool(meta.get("gpu")),
         gpu_memory_share=gpu_memory_share(address, meta),
         grace_s=float(meta.get("grace_s", 0)),
@@ -197,23 +206,26 @@ def read_declared(root: Path, address: str, precision: str | None) -> Declared:
 
 
 def gathered(run: Callable[..., None], deps: dict[str, Path]) -> dict[str, Any]:
-    """Bind all exported forms to `precisions`, by name, where run() takes them so."""
+    """Bind all candidates to `candidates`, by family and precision, where run() takes them so."""
     if GATHERED not in inspect.signature(run).parameters:
         return dict(deps)
-    forms = {name_of(each): path for each, path in deps.items() if name_of(each) in PRECISIONS}
-    rest = {each: path for each, path in deps.items() if name_of(each) not in PRECISIONS}
-    return {**rest, GATHERED: forms}
+    found = {keyword: candidate_of(path) for keyword, path in deps.items()}
+    candidates = {found[each]: path for each, path in deps.items() if found[each]}
+    rest = {each: path for each, path in deps.items() if not found[each]}
+    return {**rest, GATHERED: candidates}
 
 
-def keyword(path: Path, precision: str | None) -> str:
+def keyword(path: Path, branch: str | None) -> str:
     """Name the keyword that a declared path is bound to."""
     match path.parts:
         case ("configs", kind, _):
             return kind
         case ("configs", _):
             return ""  # the pipeline's config: its values arrive as the section
-        case ("models", _, name) if name == precision:
+        case ("models", _, _, name) if name == branch:
             return "out"
+        case ("models", _, family, name) if branch is None:
+            return f"{family}/{name}"  # one of several candidates
         case _:
             return path.stem.replace("-", "_")
 
@@ -254,14 +266,14 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _extras(run: Callable[..., None], pipeline: str, precision: str | None) -> dict[str, Any]:
+def _extras(run: Callable[..., None], pipeline: str, branch: str | None) -> dict[str, Any]:
     """Offer what is not an output: where time-bearing reports and checkpoints go."""
     offered: dict[str, Any] = {
         "reports": STATE / "reports" / pipeline,
         "checkpoints": STATE / "checkpoints",
     }
-    if precision:
-        offered["precision"] = precision
+    if branch:
+        offered["family"] = offered["precision"] = branch
     wanted = inspect.signature(run).parameters
     taken = {name: value for name, value in offered.items() if name in wanted}
     for value in taken.values():

@@ -1,6 +1,7 @@
 """Raw columns: what the model takes, as the contract, a table, a session and torch see them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import pyarrow.parquet as pq
 
 from slipway.bundle.contract import InputTensor
 from slipway.bundle.format import Document, canonical_json, parse_document
+from slipway.problem import PROBLEMS, Class, Labels, Problem, Target
+from slipway.problem.calibration import Calibration
+from tasks.answers import Answering, CalibrationFacts
+from tasks.target import encode
 
 COLUMNS = "columns.json"
 """Written by export: later stages need no look at the prepared data."""
@@ -22,15 +27,45 @@ Arrays = dict[str, np.ndarray]
 _TYPES = {"category": pa.string(), "number": pa.float32()}
 
 
+class TargetColumn(Document):
+    """The column that is predicted."""
+
+    name: str
+    """Its name."""
+    problem: str
+    """What kind of answer it asks for."""
+    classes: list[Class]
+    """The values that it may have; none for a number."""
+    scale: float
+    """What differences of answers are told in: 1 for probabilities, else its standard deviation."""
+
+
 class Columns(Document):
     """The raw columns that a model takes, and the one that it predicts."""
 
     inputs: list[InputTensor]
     """Categories first, then numbers, in the order of the core's columns."""
-    label: str
+    target: TargetColumn
     """The predicted column."""
-    problem: str
-    """What kind of answer it asks for."""
+    weight: str | None
+    """The column that says how much a row counts."""
+    calibration: CalibrationFacts
+    """What is put behind the core's scores."""
+
+    @property
+    def answering(self) -> Answering:
+        """Return how scores become answers."""
+        return Answering(self.predicted, Calibration(**self.calibration.model_dump()))
+
+    @property
+    def problem(self) -> Problem:
+        """Return the problem that the target poses."""
+        return PROBLEMS[self.target.problem]
+
+    @property
+    def predicted(self) -> Target:
+        """Return the target as problems take it."""
+        return Target(self.target.name, self.target.problem, tuple(self.target.classes))
 
     def table(self, rows: pa.Table) -> pa.Table:
         """Pick the model's columns: strings for categories, float32 for numbers."""
@@ -56,20 +91,19 @@ class Columns(Document):
 
         Written apart from the graph's own encoder on purpose: it is what that is compared with.
         """
-        categories, numbers = [], []
-        for column in self.inputs:
-            if column.kind == "number":
-                numbers.append(arrays[column.name])
-            else:
-                code = {value: i + 1 for i, value in enumerate(column.categories or [])}
-                categories.append([code.get(value, 0) for value in arrays[column.name]])
-        return (
-            np.array(categories, dtype=np.int64).T.copy(),
-            np.array(numbers, dtype=np.float32).T.copy(),
-        )
+        rows = count_rows(arrays)
+        kinds = [[c for c in self.inputs if c.kind == kind] for kind in ("category", "number")]
+        categories = np.empty((rows, len(kinds[0])), np.int64)
+        numbers = np.empty((rows, len(kinds[1])), np.float32)
+        for i, column in enumerate(kinds[0]):
+            code = {value: i + 1 for i, value in enumerate(column.categories or [])}
+            categories[:, i] = [code.get(value, 0) for value in arrays[column.name]]
+        for i, column in enumerate(kinds[1]):
+            numbers[:, i] = arrays[column.name]
+        return categories, numbers
 
 
-def from_features(features: Mapping[str, Any]) -> Columns:
+def from_features(features: Mapping[str, Any], calibration: Calibration) -> Columns:
     """Read what prepare wrote down about its features."""
     categories = [
         InputTensor(
@@ -81,7 +115,7 @@ def from_features(features: Mapping[str, Any]) -> Columns:
             categories=feature["vocabulary"],
             range=None,
             missing="treated as unknown",
-            unknown="an embedding of its own, learned for values seen too rarely",
+            unknown="one value of its own, learned from values seen too rarely",
         )
         for feature in features["categories"]
     ]
@@ -94,14 +128,22 @@ def from_features(features: Mapping[str, Any]) -> Columns:
             meaning=feature["meaning"],
             categories=None,
             range=(feature["min"], feature["max"]),
-            missing="replaced by the training mean and flagged",
+            missing="known to be missing, as in training rows without it",
             unknown=None,
         )
         for feature in features["numbers"]
     ]
     return Columns(
-        inputs=[*categories, *numbers], label=features["label"], problem=features["problem"]
+        inputs=[*categories, *numbers],
+        target=TargetColumn(**features["target"], scale=target_scale(features)),
+        weight=features["weight"],
+        calibration=CalibrationFacts(**asdict(calibration)),
     )
+
+
+def target_scale(features: Mapping[str, Any]) -> float:
+    """Return what differences of answers are told in."""
+    return float(features["parts"]["train"].get("std", 1.0)) or 1.0
 
 
 def write_columns(folder: Path, columns: Columns) -> None:
@@ -114,10 +156,19 @@ def read_columns(folder: Path) -> Columns:
     return parse_document(Columns, (folder / COLUMNS).read_bytes())
 
 
-def read_golden_rows(golden: Path, columns: Columns) -> tuple[pa.Table, np.ndarray]:
+def read_golden_rows(golden: Path, columns: Columns) -> tuple[pa.Table, Labels]:
     """Read the golden rows' raw columns, and their labels."""
     rows = pq.read_table(golden / GOLDEN)
-    return columns.table(rows), rows[columns.label].to_numpy().astype(np.int8)
+    return columns.table(rows), encode(columns.predicted, rows[columns.target.name])
+
+
+def read_golden_weights(golden: Path, columns: Columns) -> np.ndarray | None:
+    """Read how much each golden row counts; None: all alike."""
+    if columns.weight is None:
+        return None
+    column = pq.read_table(golden / GOLDEN, columns=[columns.weight])[columns.weight]
+    weights: np.ndarray = column.cast(pa.float64()).to_numpy()
+    return weights
 
 
 def as_arrays(table: pa.Table) -> Arrays:

@@ -1,72 +1,92 @@
-"""Set whole days aside by a fixed rule and take the golden set from them.
+"""Set whole units of the test part aside by a fixed rule and take the golden set from them.
 
-A day is golden when a hash of its date says so: new data adds days but moves none, and no row
-can be in the golden set while another of the same day trains the model (same-day neighbours
-leak). Of those days' rows the N with the smallest hash of their key form the set.
+A unit (a day, a group, a row) is golden when a hash of its name says so: new data adds units but
+moves none. It belongs to the test part as a whole, so none of its rows ever trains a model. Of
+the golden units' rows the N with the smallest hash of their key form the set.
 """
 
-import hashlib
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from slipway.errors import SlipwayError
+from slipway.problem import PROBLEMS
+from tasks import splitting
 from tasks.tables import (
+    ROWS,
+    TableFacts,
+    open_table,
+    quoted,
     read_facts,
-    read_table,
     with_rows,
     write_facts,
     write_json,
     write_table,
 )
-from tasks.target import require_target
+from tasks.target import encode, require_target
 
 if TYPE_CHECKING:
     from slipway.config import GoldenConfig
+    from slipway.settings.split import SplitConfig
+
+UNITS_LISTED = 100
+"""Units that are named; of more only the number is told."""
 
 
-def run(config: "GoldenConfig", *, valid: Path, golden: Path) -> None:
-    """Write the golden rows and the days they come from."""
-    facts, table = read_facts(valid), read_table(valid)
-    days = pc.cast(table[facts.time], pa.date32())
-    window = [d for d in sorted(pc.unique(days).to_pylist()) if config.start <= d < config.end]
-    chosen = [day for day in window if is_golden(day, config.share_of_days)]
-    rows = table.filter(pc.is_in(days, pa.array(chosen, pa.date32())))
+def run(config: "GoldenConfig", split: "SplitConfig", *, valid: Path, golden: Path) -> None:
+    """Write the golden rows and the units they come from."""
+    facts = read_facts(valid)
+    columns = ", ".join(map(quoted, facts.schema))
+    with open_table(valid) as database:
+        database.execute(f"CREATE TEMP VIEW golden AS {_golden_sql(config, split, facts)}")
+        units = [
+            u for (u,) in database.sql("SELECT DISTINCT unit FROM golden ORDER BY 1").fetchall()
+        ]
+        rows = database.sql(
+            f"SELECT {columns} FROM golden ORDER BY place, number LIMIT {config.rows}"
+        ).to_arrow_table()
     if rows.num_rows < config.rows:
-        raise SlipwayError(
-            f"{len(chosen)} golden days between {config.start} and {config.end} hold"
-            f" {rows.num_rows:,} rows, fewer than golden.rows {config.rows:,}; widen the window or"
-            " raise golden.share_of_days"
-        )
-    rows = rows.take(smallest_hashes(rows.select(facts.key), config.rows))
+        raise SlipwayError(_too_few(config, split, rows.num_rows, len(units)))
     require_target(facts, rows, "the golden set")
     write_table(golden / "golden.parquet", rows)
     write_facts(golden, with_rows(facts, rows))
-    write_json(
-        golden / "golden.json",
-        {
-            "days": [day.isoformat() for day in chosen],
-            "rows": rows.num_rows,
-            "positives": pc.sum(rows[facts.label]).as_py(),
-        },
+    write_json(golden / "golden.json", _facts(split, facts, rows, units))
+
+
+def is_golden(unit: str, share: float) -> bool:
+    """Decide by the unit's hash alone, so that the decision never changes."""
+    return splitting.fraction(unit, "golden") < share
+
+
+def _golden_sql(config: "GoldenConfig", split: "SplitConfig", facts: TableFacts) -> str:
+    """Select the rows of the golden units, each with its unit and the hash that orders it."""
+    unit, part = splitting.unit_sql(split, facts), splitting.part_sql(split, facts)
+    place = splitting.fraction_sql(splitting.key_sql(facts), "order")
+    aside = f"{splitting.fraction_sql('unit', 'golden')} < {config.share_of_units!r}"
+    return (
+        f"SELECT *, {place} AS place FROM (SELECT *, {unit} AS unit, row_number() OVER () AS number"
+        f" FROM {ROWS} WHERE {part} = '{splitting.TEST}') WHERE {aside}"
     )
 
 
-def is_golden(day: date, share: float) -> bool:
-    """Decide by the day's hash alone, so that the decision never changes."""
-    return _fraction(day.isoformat()) < share
+def _too_few(config: "GoldenConfig", split: "SplitConfig", rows: int, units: int) -> str:
+    what = "days" if split.by == "time" else "groups" if split.by == "group" else "rows"
+    return (
+        f"the {units:,} golden {what} of the test part hold {rows:,} rows, fewer than golden.rows"
+        f" {config.rows:,}; widen split.test, or raise golden.share_of_units"
+    )
 
 
-def smallest_hashes(keys: pa.Table, count: int) -> pa.Array:
-    """Return the indices of the `count` rows whose keys hash smallest, in that order."""
-    texts = ("\x1f".join(map(str, row.values())) for row in keys.to_pylist())
-    hashes = [hashlib.sha256(text.encode()).digest() for text in texts]
-    return pa.array(sorted(range(len(hashes)), key=hashes.__getitem__)[:count])
-
-
-def _fraction(text: str) -> float:
-    """Map a text to [0, 1) by the first 64 bits of its SHA-256."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+def _facts(
+    split: "SplitConfig", facts: TableFacts, rows: pa.Table, units: list[str]
+) -> dict[str, object]:
+    labels = encode(facts.target, rows[facts.target.name])
+    named = {"units": units} if split.by in ("time", "group") and len(units) <= UNITS_LISTED else {}
+    return {
+        "by": split.by,
+        "unit_count": len(units),
+        "rows": rows.num_rows,
+        **named,
+        **PROBLEMS[facts.problem].describe(labels, None),
+    }

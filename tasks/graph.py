@@ -1,7 +1,8 @@
-"""ONNX graphs: reduce one to what it computes, and put raw columns in front of its core.
+"""ONNX graphs: reduce one to what it computes, put raw columns before its core, answers behind.
 
-A core takes category codes int64 [N, C] and numbers float32 [N, F]. A model takes one tensor
-[N] per raw column, so that no caller ever encodes anything and none can encode it differently.
+A core takes category codes int64 [N, C] and numbers float32 [N, F], and gives scores [N, K]. A
+model takes one tensor [N] per raw column, so that no caller ever encodes anything and none can
+encode it differently; and it gives what the problem's output contract names.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from slipway.bundle.contract import InputTensor
 from slipway.errors import SlipwayError
-from slipway.problem import BINARY
+from tasks.answers import Answering
 
 MODEL = "model.onnx"
 CORE = "core.onnx"
@@ -19,14 +20,22 @@ CORE = "core.onnx"
 CATEGORIES, NUMBERS = "categories", "numbers"
 """What a core calls its two inputs."""
 
-PROBABILITY = BINARY.output.name
-"""The one output, [N] in 0 .. 1."""
+SCORES = "scores"
+"""What a core calls its output, [N, K]: logits, or the number itself."""
 
 UNKNOWN = 0
 """The code of a value outside the vocabulary, and of a missing one."""
 
 ENCODER_OPSET = 4
-"""ai.onnx.ml version that LabelEncoder is written in; fixed, since it is part of the bytes."""
+"""ai.onnx.ml version that LabelEncoder is written in at least; part of the bytes."""
+
+ONNX_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "BYTES": TensorProto.STRING,
+    "FP32": TensorProto.FLOAT,
+    "INT64": TensorProto.INT64,
+}
+"""The datatypes of answers."""
 
 
 def reduce(model: ModelProto) -> ModelProto:
@@ -46,33 +55,47 @@ def reduce(model: ModelProto) -> ModelProto:
     return small
 
 
-def attach_columns(core: ModelProto, inputs: Sequence[InputTensor]) -> ModelProto:
-    """Put one input per raw column in front of a core, and name its output.
+def assemble(core: ModelProto, inputs: Sequence[InputTensor], answering: Answering) -> ModelProto:
+    """Put one input per raw column before a core, and the answers behind it.
 
     The core's own names get a prefix, since a column may be called like one of them.
     """
-    if PROBABILITY in (names := [column.name for column in inputs]):
-        raise SlipwayError(f"a column cannot be called {PROBABILITY!r}: that is the output's name")
+    outputs = answering.outputs("")
+    names = [column.name for column in inputs]
+    if taken := sorted({output.name for output in outputs} & set(names)):
+        raise SlipwayError(
+            f"a column cannot be called {', '.join(map(repr, taken))}: that is an output's name;"
+            " rename it in ingest.query"
+        )
     inner = onnx.compose.add_prefix(core, prefix="core/")
     categories = [column for column in inputs if column.kind == "category"]
     numbers = [column for column in inputs if column.kind == "number"]
     before = [node for column in categories for node in _encode(column)]
     before += [_as_column(column.name, f"column/{column.name}") for column in numbers]
-    before += [_side_by_side(categories, CATEGORIES), _side_by_side(numbers, NUMBERS)]
-    after = helper.make_node("Identity", [f"core/{PROBABILITY}"], [PROBABILITY])
+    before += _side_by_side(categories, CATEGORIES) + _side_by_side(numbers, NUMBERS)
+    after, constants = answering.nodes(f"core/{SCORES}")
     kinds = {"category": TensorProto.STRING, "number": TensorProto.FLOAT}
     graph = helper.make_graph(
-        [*before, *inner.graph.node, after],
+        [*before, *inner.graph.node, *after],
         "model",
         [
             helper.make_tensor_value_info(name, kinds[column.kind], ["rows"])
             for name, column in zip(names, inputs, strict=True)
         ],
-        [helper.make_tensor_value_info(PROBABILITY, TensorProto.FLOAT, ["rows"])],
-        [*inner.graph.initializer, helper.make_tensor("axis", TensorProto.INT64, [1], [1])],
+        [
+            helper.make_tensor_value_info(
+                output.name, ONNX_TYPES[output.datatype], ["rows", *output.shape[1:]]
+            )
+            for output in outputs
+        ],
+        [
+            *inner.graph.initializer,
+            helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+            *constants,
+        ],
     )
     opsets = {entry.domain: entry.version for entry in inner.opset_import}
-    opsets["ai.onnx.ml"] = ENCODER_OPSET
+    opsets["ai.onnx.ml"] = max(ENCODER_OPSET, opsets.get("ai.onnx.ml", 0))
     model = helper.make_model(
         graph,
         functions=list(inner.functions),
@@ -128,8 +151,9 @@ def _as_column(name: str, column: str) -> NodeProto:
     return helper.make_node("Unsqueeze", [name, "axis"], [column])
 
 
-def _side_by_side(columns: Sequence[InputTensor], name: str) -> NodeProto:
+def _side_by_side(columns: Sequence[InputTensor], name: str) -> list[NodeProto]:
+    """Join the columns of a kind; where there are none, the core asks for none."""
     if not columns:
-        raise SlipwayError(f"the model needs at least one column among its {name}")
+        return []
     parts = [f"column/{column.name}" for column in columns]
-    return helper.make_node("Concat", parts, [f"core/{name}"], axis=1)
+    return [helper.make_node("Concat", parts, [f"core/{name}"], axis=1)]

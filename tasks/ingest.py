@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
 from slipway.errors import SlipwayError
+from slipway.problem import Target
 from tasks import query
 from tasks.leaks import find_leaks
 from tasks.sources import DAMAGED, Pin, open_pinned, read_pins, unpacked
-from tasks.tables import TABLE, TableFacts, write_facts
+from tasks.tables import TABLE, TableFacts, time_range, write_facts
 
 if TYPE_CHECKING:
     from slipway.config import IngestConfig, Source
@@ -157,15 +157,15 @@ def _facts(
     pins: Mapping[str, Pin],
     leaks: list[str],
 ) -> TableFacts:
-    times = pc.min_max(table.read([config.time])[config.time])
+    target = config.target
     return TableFacts(
-        problem=config.problem,
         key=config.key,
         time=config.time,
-        label=config.label,
+        target=Target(target.column, target.problem, tuple(target.classes)),
+        weight=config.weight,
         rows=table.metadata.num_rows,
         schema={field.name: str(field.type) for field in table.schema_arrow},
-        time_range=[times[end].as_py().isoformat() for end in ("min", "max")],
+        time_range=time_range(config.time, table.read([config.time] if config.time else [])),
         sources={
             name: {
                 "url": pins[name].url,

@@ -45,7 +45,7 @@ Columns = Mapping[str, str]
 
 def check(root: Path, pipeline: str, config: "Config", suite: Path | None) -> None:
     """Raise ConfigError with every name that the config, or its suite, uses and nothing gives."""
-    problems = [*_slices(config)]
+    problems = [*_slices(config), *_quality(config)]
     try:
         columns = columns_of(config.ingest)
     except ConfigError as error:
@@ -97,12 +97,54 @@ def _roles(ingest: "IngestConfig", columns: Columns) -> Iterator[str]:
     """Find what is wrong with the columns that name, place and label a row."""
     for i, name in enumerate(ingest.key):
         yield from _unknown(f"ingest.key.{i}", name, columns)
-    yield from _unknown("ingest.time", ingest.time, columns)
-    if not columns.get(ingest.time, "TIMESTAMP").startswith(("TIMESTAMP", "DATE")):
-        yield f"ingest.time: {ingest.time!r} must be a timestamp, is {columns[ingest.time]}"
-    yield from _unknown("ingest.label", ingest.label, columns)
-    if (kind := columns.get(ingest.label, "TINYINT")) not in INTEGERS:
-        yield f"ingest.label: {ingest.label!r} must be 0 or 1, is {kind}; CAST it AS TINYINT"
+    if ingest.time is not None:
+        yield from _unknown("ingest.time", ingest.time, columns)
+        if not columns.get(ingest.time, "TIMESTAMP").startswith(("TIMESTAMP", "DATE")):
+            yield f"ingest.time: {ingest.time!r} must be a timestamp, is {columns[ingest.time]}"
+    yield from _target(ingest, columns)
+    if ingest.weight is not None:
+        yield from _unknown("ingest.weight", ingest.weight, columns)
+        if not _is_number(kind := columns.get(ingest.weight, "DOUBLE")):
+            yield f"ingest.weight: {ingest.weight!r} must be a number, is {kind}"
+
+
+def _target(ingest: "IngestConfig", columns: Columns) -> Iterator[str]:
+    """Find a target of another type than its values in the config."""
+    name, classes = ingest.target.column, ingest.target.classes
+    yield from _unknown("ingest.target.column", name, columns)
+    if (kind := columns.get(name)) is None:
+        return
+    if not classes and not _is_number(kind):
+        yield f"ingest.target.column: {name!r} must be a number, is {kind}; CAST it in ingest.query"
+    wanted = {bool: ("BOOLEAN",), int: INTEGERS, str: ("VARCHAR",)}
+    if classes and kind not in (allowed := wanted[type(classes[0])]):
+        shown = ", ".join(map(repr, classes[:3]))
+        yield (
+            f"ingest.target: {name!r} is {kind}, its values here ({shown}) are of another type;"
+            f" write them as the column has them, or CAST it AS {allowed[0]} in ingest.query"
+        )
+
+
+def _is_number(kind: str) -> bool:
+    return kind in (*INTEGERS, "UBIGINT", "FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
+
+
+def _quality(config: "Config") -> Iterator[str]:
+    """Find limits of measures that the problem has not, and gated measures without one."""
+    from slipway.problem import PROBLEMS
+
+    gated = [measure.key for measure in PROBLEMS[config.ingest.problem].gated]
+    given = {
+        "prove.quality": list(config.prove.quality),
+        "release.limits.quality": list(config.release.limits.quality),
+    }
+    for where, limited in given.items():
+        if sorted(limited) != sorted(gated):
+            found = ", ".join(limited) or "nothing"
+            yield (
+                f"{where}: must limit {' and '.join(gated)}, by which a {config.ingest.problem}"
+                f" model is judged; limits {found}"
+            )
 
 
 def _features(prepare: "PrepareConfig", columns: Columns) -> Iterator[str]:

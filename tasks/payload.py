@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.bundle.contract import Contract, OutputTensor, Requires
+from slipway.bundle.contract import Contract, Requires
 from slipway.bundle.format import canonical_json
 from slipway.bundle.gate import INVARIANCE
 from slipway.bundle.memory import memory_bytes
-from slipway.precision import REFERENCE
-from slipway.problem import PROBLEMS
 from tasks import columns, graph
+from tasks.candidates import CandidateModel, parse
 
 if TYPE_CHECKING:
     from slipway.config import PayloadConfig
@@ -25,30 +24,25 @@ def run(
     config: "PayloadConfig",
     *,
     gates: Path,
-    precisions: Mapping[str, Path],
+    candidates: Mapping[CandidateModel, Path],
     payload: Path,
 ) -> None:
-    """Copy the chosen precision's files and write the contract beside them."""
+    """Copy the chosen candidate's files and write the contract beside them."""
     proven = json.loads((gates / "gates.json").read_text("utf-8"))
     chosen = proven["chosen"]
-    raw = columns.read_columns(precisions[REFERENCE])
-    output = PROBLEMS[raw.problem].output
-    model = precisions[chosen] / graph.MODEL
+    candidate = parse(chosen)
+    raw = columns.read_columns(candidates[candidate.reference])
+    model = candidates[candidate] / graph.MODEL
     measured = {g["gate"]: g["measured"] for g in proven["precisions"][chosen]["gates"]}
     contract = Contract(
         model=proven["model"],
-        problem=raw.problem,
+        problem=raw.target.problem,
+        target=raw.target.name,
+        classes=list(raw.target.classes) or None,
+        decision=raw.answering.decision(),
         precision=chosen,
         inputs=raw.inputs,
-        outputs=[
-            OutputTensor(
-                name=output.name,
-                datatype=output.datatype,
-                shape=[-1],
-                meaning=config.output_meaning,
-                range=output.range,
-            )
-        ],
+        outputs=raw.answering.outputs(config.output_meaning),
         max_rows=config.max_rows,
         requires=Requires(
             provider=proven["provider"], memory_bytes=memory_bytes(model.stat().st_size)

@@ -1,7 +1,9 @@
-"""Hold every precision to the gates on the golden set, time them, and choose one.
+"""Hold every candidate to the gates on the golden set, time them, and choose one.
 
-Writes `gates.json` and the chosen precision's `golden.arrow`, both without any time in them.
-Latencies go into a report beside the outputs. When no precision passes there is no
+A candidate is one family at one precision. Families that lose too much on the rows that choose
+are out; of the others' candidates that pass their gates, the first stays unless a later one is
+clearly cheaper. Writes `gates.json` and the chosen candidate's `golden.arrow`, both without any
+time in them. Latencies go into a report beside the outputs. When no candidate passes there is no
 `gates.json`: the line stops here, and nothing after it can run by mistake.
 """
 
@@ -17,15 +19,15 @@ import numpy as np
 from slipway.bundle.datatypes import Datatype
 from slipway.bundle.format import canonical_json
 from slipway.bundle.gate import INVARIANCE, PARITY, PASS, Gate, at_most, verdict
-from slipway.bundle.golden import REPLAY_ROWS, Golden, replay, write_golden
+from slipway.bundle.golden import REPLAY_ROWS, Golden, Tensors, replay, write_golden
 from slipway.bundle.session import Session, open_session
 from slipway.errors import BundleRefused, GateError
-from slipway.precision import PRECISIONS, REFERENCE
-from slipway.problem import PROBLEMS
 from tasks import columns, graph
 from tasks import gates as judge
-from tasks.columns import Arrays
+from tasks.candidates import CandidateModel, in_order
+from tasks.columns import Arrays, Columns
 from tasks.gates import Standard
+from tasks.models import is_off
 from tasks.progress import track
 from tasks.timing import Clock, time_models
 
@@ -38,24 +40,38 @@ GOLDEN = "golden.arrow"
 
 @dataclass
 class Examination:
-    """The golden rows, what they are held to, and what each precision answered so far."""
+    """The golden rows, what they are held to, and what each candidate answered so far."""
 
     standard: Standard
     rows: Arrays
     edges: Arrays
-    torch_parity: Gate
-    datatypes: dict[str, Datatype]
-    answers: dict[str, np.ndarray] = field(default_factory=dict)
+    raw: dict[str, Columns]
+    """What each family takes and gives."""
+    parity: dict[str, Gate]
+    """How far each family's graph is from what was trained."""
+    answers: dict[CandidateModel, Tensors] = field(default_factory=dict)
 
-    def golden(self, answers: np.ndarray, precision: str) -> Golden:
-        """Return the golden set with these answers as what is expected."""
+    def judged(self, candidate: CandidateModel) -> np.ndarray:
+        """Return what labels judge of a candidate's answers."""
+        return self.answers[candidate][self.raw[candidate.family].answering.judged]
+
+    def golden(self, candidate: CandidateModel) -> Golden:
+        """Return the golden set with a candidate's answers as what is expected."""
+        raw, limits = self.raw[candidate.family], self.standard.limits
+        outputs = raw.answering.outputs("")
+        datatypes: dict[str, Datatype] = {i.name: i.datatype for i in raw.inputs}
         return Golden(
             inputs=self.rows,
-            labels=self.standard.labels,
-            expected={graph.PROBABILITY: answers},
-            tolerance={graph.PROBABILITY: self.standard.limits.tolerance},
-            precision=precision,
-            datatypes=self.datatypes,
+            labels=np.array(raw.predicted.decode(self.standard.labels), object),
+            expected=self.answers[candidate],
+            tolerance={
+                o.name: limits.tolerance * self.standard.scale if o.datatype == "FP32" else 0.0
+                for o in outputs
+            },
+            precision=str(candidate),
+            datatypes={**datatypes, **{o.name: o.datatype for o in outputs}},
+            weights=self.standard.weights,
+            decision=raw.answering.decision(),
         )
 
 
@@ -63,64 +79,90 @@ def run(
     config: "ProveConfig",
     clock: Clock = time.perf_counter_ns,
     *,
-    precisions: Mapping[str, Path],
+    candidates: Mapping[CandidateModel, Path],
+    evaluation: Path,
     golden: Path,
     gates: Path,
     reports: Path,
 ) -> None:
     """Measure, judge, choose, write; raise GateError when nothing passes."""
-    exam = prepare_examination(config, precisions[REFERENCE], golden)
-    results = examine_all(config, precisions, exam)
-    passing = [name for name, result in results.items() if result["verdict"] == PASS]
+    folders = in_order({c: f for c, f in candidates.items() if not is_off(f)}, config.prefer)
+    exam = prepare_examination(config, folders, golden)
+    results = examine_all(config, folders, exam)
+    out = families_out(config, evaluation)
+    passing = [c for c, r in results.items() if r["verdict"] == PASS and c.family not in out]
     if not passing:
         raise GateError(
-            "no precision passes its gates, so nothing is published:\n" + judge.as_table(results)
+            "no candidate passes its gates, so nothing is published:\n" + judge.as_table(results)
         )
-    models = {name: precisions[name] / graph.MODEL for name in exam.answers}
+    models = {str(c): folders[c] / graph.MODEL for c in exam.answers}
     latency = time_models(config, models, rows=exam.rows, reports=reports, clock=clock)["latency"]
-    rounds = {name: entry["rounds_p50_ms"] for name, entry in latency.items()}
+    rounds = {c: latency[str(c)]["rounds_p50_ms"] for c in passing}
     chosen = judge.choose(passing, rounds, config.cheaper_by_min)
     assert chosen is not None, "something passes"
-    write_golden(gates / GOLDEN, exam.golden(exam.answers[chosen], chosen))
+    write_golden(gates / GOLDEN, exam.golden(chosen))
     written = {
         "model": reports.name,  # the runner calls that folder like the pipeline
-        "chosen": chosen,
+        "chosen": str(chosen),
         "provider": config.provider,
-        "precisions": judge.explain_choice(results, chosen),
+        "precisions": judge.explain_choice(results, chosen, out),
     }
     (gates / GATES).write_bytes(canonical_json(written))
 
 
-def prepare_examination(config: "ProveConfig", reference: Path, golden: Path) -> Examination:
-    """Read the golden rows as the model takes them."""
-    raw = columns.read_columns(reference)
-    table, labels = columns.read_golden_rows(golden, raw)
-    export = json.loads((reference / "export.json").read_text("utf-8"))
+def families_out(config: "ProveConfig", evaluation: Path) -> dict[str, str]:
+    """Say of each family that loses too much on the rows that choose by how much."""
+    found = json.loads((evaluation / "choice.json").read_text("utf-8"))
+    return {
+        name: judge.behind(family["loss"], str(found["best"]), config.family_margin)
+        for name, family in found["families"].items()
+        if found["best"] is not None and not judge.stays(family["loss"], config.family_margin)
+    }
+
+
+def prepare_examination(
+    config: "ProveConfig", folders: Mapping[CandidateModel, Path], golden: Path
+) -> Examination:
+    """Read the golden rows as the models take them."""
+    references = {c.family: folder for c, folder in folders.items() if c.is_reference}
+    raw = {family: columns.read_columns(folder) for family, folder in references.items()}
+    one = next(iter(raw.values()))
+    table, labels = columns.read_golden_rows(golden, one)
     return Examination(
-        Standard(PROBLEMS[raw.problem], labels, config),
-        columns.as_arrays(table),
-        edges=columns.as_arrays(raw.edges()),
-        torch_parity=at_most(
-            f"{PARITY} with torch", max(export["parity"].values()), export["limit"]
+        Standard(
+            one.problem,
+            labels,
+            config,
+            weights=columns.read_golden_weights(golden, one),
+            scale=one.target.scale,
         ),
-        datatypes={**{i.name: i.datatype for i in raw.inputs}, graph.PROBABILITY: "FP32"},
+        columns.as_arrays(table),
+        edges=columns.as_arrays(one.edges()),
+        raw=raw,
+        parity={family: _parity(folder) for family, folder in references.items()},
     )
 
 
+def _parity(folder: Path) -> Gate:
+    export = json.loads((folder / "export.json").read_text("utf-8"))
+    largest = max(export["parity"].values())
+    return at_most(f"{PARITY} with the trained model", largest, export["limit"])
+
+
 def examine_all(
-    config: "ProveConfig", folders: Mapping[str, Path], exam: Examination
-) -> dict[str, dict[str, Any]]:
-    """Examine the reference and then, against its answers, every other precision."""
+    config: "ProveConfig", folders: Mapping[CandidateModel, Path], exam: Examination
+) -> dict[CandidateModel, dict[str, Any]]:
+    """Examine each family's reference and then, against its answers, its other precisions."""
     results = {}
     with track(len(folders), "prove") as update:
-        for done, name in enumerate((n for n in PRECISIONS if n in folders), start=1):
-            results[name] = _examine_folder(config, name, folders[name], exam)
+        for done, (candidate, folder) in enumerate(folders.items(), start=1):
+            results[candidate] = _examine_folder(config, candidate, folder, exam)
             update(done)
     return results
 
 
 def _examine_folder(
-    config: "ProveConfig", precision: str, folder: Path, exam: Examination
+    config: "ProveConfig", candidate: CandidateModel, folder: Path, exam: Examination
 ) -> dict[str, Any]:
     model = folder / graph.MODEL
     if not model.is_file():
@@ -129,42 +171,44 @@ def _examine_folder(
         # two sessions: what one answers, another one must answer again
         first, second = (open_session(model, config.provider, config.threads) for _ in range(2))
     except BundleRefused as error:
-        if precision == REFERENCE:
+        if candidate.is_reference:
             raise  # nothing to compare with: that is no verdict about a precision
         return judge.unusable(str(error))
-    return verdict(examine(precision, first, second, exam))
+    return verdict(examine(candidate, first, second, exam))
 
 
-def examine(precision: str, first: Session, second: Session, exam: Examination) -> list[Gate]:
-    """Measure one precision on the golden rows; keeps its answers in the examination."""
-    answers = _answer_all(first, exam.rows)
-    exam.answers[precision] = answers
-    standard, limits = exam.standard, exam.standard.limits
+def examine(
+    candidate: CandidateModel, first: Session, second: Session, exam: Examination
+) -> list[Gate]:
+    """Measure one candidate on the golden rows; keeps its answers in the examination."""
+    exam.answers[candidate] = _answer_all(first, exam.rows)
+    answers, standard, limits = exam.judged(candidate), exam.standard, exam.standard.limits
     gates = (
-        [exam.torch_parity]
-        if precision == REFERENCE
-        else judge.comparisons(standard, answers, exam.answers[REFERENCE])
+        [exam.parity[candidate.family]]
+        if candidate.is_reference
+        else judge.comparisons(standard, answers, exam.judged(candidate.reference))
     )
+    judged = exam.raw[candidate.family].answering.judged
     moved = judge.measure_invariance(
-        lambda rows: first.run(rows)[graph.PROBABILITY],
+        lambda rows: first.run(rows)[judged],
         columns.take(exam.rows, slice(0, judge.INVARIANCE_ROWS)),
         exam.edges,
     )
     return [
         *gates,
         *judge.floors(standard, answers),
-        at_most(INVARIANCE, moved, limits.invariance_max),
-        at_most("reproducibility", _repeat(second, answers, exam), limits.tolerance),
+        at_most(INVARIANCE, moved / standard.scale, limits.invariance_max),
+        at_most("reproducibility", _repeat(second, candidate, exam), limits.tolerance),
     ]
 
 
-def _answer_all(session: Session, rows: Arrays) -> np.ndarray:
+def _answer_all(session: Session, rows: Arrays) -> Tensors:
     starts = range(0, columns.count_rows(rows), REPLAY_ROWS)
-    parts = (columns.take(rows, slice(start, start + REPLAY_ROWS)) for start in starts)
-    return np.concatenate([session.run(part)[graph.PROBABILITY] for part in parts])
+    parts = [session.run(columns.take(rows, slice(s, s + REPLAY_ROWS))) for s in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _repeat(session: Session, answers: np.ndarray, exam: Examination) -> float:
+def _repeat(session: Session, candidate: CandidateModel, exam: Examination) -> float:
     """Let a fresh session re-run the golden set exactly as a host will."""
-    golden = exam.golden(answers, precision="")
-    return replay(session.run, golden, REPLAY_ROWS).largest[graph.PROBABILITY]
+    found = replay(session.run, exam.golden(candidate), REPLAY_ROWS).largest
+    return max(found.values()) / exam.standard.scale

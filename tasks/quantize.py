@@ -29,6 +29,7 @@ from slipway.precision import INT8_DYNAMIC, INT8_STATIC, PRECISIONS
 from slipway.provider import CPU
 from tasks import columns, graph
 from tasks.child import attempt
+from tasks.models import is_off, write_off
 from tasks.shards import read_shards
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def run(
     out: Path,
 ) -> None:
     """Convert and check in a child; record what came of it."""
+    if is_off(fp32):
+        write_off(out)
+        return
     if precision not in CONVERSIONS:
         known = ", ".join(CONVERSIONS)
         raise SlipwayError(f"no conversion to precision {precision!r}; known: {known}")
@@ -99,12 +103,14 @@ def convert(
         CONVERSIONS[precision](settings, ready, core, prepared)
         reduced = graph.reduce(onnx.load(core))
     raw = columns.read_columns(fp32)
-    model = graph.to_bytes(graph.attach_columns(reduced, raw.inputs))
+    model = graph.to_bytes(graph.assemble(reduced, raw.inputs, raw.answering))
     rows, _ = columns.read_golden_rows(golden, raw)
     session = open_session(model, CPU, 1)
-    answers = session.run(columns.as_arrays(rows.slice(0, CHECK_ROWS)))[graph.PROBABILITY]
-    if not np.all((answers >= 0) & (answers <= 1)):
-        raise ValueError("answers are not probabilities")
+    judged = raw.answering.judged
+    answers = session.run(columns.as_arrays(rows.slice(0, CHECK_ROWS)))[judged]
+    low, high = raw.problem.output.range or (-np.inf, np.inf)
+    if not np.all(np.isfinite(answers) & (answers >= low) & (answers <= high)):
+        raise ValueError(f"answers are no {judged}")
     made.write_bytes(model)
 
 
@@ -156,5 +162,7 @@ class CalibrationRows(CalibrationDataReader):  # type: ignore[misc]
         if start is None:
             return None
         part = slice(start, start + CALIBRATION_BATCH_ROWS)
-        categories = self._rows.categories[part].astype(np.int64)
-        return {graph.CATEGORIES: categories, graph.NUMBERS: self._rows.numbers[part]}
+        categories: np.ndarray = self._rows.categories[part].astype(np.int64)
+        numbers: np.ndarray = self._rows.numbers[part]
+        given = {graph.CATEGORIES: categories, graph.NUMBERS: numbers}
+        return {name: values for name, values in given.items() if values.shape[1]}

@@ -59,7 +59,8 @@ def keep(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> int:
             _select(database, config).create(KEPT)
         except duckdb.Error as error:
             raise SlipwayError(f"ingest.query: {one_line(error)}") from None
-    _require_unique(database, config.key)
+    if config.key:
+        _require_unique(database, config.key)
     return count_kept(database)
 
 
@@ -68,7 +69,7 @@ def kept_in_order(
 ) -> duckdb.DuckDBPyRelation:
     """Return the kept rows in an order that does not depend on threads."""
     kept = database.table(KEPT)
-    first = [config.time, *config.key]
+    first = [*([config.time] if config.time else []), *config.key]
     rest = [column for column in kept.columns if column not in first]
     return kept.order(", ".join(quoted(column) for column in [*first, *rest]))
 
@@ -156,7 +157,8 @@ def _select(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> duck
     names = [column.lower() for column in result.columns]  # as DuckDB compares them
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SlipwayError(f"ingest.query gives two columns named {', '.join(twice)}; rename one")
-    if missing := [c for c in (config.time, *config.key, config.label) if c not in result.columns]:
+    wanted = [c for c in (config.time, *config.key, config.label, config.weight) if c]
+    if missing := [c for c in wanted if c not in result.columns]:
         raise SlipwayError(
             f"ingest.query gives no column {', '.join(missing)}; it gives:"
             f" {', '.join(result.columns)}"
@@ -187,6 +189,8 @@ def _compare(
     result = _select(database, config)
     kept = [column for column in database.table(KEPT).columns if column not in left_out]
     there = [column for column in kept if column in result.columns]
+    if not config.key:
+        return _compare_as_bags(database, result, there)
     same_key = " AND ".join(
         f"kept.{quoted(column)} IS NOT DISTINCT FROM now.{quoted(column)}" for column in config.key
     )
@@ -205,6 +209,22 @@ def _compare(
     differing = [column for column, count in zip(there, counts, strict=True) if count]
     gone = [column for column in kept if column not in there]
     return Difference(int(rows), int(common), tuple(sorted([*differing, *gone])))
+
+
+def _compare_as_bags(
+    database: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyRelation, columns: Sequence[str]
+) -> Difference:
+    """Compare rows that nothing names: each as often as before, whatever their order."""
+    rows, kept = ", ".join(map(quoted, columns)), count_kept(database)
+    counted = result.query(
+        "the result",
+        f'SELECT (SELECT count(*) FROM "the result"), count(*) FROM (SELECT {rows} FROM'
+        f' "the result" EXCEPT ALL SELECT {rows} FROM {KEPT})',
+    )
+    assert counted is not None, "a SELECT gives a relation"
+    [(now, new)] = counted.fetchall()
+    same = int(now) - int(new)
+    return Difference(int(now), same if same == kept else -1, ())
 
 
 def _words(query: str) -> list[str]:

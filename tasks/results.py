@@ -16,7 +16,7 @@ def read_results(outs: Mapping[str, Path]) -> Results:
     return Results(
         version=_version(outs),
         precision=chosen,
-        metrics=_numbers(_json(outs, "evaluation", "metrics.json").get("test")),
+        metrics=_metrics(outs),
         gates=gates,
         rows=_rows(_json(outs, "raw", "table.json").get("sources")),
     )
@@ -48,6 +48,13 @@ def _gates(outs: Mapping[str, Path]) -> tuple[tuple[GateResult, ...], str | None
         for gate in form.get("gates", [])
     ]
     return tuple(found), proof.get("chosen")
+
+
+def _metrics(outs: Mapping[str, Path]) -> dict[str, float]:
+    """Take the measures of the best family on the rows that choose: which ships comes later."""
+    best = _json(outs, "evaluation", "choice.json").get("best")
+    families = _json(outs, "evaluation", "metrics.json").get("families")
+    return _numbers(families.get(best)) if isinstance(families, dict) else {}
 
 
 def _rows(sources: Any) -> dict[str, int]:

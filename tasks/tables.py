@@ -1,18 +1,27 @@
 """What is known about a table: its roles, rows, schema, time range and sources."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slipway.errors import SlipwayError
+from slipway.problem import Target
 
 TABLE = "table.parquet"
 FACTS = "table.json"
+
+ROWS = "rows"
+"""What a table is called in SQL."""
+
+BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -20,21 +29,41 @@ class TableFacts:
     """The record beside a table."""
 
     key: list[str]
-    time: str
-    label: str
+    """The columns that name a row; none where its content does."""
+    time: str | None
+    """The column that places a row in time."""
+    target: Target
+    """The column to be predicted, and what its values stand for."""
+    weight: str | None
+    """The column that says how much a row counts."""
     rows: int
     schema: dict[str, str]
-    time_range: list[str]
+    """The columns in their order, with Arrow's types."""
+    time_range: list[str] | None
     sources: dict[str, dict[str, Any]]
     known_later: list[str]
     leaks: list[str]
-    problem: str
-    """What kind of answer the label asks for."""
+
+    @property
+    def label(self) -> str:
+        """Name the column to be predicted."""
+        return self.target.name
+
+    @property
+    def problem(self) -> str:
+        """Name the problem that it poses."""
+        return self.target.problem
 
 
 def read_facts(folder: Path) -> TableFacts:
     """Read the record beside a table."""
-    return TableFacts(**json.loads((folder / FACTS).read_text("utf-8")))
+    found = json.loads((folder / FACTS).read_text("utf-8"))
+    return TableFacts(**{**found, "target": read_target(found["target"])})
+
+
+def read_target(found: dict[str, Any]) -> Target:
+    """Read a target as JSON has it."""
+    return Target(**{**found, "classes": tuple(found["classes"])})
 
 
 def write_facts(folder: Path, facts: TableFacts) -> None:
@@ -52,20 +81,45 @@ def write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=1 << 16)
 
 
+@contextmanager
+def open_table(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a table of any size as `rows`, in the order of its rows, whatever machine this is."""
+    with duckdb.connect() as database:
+        path = text(str(folder / TABLE))
+        database.execute(f"CREATE VIEW {ROWS} AS SELECT * FROM read_parquet({path})")
+        yield database
+
+
 def with_rows(facts: TableFacts, table: pa.Table) -> TableFacts:
     """Update what a changed set of rows changes."""
-    bounds = pc.min_max(table[facts.time])
-    times = [bounds[end].as_py().isoformat() for end in ("min", "max")]
-    return replace(facts, rows=table.num_rows, time_range=times)
+    return replace(facts, rows=table.num_rows, time_range=time_range(facts.time, table))
 
 
-def require_columns(table: pa.Table, wanted: list[str], who: str) -> None:
+def time_range(time: str | None, table: pa.Table) -> list[str] | None:
+    """Return the first and the last moment in a table."""
+    if time is None or not table.num_rows:
+        return None
+    bounds = pc.min_max(table[time])
+    return [bounds[end].as_py().isoformat() for end in ("min", "max")]
+
+
+def require_columns(there: list[str], wanted: list[str], who: str) -> None:
     """Refuse a config that names columns the table does not have."""
-    if missing := [name for name in wanted if name not in table.column_names]:
+    if missing := [name for name in wanted if name not in there]:
         raise SlipwayError(
             f"{who} names columns that the query does not give: {', '.join(missing)};"
-            f" it gives: {', '.join(table.column_names)}"
+            f" it gives: {', '.join(there)}"
         )
+
+
+def quoted(name: str) -> str:
+    """Write a column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Write a text in SQL."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def write_json(path: Path, value: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from slipway.bundle.golden import read_golden
 from slipway.config import load_config
 from tasks import sums
+from tasks.candidates import parse
 from tasks.timing import REPORT, measured_object, time_models
 
 
@@ -37,8 +38,8 @@ def _models(folder: Path) -> dict[str, Path]:
     """Find the models that prove could examine."""
     gates = json.loads(sums.read(folder / "gates" / "gates.json"))
     return {
-        precision: folder / precision / "model.onnx"
-        for precision, result in gates["precisions"].items()
+        name: folder / (candidate := parse(name)).family / candidate.precision / "model.onnx"
+        for name, result in gates["precisions"].items()
         if result["gates"]
     }
 

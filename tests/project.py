@@ -99,39 +99,46 @@ def write_config(root: Path, change: Callable[[dict[str, Any]], None] | None = N
         "query": QUERY,
         "key": ["id"],
         "time": "moment",
-        "label": "late",
+        "target": {"problem": "binary", "column": "late", "positive": 1, "negative": 0},
+        "weight": None,
     }
     config["validate"].update(rows_min=1000, rows_max=100_000, quarantine_share_max=0.01)
-    config["golden"].update(start="2024-03-01", end="2024-04-01", rows=600)
+    config["split"].update(
+        train={"start": "2024-01-01", "end": "2024-02-15"},
+        validation={"start": "2024-02-15", "end": "2024-03-01"},
+        test={"start": "2024-03-01", "end": "2024-04-01"},
+    )
+    config["golden"].update(rows=600)
     config["prepare"].update(
         categories={"kind": "What it is"},
         numbers={"size": "How large", "weight": "How heavy, kg"},
         min_category_rows=5,
-        train={"start": "2024-01-01", "end": "2024-02-15"},
-        validation={"start": "2024-02-15", "end": "2024-03-01"},
-        test={"start": "2024-03-01", "end": "2024-04-01"},
         shard_rows=2500,
     )
-    config["train"].update(
+    config["families"]["trees"].update(iterations=30, leaves=8, min_leaf_rows=20)
+    config["families"]["network"].update(
         epochs=2, batch_rows=64, learning_rate=0.01, hidden=16, blocks=1, dropout=0.1,
         evaluate_every_steps=20, checkpoint_every_steps=10, warmup_steps=5,
+        members=2, number_width=2, bins=4,
     )  # fmt: skip
     config["evaluate"].update(slices=["kind"], slice_rows_min=100)
-    config["evaluate"]["tree"].update(max_iter=30)
     config["quantize"]["int8-static"].update(calibration_rows=256)
     config["prove"].update(
-        auc_floor=0.7, log_loss_ceiling=0.65, auc_drop_max=0.02, log_loss_rise_max=0.05,
+        quality={
+            "auc": {"worst": 0.7, "loss_max": 0.02},
+            "log_loss": {"worst": 0.65, "loss_max": 0.05},
+        },
+        family_margin=0.5, prefer=["network", "trees"],
         parity_max=0.2, latency_rounds=3, latency_calls=20,
         cheaper_by_min=0.9,  # fp32 always: at this size the faster one is a matter of luck
 
     )  # fmt: skip
     config["release"].update(requests=50, rows_per_request=10, lease_s=limit(3.0))
-    config["release"]["limits"].update(
-        auc_drop_max=0.1, log_loss_rise_max=0.2, p99_slack_ms=60_000.0
-    )
+    config["release"]["limits"].update(quality={"auc": 0.1, "log_loss": 0.2}, p99_slack_ms=60_000.0)
     if change:
         change(config)
     (root / "configs/expectations").mkdir(parents=True, exist_ok=True)
+    (root / "configs/pipelines.yaml").write_text("tables: [flights]\n")
     (root / "configs/flights.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     write_suite(root, [])
     ports = free_ports(4)

@@ -172,7 +172,7 @@ def _stages_of(repo: "Repo", pipeline: str) -> set["PipelineStage"]:
 
 
 def _unnamed(pipeline: str) -> ConfigError:
-    problem = f"no stage of pipeline {pipeline!r}; add it to `vars.pipelines`"
+    problem = f"no stage of pipeline {pipeline!r}; add it to configs/pipelines.yaml"
     return ConfigError("dvc.yaml", [problem])
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from flows.report.facts import History
 from slipway.make.build import Measures
-from slipway.problem import Measure
+from slipway.problem import Measure, Problem
 from slipway.problem.record import CalibrationBin
 from slipway.statistics.intervals import wilson
 
@@ -200,17 +200,21 @@ def _training_chart(
 
 
 def calibration_chart(
-    model: Sequence[CalibrationBin], tree: Sequence[CalibrationBin]
+    model: Sequence[CalibrationBin], other: Sequence[CalibrationBin], problem: Problem
 ) -> Chart | None:
-    """Draw observed against predicted shares, with intervals, beside the line of truth."""
-    drawn = {"model": model, "tree": tree}
-    known = [value for one in (*model, *tree) for value in (one.predicted, one.observed)]
+    """Draw observed against predicted, with intervals, beside the line of truth.
+
+    `other` is what the chosen model's is drawn beside, in the colour of trees.
+    """
+    drawn = {"model": model, "tree": other}
+    known = [value for one in (*model, *other) for value in (one.predicted, one.observed)]
     if not known:
         return None
-    high = min(1.0, max(known) * 1.12)
-    x, y = Axis(0, high, 48, 428), Axis(0, high, 306, 26)
+    shares = problem.output.range is not None
+    low, high = (0.0, min(1.0, max(known) * 1.12)) if shares else span(known)
+    x, y = Axis(low, high, 48, 428), Axis(low, high, 306, 26)
     return Chart(
-        label="Observed against predicted share of positives",
+        label=f"Observed against predicted {CURVES[problem.name]}",
         x_name="predicted",
         y_name="observed",
         height=350,
@@ -218,18 +222,29 @@ def calibration_chart(
         bottom=306,
         x_ticks=x.ticks(),
         y_ticks=y.ticks(),
-        curves={"truth": path([(x.at(0), y.at(0)), (x.at(high), y.at(high))])}
+        curves={"truth": path([(x.at(low), y.at(low)), (x.at(high), y.at(high))])}
         | {
             who: path((x.at(one.predicted), y.at(one.observed)) for one in bins)
             for who, bins in drawn.items()
             if bins
         },
-        marks={who: [_calibration_mark(x, y, one) for one in bins] for who, bins in drawn.items()},
+        marks={
+            who: [_calibration_mark(x, y, one, shares=shares) for one in bins]
+            for who, bins in drawn.items()
+        },
     )
 
 
-def _calibration_mark(x: Axis, y: Axis, one: CalibrationBin) -> Mark:
+CURVES = {
+    "binary": "share of positives",
+    "multiclass": "share of right answers",
+    "regression": "mean",
+}
+"""What a calibration curve shows of a problem."""
+
+
+def _calibration_mark(x: Axis, y: Axis, one: CalibrationBin, *, shares: bool) -> Mark:
     observed, rows = one.observed, one.rows
-    low, high = wilson(observed * rows, rows) if rows else (observed, observed)
-    words = f"predicted {one.predicted:.3f}, observed {observed:.3f} of {rows:,.0f} rows"
+    low, high = wilson(observed * rows, rows) if rows and shares else (observed, observed)
+    words = f"predicted {one.predicted:.4g}, observed {observed:.4g} of {rows:,.0f} rows"
     return Mark(x.at(one.predicted), y.at(observed), y.at(low), high=y.at(high), words=words)

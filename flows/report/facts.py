@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from flows.report.outputs import UNCHANGED, Changed, changed_since
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
-from slipway.make.build import NOT_MEASURED, Measures
+from slipway.make.build import NOT_MEASURED, LossFacts, Measures
 from slipway.make.lineage import SourceFile
 from slipway.problem import BINARY, PROBLEMS, Problem
 from slipway.problem.record import CalibrationBin
@@ -36,13 +36,18 @@ STAGE_FILES = {
     "validation": ("validate", "data/{pipeline}/valid/validation.json"),
     "golden": ("golden", "data/{pipeline}/golden/golden.json"),
     "features": ("prepare", "data/{pipeline}/prepared/features.json"),
-    "history": ("train", "models/{pipeline}/training-report/history.json"),
     "metrics": ("evaluate", "models/{pipeline}/evaluation/metrics.json"),
-    "export": ("export", "models/{pipeline}/fp32/export.json"),
+    "choice": ("evaluate", "models/{pipeline}/evaluation/choice.json"),
     "gates": ("prove", "models/{pipeline}/gates/gates.json"),
     "timings": ("prove", ".slipway/reports/{pipeline}/prove.json"),
 }
 """Name of a fact: the stage that writes it, and the file."""
+
+FAMILY_FILES = {
+    "histories": ("train", "training-report/history.json"),
+    "exports": ("export", "fp32/export.json"),
+}
+"""The same of facts that every family has, below `models/PIPELINE/FAMILY`."""
 
 
 DONE = {"ran", "skipped"}
@@ -58,8 +63,6 @@ def _measures(value: Any) -> Any:
         return value
     return {"values": {k: v if number(v) is not None else None for k, v in value.items()}}
 
-
-_AHEAD = AliasChoices(*(f"{each.primary.key}_minus_tree" for each in PROBLEMS.values()))
 
 Measured = Annotated[Measures, BeforeValidator(_measures)]
 
@@ -97,19 +100,30 @@ class Validation:
 
 @dataclass(frozen=True)
 class GoldenFacts:
-    """The days that were set aside for proving."""
+    """The units that were set aside for proving."""
 
+    by: str = "time"
+    """What the units are: days (time), groups, or rows."""
     rows: int | None = None
-    positives: int | None = None
-    days: tuple[str, ...] = ()
+    unit_count: int | None = None
+    units: tuple[str, ...] = ()
+    """Their names, where they are days or groups and not too many."""
+    base_rate: float | None = None
+    largest_class: float | None = None
+    mean: float | None = None
+
+    def level(self, key: str) -> float | None:
+        """Return what the problem tells of the golden rows' target."""
+        found: float | None = getattr(self, key, None)
+        return found
 
 
 @dataclass(frozen=True)
 class Features:
-    """Rows and share of positives of each part that was prepared."""
+    """What was prepared: each part's rows, and what the problem tells of its target."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    base_rate: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,19 +142,34 @@ class History:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """One family beside the best one on the same rows."""
+
+    measures: Measured = NOT_MEASURED
+    loss: LossFacts | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rows that choose say of the families."""
+
+    best: str | None = None
+    rows: int | None = None
+    families: dict[str, Compared] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class QualityFacts:
     """How well the test rows were answered, by whom."""
 
     problem: str | None = None
-    test: Measured = NOT_MEASURED
-    """By the model."""
-    tree: Measured = NOT_MEASURED
+    families: dict[str, Measured] = field(default_factory=dict)
     base: Measured = NOT_MEASURED
-    """By the base rate of training."""
-    ahead: Annotated[float | None, Field(validation_alias=_AHEAD)] = None
-    """The model's primary measure minus the tree's."""
-    calibration: tuple[CalibrationBin, ...] = ()
-    calibration_tree: tuple[CalibrationBin, ...] = ()
+    """By the one answer that looks at no feature."""
+    differences: dict[str, Compared] = field(default_factory=dict)
+    """How much each family loses on them."""
+    calibration: dict[str, tuple[CalibrationBin, ...]] = field(default_factory=dict)
+    """By family."""
     slice_rows_min: int | None = None
     slices: dict[str, dict[str, Measured]] = field(default_factory=dict)
     """By column and value."""
@@ -207,9 +236,12 @@ class Facts:
     validation: Validation = Validation()
     golden: GoldenFacts = GoldenFacts()
     features: Features = Features()
-    history: History = History()
+    histories: dict[str, History] = field(default_factory=dict)
+    """By family."""
     metrics: QualityFacts = QualityFacts()
-    export: Exported = Exported()
+    choice: Choice = Choice()
+    exports: dict[str, Exported] = field(default_factory=dict)
+    """By family."""
     gates: GatesFile = GatesFile()
     timings: Timings = Timings()
     quantized: dict[str, Exported] = field(default_factory=dict)
@@ -222,6 +254,30 @@ class Facts:
         """Give the problem that was measured, or that the config poses where nothing was yet."""
         posed = self.config.ingest.problem if self.config else BINARY.name
         return PROBLEMS.get(self.metrics.problem or posed, BINARY)
+
+    @property
+    def shipped(self) -> str:
+        """Name the family that was chosen: by the proof, else by the rows that choose."""
+        if self.gates.chosen:
+            return self.gates.chosen.partition("-")[0]
+        known = self.metrics.families or self.histories
+        return self.choice.best or next(iter(known), "")
+
+    @property
+    def families_in_words(self) -> tuple[str, str]:
+        """Name the family that was chosen, and the one that it is drawn beside."""
+        others = [name for name in self.metrics.families if name != self.shipped]
+        return self.shipped, next(iter(others), "")
+
+    @property
+    def history(self) -> History:
+        """Return how the model that was chosen came about."""
+        return self.histories.get(self.shipped, History())
+
+    @property
+    def test(self) -> Measures:
+        """Return what was measured of the model that was chosen."""
+        return self.metrics.families.get(self.shipped, NOT_MEASURED)
 
     @property
     def slice_rows_min(self) -> int:
@@ -238,11 +294,18 @@ def read_facts(root: Path, pipeline: str, run: Run | None = None) -> Facts:
         for name, (stage, pattern) in STAGE_FILES.items()
         if may_read(stage, path := root / pattern.format(pipeline=pipeline))
     }
+    models = root / "models" / pipeline
     found["quantized"] = {
-        path.parent.name: read_json(path)
-        for path in sorted((root / "models" / pipeline).glob("*/result.json"))
+        f"{path.parent.parent.name}-{path.parent.name}": read_json(path)
+        for path in sorted(models.glob("*/*/result.json"))
         if may_read("quantize", path)
     }
+    for name, (stage, file) in FAMILY_FILES.items():
+        found[name] = {
+            path.relative_to(models).parts[0]: read_json(path)
+            for path in sorted(models.glob(f"*/{file}"))
+            if may_read(stage, path)
+        }
     config = None if changed.config else _config(root, pipeline)
     return replace(parse(Facts, found), config=config, changed=changed)
 

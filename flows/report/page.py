@@ -22,9 +22,13 @@ from flows.report.sentences import sentences, verdict
 from flows.report.slices import slice_plots
 from slipway import __version__
 from slipway.bundle.gate import SIGNS
+from slipway.make.build import FAMILY_NAMES, level_in_words
 from slipway.precision import REFERENCE
+from slipway.problem.record import CalibrationBin
 from slipway.runs.run import HostAddress, Run
 from slipway.wording import FILTERS, millis, moment, score, scrub, share, size, when
+
+Bins = tuple[CalibrationBin, ...]
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -56,11 +60,11 @@ def _template() -> jinja2.Template:
         undefined=jinja2.ChainableUndefined,
     )
     environment.filters.update(FILTERS)
+    environment.globals["level"] = level_in_words
     return environment.get_template("report.html.j2")
 
 
 def _page(run: Run, facts: Facts) -> dict[str, Any]:
-    metrics = facts.metrics
     return {
         "run": run,
         "facts": facts,
@@ -77,7 +81,8 @@ def _page(run: Run, facts: Facts) -> dict[str, Any]:
         "loss_chart": loss_chart(facts.history, facts.problem.stopping),
         "primary_chart": measure_chart(facts.history, facts.problem.primary),
         "quality": _quality(facts),
-        "calibration": calibration_chart(metrics.calibration, metrics.calibration_tree),
+        "calibration": calibration_chart(*_curves(facts), facts.problem),
+        "families": facts.families_in_words,
         "slices": slice_plots(facts),
         "precisions": precisions(run, facts),
         "gates": gates(run, facts),
@@ -99,7 +104,7 @@ def _sections(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         "training": ("Training", page["loss_chart"] or page["primary_chart"]),
         "quality": ("Quality", quality["rows"]),
         "slices": ("Slices", page["slices"]),
-        "precisions": ("Precisions", page["precisions"]),
+        "precisions": ("Candidates", page["precisions"]),
         "gates": ("Gates", page["gates"]),
         "release": ("Release", page["run"].release),
         "lineage": ("Lineage", page["lineage"]),
@@ -120,24 +125,27 @@ def _host(host: HostAddress) -> str:
 
 def _figures(run: Run, facts: Facts) -> list[dict[str, str]]:
     """Pick the five numbers that a reader looks for first."""
-    test, tree, base = facts.metrics.test, facts.metrics.tree, facts.metrics.base
+    test, base = facts.test, facts.metrics.base
+    others = {n: m for n, m in facts.metrics.families.items() if n != facts.shipped}
     figures = []
     primary, stopping = facts.problem.primary, facts.problem.stopping
     if (mine := test[primary.key]) is not None:
-        theirs = tree[primary.key]
-        beside = "" if theirs is None else f"tree {score(theirs)}"
+        theirs = [f"{name} {score(measured[primary.key])}" for name, measured in others.items()]
+        beside = ", ".join(theirs)
         figures.append({"name": f"Test {primary.name}", "value": score(mine), "beside": beside})
-    if (loss := test[stopping.key]) is not None:
-        beside = f"base rate {score(base[stopping.key])}" if base.values else ""
+    if stopping is not primary and (loss := test[stopping.key]) is not None:
+        beside = f"without inputs {score(base[stopping.key])}" if base.values else ""
         figures.append({"name": f"Test {stopping.name}", "value": score(loss), "beside": beside})
     if (error := test["ece"]) is not None:
-        beside = f"base rate {share(test.base_rate)}"
+        level = facts.problem.level
+        beside = f"{level.name} {level_in_words(facts.problem, test[level.key])}"
         figures.append({"name": "Calibration error", "value": share(error, 2), "beside": beside})
     known = {one.name: one for one in precisions(run, facts)}
-    chosen, usual = next((one for one in known.values() if one.chosen), None), known.get(REFERENCE)
+    chosen = next((one for one in known.values() if one.chosen), None)
+    usual = known.get(f"{facts.shipped}-{REFERENCE}")
     if chosen and chosen.p50_ms is not None:
         name = f"Time for {chosen.rows:,.0f} rows, p50" if chosen.rows else "Time per call, p50"
-        beside = f"{REFERENCE} {millis(usual.p50_ms)}" if usual and usual is not chosen else ""
+        beside = f"{usual.name} {millis(usual.p50_ms)}" if usual and usual is not chosen else ""
         figures.append({"name": name, "value": millis(chosen.p50_ms), "beside": beside})
     if chosen and chosen.size_bytes is not None:
         figures.append({"name": "Model", "value": size(chosen.size_bytes), "beside": chosen.name})
@@ -154,7 +162,9 @@ def _broken(facts: Facts) -> list[Expectation]:
 
 def _quality(facts: Facts) -> dict[str, Any]:
     metrics = facts.metrics
-    sides = {"Network": metrics.test, "Tree": metrics.tree, "Base rate": metrics.base}
+    order = sorted(metrics.families, key=lambda name: name != facts.shipped)
+    sides = {FAMILY_NAMES.get(name, name): metrics.families[name] for name in order}
+    sides["No inputs"] = metrics.base
     peers = {name: measured for name, measured in sides.items() if measured.values}
     rows = []
     for measure in facts.problem.measures:
@@ -164,6 +174,13 @@ def _quality(facts: Facts) -> dict[str, Any]:
             best = measure.best(known)
             rows.append({"name": measure.title, "values": values, "best": best})
     return {"peers": list(peers), "rows": rows}
+
+
+def _curves(facts: Facts) -> tuple[Bins, Bins]:
+    """Return the calibration of the model that was chosen, and that of the best other."""
+    curves = facts.metrics.calibration
+    others = [bins for name, bins in curves.items() if name != facts.shipped]
+    return curves.get(facts.shipped, ()), next(iter(others), ())
 
 
 def _lineage(run: Run) -> list[tuple[str, str]]:

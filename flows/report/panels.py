@@ -16,6 +16,7 @@ from slipway.precision import REFERENCE
 from slipway.problem import Measure
 from slipway.runs.parsing import parse
 from slipway.runs.run import GateResult, ReleaseResult, Run, StageOutcome
+from slipway.settings.split import GivenSplit, GroupSplit, TimeSplit
 from slipway.wording import compact, day, moment, scrub
 
 ONE_DAY = timedelta(days=1)
@@ -69,22 +70,44 @@ def _span(outcome: StageOutcome, origin: datetime | None) -> tuple[float, float]
     return max((begun - origin).total_seconds(), 0.0), length
 
 
+PARTS = ("train", "stop", "choose", "test")
+PERIODS = {"stop": "validation", "choose": "validation"}
+"""Parts that share the days of another name."""
+
+
 def parts(facts: Facts) -> tuple[DataPart, ...]:
     """List the parts that learned, stopped, tested and proved, in the order of time."""
-    rows, rates = facts.features.rows, facts.features.base_rate
-    periods = facts.config.prepare if facts.config else None
-    found = []
-    for name in ("train", "validation", "test"):
-        if name in rows:
-            period = getattr(periods, name, None)
-            days = f"{day(period.start)} to {day(period.end - ONE_DAY)}" if period else ""
-            found.append(DataPart(name, days, rows[name], rates.get(name)))
+    rows, key = facts.features.rows, facts.problem.level.key
+    split = facts.config.split if facts.config else None
+    found = [
+        DataPart(name, _which(split, name), rows[name], _level(facts, name, key))
+        for name in PARTS
+        if name in rows
+    ]
     golden = facts.golden
     if golden.rows:
-        days = f"{len(golden.days)} whole days, never trained on"
-        rate = None if golden.positives is None else golden.positives / golden.rows
-        found.append(DataPart("golden", days, golden.rows, rate))
+        units = {"time": "whole days", "group": "whole groups"}.get(golden.by, "rows")
+        which = f"{golden.unit_count or 0:,} {units}, never trained on"
+        found.append(DataPart("golden", which, golden.rows, golden.level(key)))
     return tuple(found)
+
+
+def _level(facts: Facts, part: str, key: str) -> float | None:
+    measured = facts.features.parts.get(part)
+    return None if measured is None else measured[key]
+
+
+def _which(split: object, part: str) -> str:
+    """Say which rows a part holds."""
+    if isinstance(split, TimeSplit):
+        period = getattr(split, PERIODS.get(part, part))
+        days = f"{day(period.start)} to {day(period.end - ONE_DAY)}"
+        return f"{days}, some days of it" if part in PERIODS else days
+    if isinstance(split, GroupSplit):
+        return f"whole values of {split.column}, by a hash"
+    if isinstance(split, GivenSplit):
+        return f"as {split.column} says"
+    return "rows by a hash of their key" if split is not None else ""
 
 
 def gate_results(run: Run, facts: Facts) -> tuple[GateResult, ...]:
@@ -107,7 +130,7 @@ def gates(run: Run, facts: Facts) -> dict[str, list[GateResult]]:
 
 @dataclass(frozen=True)
 class PrecisionRow:
-    """One exported form of the model beside its peers."""
+    """One candidate beside its peers."""
 
     name: str
     chosen: bool
@@ -125,7 +148,7 @@ def precisions(run: Run, facts: Facts) -> list[PrecisionRow]:
     """Compare what was tried: size, time, quality, verdict and the reason for it."""
     proofs, latency = facts.gates.precisions, facts.timings.latency
     known = {*proofs, *latency, *facts.quantized}
-    names = sorted(known, key=lambda name: (name != REFERENCE, name))
+    names = sorted(known, key=lambda name: (not name.endswith(f"-{REFERENCE}"), name))
     slowest = max((one.p50_ms or 0 for one in latency.values()), default=0) or 1
     chosen = facts.gates.chosen or run.precision
     found = []
@@ -133,7 +156,7 @@ def precisions(run: Run, facts: Facts) -> list[PrecisionRow]:
         proof = proofs.get(name, PrecisionGates())
         made = facts.quantized.get(name, Exported())
         timed = latency.get(name, LatencyFacts())
-        exported = facts.export.size_bytes if name == REFERENCE else None
+        exported = facts.exports.get(name.removesuffix(f"-{REFERENCE}"), Exported()).size_bytes
         sizes = (timed.size_bytes, made.size_bytes, exported)
         found.append(
             PrecisionRow(

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.report.facts import Facts, History, QualityFacts, Timings
+from flows.report.facts import Facts, History, Timings
 from flows.report.panels import gate_results, label, numbers_of
 from slipway.config import Config
 from slipway.make.build import NOT_MEASURED
-from slipway.precision import REFERENCE
-from slipway.problem import Measure, Problem
+from slipway.problem import Problem
 from slipway.runs.run import ReleaseResult, Run, StageOutcome
 from slipway.wording import count, day, score, scrub, sentence, share
 
@@ -89,7 +88,7 @@ def sentences(run: Run, facts: Facts) -> dict[str, str]:
         "data": _data(facts),
         "expectations": _expectations(facts),
         "training": _training(facts.history, facts.problem),
-        "quality": _quality(facts.metrics, facts.problem.primary),
+        "quality": _quality(facts),
         "slices": _slices(facts),
         "precisions": _precisions(facts),
         "timed": _timed(facts.timings),
@@ -148,10 +147,11 @@ def _training(history: History, problem: Problem) -> str:
     if history.best_step is None:
         return ""
     kept = {one["step"]: one for one in history.evaluations}.get(history.best_step, NOT_MEASURED)
-    text = f"The weights of step {count(history.best_step)} were kept"
-    by = sorted(problem.gated, key=lambda measure: measure is not problem.stopping)
-    if kept[problem.stopping.key] is not None:
-        text += ": validation " + ", ".join(f"{m.name} {score(kept[m.key])}" for m in by)
+    text = f"Step {count(history.best_step)} was kept"
+    watched = dict.fromkeys((problem.stopping, *problem.gated))
+    known = [m for m in watched if kept[m.key] is not None]
+    if known:
+        text += ": validation " + ", ".join(f"{m.name} {score(kept[m.key])}" for m in known)
     text += "."
     if history.stopped:
         text += f" Training stopped: {history.stopped}."
@@ -162,15 +162,23 @@ def _training(history: History, problem: Problem) -> str:
     return text
 
 
-def _quality(metrics: QualityFacts, primary: Measure) -> str:
-    test, mine, theirs = metrics.test, metrics.test[primary.key], metrics.tree[primary.key]
-    if mine is None:
+def _quality(facts: Facts) -> str:
+    test, primary = facts.test, facts.problem.primary
+    if (mine := test[primary.key]) is None:
         return ""
-    text = f"On {count(test.rows)} test rows the network's {primary.name} is {score(mine)}"
-    if theirs is not None:
-        side = "above" if mine >= theirs else "below"
-        text += f", {score(abs(mine - theirs))} {side} the tree on the same rows"
+    shipped = facts.shipped
+    text = f"On {count(test.rows)} test rows the {primary.name} of {shipped} is {score(mine)}"
+    for name, measured in facts.metrics.families.items():
+        if name != shipped and (theirs := measured[primary.key]) is not None:
+            side = "above" if mine >= theirs else "below"
+            text += f", {score(abs(mine - theirs))} {side} {name} on the same rows"
     text += "."
+    for name, compared in facts.choice.families.items():
+        if name != facts.choice.best and (loss := compared.loss) is not None:
+            text += (
+                f" On the rows that choose {name} loses {score(loss.value)} to"
+                f" {facts.choice.best} ({score(loss.low)} to {score(loss.high)} in 95 of 100)."
+            )
     if (error := test["ece"]) is not None:
         text += f" Its probabilities are off by {share(error, 2)} on average over the bins."
     return text
@@ -179,7 +187,7 @@ def _quality(metrics: QualityFacts, primary: Measure) -> str:
 def _slices(facts: Facts) -> str:
     primary = facts.problem.primary
     known = [
-        (measured[primary.key], measured.rows or 0, column, value)
+        (measured[facts.shipped], measured.rows or 0, column, value)
         for column, values in facts.metrics.slices.items()
         for value, measured in values.items()
     ]
@@ -192,11 +200,13 @@ def _slices(facts: Facts) -> str:
     text = ""
     if judged:
         (low, worst), (high, best) = min(judged), max(judged)
+        if not primary.higher_is_better:
+            (low, worst), (high, best) = (high, best), (low, worst)
         text = f"{primary.title} runs from {score(low, 3)} ({worst}) to {score(high, 3)} ({best})."
     if small:
         text += (
             f" Grey: {small} {_plural('slice', small)} with fewer than"
-            f" {facts.slice_rows_min} rows or one class, whose AUC is noise."
+            f" {facts.slice_rows_min} rows or one class, whose {primary.name} is noise."
         )
     return f"{text} No gate looks at slices.".strip() if known else ""
 
@@ -204,11 +214,12 @@ def _slices(facts: Facts) -> str:
 def _precisions(facts: Facts) -> str:
     chosen = facts.gates.chosen
     margin = f" by {share(facts.config.prove.cheaper_by_min, 0)}" if facts.config else ""
-    if chosen == REFERENCE:
-        return f"{chosen} was chosen: no cheaper precision passed every gate and beat it{margin}."
     if chosen:
-        return f"{chosen} was chosen: it passed every gate and beats {REFERENCE}{margin} or more."
-    return "No precision passed every gate, so none was chosen." if facts.gates.precisions else ""
+        return (
+            f"{chosen} was chosen: of those that are good enough and passed every gate, none is"
+            f" cheaper{margin} or more."
+        )
+    return "No candidate passed every gate, so none was chosen." if facts.gates.precisions else ""
 
 
 def _timed(timings: Timings) -> str:

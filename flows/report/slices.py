@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from flows.report.charts import Axis, Tick, round_step
 from flows.report.facts import Facts
 from slipway.make.build import Measures
-from slipway.problem import Measure, Problem
+from slipway.problem import Problem
 
 SLICES_SHOWN = 40
 """Rows of one plot; a column with more values shows its largest."""
@@ -23,16 +23,18 @@ class Slice:
 
     value: str
     rows: float
-    base_rate: float | None
+    level: float | None
+    """What the problem tells of its target."""
     score: float | None
     """Its primary measure."""
-    tree_score: float | None
+    other_score: float | None
+    """The same of the family that it is drawn beside."""
     judged: bool
     """Large enough, and with both classes: its measure means something."""
     at: float | None = None
     low: float | None = None
     high: float | None = None
-    tree_at: float | None = None
+    other_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,16 @@ class SlicePlot:
 def slice_plots(facts: Facts) -> list[SlicePlot]:
     """Lay out the slices of every column on one axis, so that columns compare too."""
     primary = facts.problem.primary
-    overall, columns = facts.metrics.test[primary.key], facts.metrics.slices
+    overall, columns = facts.test[primary.key], facts.metrics.slices
     known = {
-        column: [
-            _slice(value, measured, primary, facts.slice_rows_min)
-            for value, measured in values.items()
-        ]
+        column: [_slice(value, measured, facts) for value, measured in values.items()]
         for column, values in columns.items()
         if values
     }
-    axis = shared_axis([one for slices in known.values() for one in slices], overall)
+    bounds = (0.0, math.inf) if primary.in_unit else (0.0, 1.0)
+    if primary.key == facts.problem.stopping.key:
+        bounds = (0.0, math.inf)
+    axis = shared_axis([one for slices in known.values() for one in slices], overall, bounds)
     return [
         SlicePlot(
             column=column,
@@ -73,13 +75,15 @@ def slice_plots(facts: Facts) -> list[SlicePlot]:
     ]
 
 
-def shared_axis(slices: Iterable[Slice], overall: float | None) -> Axis:
+def shared_axis(
+    slices: Iterable[Slice], overall: float | None, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Axis:
     """Span the judged slices; whiskers of the smallest may leave it, noise must not set it."""
-    values = [score for one in slices if one.judged for score in (one.score, one.tree_score)]
+    values = [score for one in slices if one.judged for score in (one.score, one.other_score)]
     known = [value for value in [*values, overall] if value is not None] or [0.5, 1.0]
     step = round_step((max(known) - min(known)) / 4)
     low, high = math.floor(min(known) / step - 0.25), math.ceil(max(known) / step + 0.25)
-    return Axis(max(low * step, 0.0), min(high * step, 1.0), 0, 100)
+    return Axis(max(low * step, bounds[0]), min(high * step, bounds[1]), 0, 100)
 
 
 def _shown(slices: list[Slice]) -> list[Slice]:
@@ -87,15 +91,16 @@ def _shown(slices: list[Slice]) -> list[Slice]:
     return sorted(largest, key=_reading_order(largest))
 
 
-def _slice(value: str, measured: Measures, primary: Measure, rows_min: int) -> Slice:
-    rows, score = measured.rows or 0, measured[primary.key]
+def _slice(value: str, measured: Measures, facts: Facts) -> Slice:
+    shipped, other = facts.families_in_words
+    rows, score = measured.rows or 0, measured[shipped]
     return Slice(
         value=value,
         rows=rows,
-        base_rate=measured.base_rate,
+        level=measured[facts.problem.level.key],
         score=score,
-        tree_score=measured[f"tree_{primary.key}"],
-        judged=score is not None and rows >= rows_min,
+        other_score=measured[other],
+        judged=score is not None and rows >= facts.slice_rows_min,
     )
 
 
@@ -107,7 +112,7 @@ def _placed(one: Slice, axis: Axis, measured: Measures, problem: Problem) -> Sli
         at=None if one.score is None else axis.at(one.score),
         low=axis.at(interval[0]) if interval else None,
         high=axis.at(interval[1]) if interval else None,
-        tree_at=None if one.tree_score is None else axis.at(one.tree_score),
+        other_at=None if one.other_score is None else axis.at(one.other_score),
     )
 
 

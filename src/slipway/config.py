@@ -6,8 +6,6 @@ not defaults in Python. A stage gets its own section and never sees the others.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,18 +16,18 @@ from slipway.hours import Hours
 from slipway.precision import name_of
 from slipway.provider import Provider
 from slipway.sections import Section, parse, suggest
+from slipway.settings.answers import AnswerConfig
+from slipway.settings.families import OFF, FamiliesConfig
+from slipway.settings.kinds import Positive, Share
+from slipway.settings.quality import LossMax, QualityLimit
+from slipway.settings.split import GroupSplit, SplitConfig, TimeSplit
+from slipway.settings.target import RegressionTarget, TargetConfig
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Pipelines, fleets and hosts: they become file names, URLs and model names."""
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """Tables and columns: they stand in SQL."""
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy, scikit-learn and torch all take."""
-
 
 EnvironmentPolicy = Literal["refuse", "record"]
 """What is done where other versions are installed than requirements.lock has."""
@@ -66,17 +64,35 @@ class IngestConfig(Section):
     """The tables that the query may name."""
     query: str
     """One DuckDB SELECT. Only what is known at the moment of prediction may go in."""
-    key: Annotated[list[Identifier], Field(min_length=1)]
-    """The columns that name a row; unique over the table."""
-    time: Identifier
-    """The column (timestamp) that places a row in time."""
-    label: Identifier
-    """The column (0 or 1) to be predicted."""
+    key: list[Identifier]
+    """The columns that name a row; unique over the table. None: a row is named by its content,
+    and rows that are the same in every column are one unit of the split."""
+    time: Identifier | None
+    """The column (timestamp) that places a row in time; null where rows have none."""
+    target: TargetConfig
+    """What is to be predicted."""
+    weight: Identifier | None
+    """The column that says how much a row counts, in training and in every measure; null: all
+    alike."""
+
+    @property
+    def label(self) -> str:
+        """Name the column to be predicted."""
+        return self.target.column
 
     @property
     def problem(self) -> str:
-        """The problem that this kind of label poses."""
-        return "binary"
+        """Name the problem that it poses."""
+        return self.target.problem
+
+    @model_validator(mode="after")
+    def _leaks_are_told_by_the_key(self) -> Self:
+        if not self.key and (later := [n for n, s in self.sources.items() if s.known_later]):
+            raise ValueError(
+                f"key: needed where a source ({', '.join(later)}) has known_later columns: what"
+                " depends on them is found by comparing rows of the same key"
+            )
+        return self
 
 
 class ValidateConfig(Section):
@@ -99,41 +115,17 @@ class ValidateConfig(Section):
 
 
 class GoldenConfig(Section):
-    """Which days are set aside, and how many of their rows form the golden set."""
+    """Which units of the test part are set aside, and how many of their rows prove a model."""
 
-    start: date
-    """First day of the window that golden days come from."""
-    end: date
-    """The day after the window's last day."""
-    share_of_days: Annotated[float, Field(gt=0, le=1)]
-    """Share of days set aside; a hash of the day decides, so new data cannot move it."""
-    rows: Annotated[int, Field(ge=200)]
-    """Rows of those days, those with the smallest hash of the key."""
-
-    @model_validator(mode="after")
-    def _has_days(self) -> Self:
-        if self.end <= self.start:
-            raise ValueError(f"end {self.end} must be after start {self.start}")
-        return self
-
-
-class Period(Section):
-    """Days from `start` up to, not including, `end`."""
-
-    start: date
-    """The first day."""
-    end: date
-    """The day after the last day."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.end <= self.start:
-            raise ValueError(f"end {self.end} must be after start {self.start}")
-        return self
+    share_of_units: Annotated[float, Field(gt=0, le=1)]
+    """Share of the test part's units (days, groups, rows) set aside; a hash of the unit decides,
+    so new data cannot move it."""
+    rows: Annotated[int, Field(ge=20)]
+    """Rows of those units, those with the smallest hash of the key."""
 
 
 class PrepareConfig(Section):
-    """Which columns the model sees, and which days train, stop and test it."""
+    """Which columns the model sees."""
 
     categories: dict[Identifier, str]
     """Columns that hold one of few values, with their meaning (for the contract)."""
@@ -141,98 +133,41 @@ class PrepareConfig(Section):
     """Columns that hold a number, with their meaning and unit (for the contract)."""
     min_category_rows: Positive
     """A value seen in fewer training rows than this counts as unknown."""
-    train: Period
-    """Days that the model learns from (golden days are taken out)."""
-    validation: Period
-    """Days that early stopping looks at; after the training days."""
-    test: Period
-    """Days that the model is judged on; after the validation days."""
     shard_rows: Positive
     """Rows per Arrow file."""
 
     @model_validator(mode="after")
-    def _in_time_order(self) -> Self:
-        if not self.train.end <= self.validation.start < self.validation.end <= self.test.start:
-            raise ValueError("train, validation and test must follow each other in time")
-        if not self.categories or not self.numbers:
-            raise ValueError("at least one category and one number are needed")
+    def _has_features(self) -> Self:
+        if not self.categories and not self.numbers:
+            raise ValueError("at least one category or one number is needed")
         if both := sorted(set(self.categories) & set(self.numbers)):
             raise ValueError(f"both a category and a number: {', '.join(both)}")
         return self
 
 
-class TrainConfig(Section):
-    """How the network is built and trained."""
-
-    processes: Positive
-    """torchrun processes: one per GPU, or how many share the CPU."""
-    threads: Positive
-    """CPU threads per process. Part of the bytes: sums differ between thread counts."""
-    seed: Seed
-    """Seed of weights, order of rows and dropout."""
-    epochs: Positive
-    """Passes over the training rows, at most."""
-    batch_rows: Positive
-    """Rows per process and step."""
-    learning_rate: Annotated[float, Field(gt=0)]
-    """Peak of the cosine schedule."""
-    warmup_steps: Annotated[int, Field(ge=0)]
-    """Steps of linear warm-up before the cosine."""
-    weight_decay: Annotated[float, Field(ge=0)]
-    """Decoupled weight decay (AdamW), on matrices only."""
-    average_decay: Annotated[float, Field(ge=0, lt=1)]
-    """Decay per step of the moving average of the weights, which is what is kept."""
-    patience: Positive
-    """Evaluations without a better validation log loss before training stops."""
-    evaluate_every_steps: Positive
-    """Steps between two evaluations on the validation rows."""
-    checkpoint_every_steps: Positive
-    """Steps between two checkpoints."""
-    hidden: Positive
-    """Width of the residual blocks."""
-    blocks: Positive
-    """Number of residual blocks."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Dropout inside the blocks."""
-    unknown_share: Annotated[float, Field(ge=0, lt=1)]
-    """Share of training categories shown as unknown, so that unknown is learned too."""
-
-
-class TreeConfig(Section):
-    """scikit-learn's HistGradientBoostingClassifier, the model to be measured against."""
-
-    max_iter: Positive
-    """Trees."""
-    learning_rate: Annotated[float, Field(gt=0)]
-    """Shrinkage of each tree."""
-    max_leaf_nodes: Annotated[int, Field(ge=2)]
-    """Leaves of each tree."""
-    seed: Seed
-    """Seed of its random numbers."""
-
-
 class EvaluateConfig(Section):
-    """How the model is measured on the test days."""
+    """How the models are measured on the test part."""
 
     slices: list[str]
     """Columns by whose values the measures are broken down, for people: no gate looks at them."""
     slice_rows_min: Positive
-    """Smaller slices are shown as such: their AUC is noise."""
+    """Smaller slices are shown as such: their measures are noise."""
     calibration_bins: Positive
     """Bins of equal count in the calibration plot."""
-    tree: TreeConfig
-    """The reference model, fitted on the same rows."""
 
 
 class ExportConfig(Section):
-    """How the ONNX graph is made and compared with torch."""
+    """How the ONNX graph is made and compared with the model that was trained."""
 
     opset: Annotated[int, Field(ge=18)]
     """ONNX opset of the default domain."""
     parity_batches: Annotated[list[Positive], Field(min_length=1)]
-    """Batch sizes at which the graph must agree with torch."""
+    """Batch sizes at which the graph must agree with the trained model."""
     parity_max: Annotated[float, Field(gt=0)]
-    """Largest difference of a probability between the graph and torch."""
+    """Largest difference of an answer between the graph and the trained model: of a probability,
+    or of a number in standard deviations of the target."""
+    answer: AnswerConfig
+    """What is answered beside a probability or a number."""
 
 
 class StaticInt8Config(Section):
@@ -266,41 +201,34 @@ class QuantizeConfig(Section):
     """Conversions have been seen to hang and to crash: each runs in a child under this limit."""
 
 
-@dataclass(frozen=True)
-class QualityLimit:
-    """What one measure of quality is held to."""
-
-    worst: float
-    """The value that no model may be worse than, whatever the reference says."""
-    loss_max: float
-    """How much worse than the reference it may be."""
-
-
 class ProveConfig(Section):
-    """The limits that every precision is held to on the golden set."""
+    """The limits that every candidate is held to on the golden set, and how one is chosen.
+
+    Differences of answers are those of a probability, or of a number in standard deviations of
+    the target.
+    """
 
     provider: Provider
     """Where the model will run; timed there and required there."""
     threads: Positive
     """CPU threads of the inference session."""
     parity_max: Annotated[float, Field(gt=0)]
-    """Largest difference of a probability from fp32 on any golden row."""
+    """Largest difference of an answer from fp32 on any golden row."""
     parity_mean_max: Annotated[float, Field(gt=0)]
-    """Mean difference of a probability from fp32 over the golden rows."""
+    """Mean difference of an answer from fp32 over the golden rows."""
     tolerance: Annotated[float, Field(gt=0)]
     """Largest difference that a host may find when it re-runs the golden set."""
     invariance_max: Annotated[float, Field(ge=0)]
-    """Largest change of a row's probability with its neighbours in a batch."""
-    auc_drop_max: Annotated[float, Field(ge=0)]
-    """Largest loss of golden AUC against fp32."""
-    log_loss_rise_max: Annotated[float, Field(ge=0)]
-    """Largest rise of golden log loss against fp32."""
-    auc_floor: Share
-    """The golden AUC that no model may fall below, whatever the reference says."""
-    log_loss_ceiling: Annotated[float, Field(gt=0)]
-    """The golden log loss that no model may exceed, whatever the reference says."""
+    """Largest change of a row's answer with its neighbours in a batch."""
+    quality: dict[str, QualityLimit]
+    """What each gated measure of the problem is held to, by its key."""
+    family_margin: LossMax
+    """A family stays in while the primary measure's loss against the best family on the rows that
+    choose lies, with its 95 % interval, within this."""
+    prefer: Annotated[list[str], Field(min_length=1)]
+    """The families in the order in which they are tried; a later one must win clearly."""
     cheaper_by_min: Share
-    """A cheaper precision must save this share of fp32's p50 time in every round."""
+    """A later candidate must save this share of the held one's p50 time in every round."""
     latency_rows: Positive
     """Rows per timed call."""
     latency_rounds: Annotated[int, Field(ge=3)]
@@ -308,20 +236,12 @@ class ProveConfig(Section):
     latency_calls: Annotated[int, Field(ge=20)]
     """Timed calls per round and precision."""
 
-    @property
-    def quality(self) -> dict[str, QualityLimit]:
-        """What each gated measure is held to, by its key."""
-        return {
-            "auc": QualityLimit(self.auc_floor, self.auc_drop_max),
-            "log_loss": QualityLimit(self.log_loss_ceiling, self.log_loss_rise_max),
-        }
-
 
 class PayloadConfig(Section):
     """What the contract says about the answer."""
 
     output_meaning: str
-    """What the probability is the probability of."""
+    """What the answer says: what the probability is the probability of, or what the number is."""
     max_rows: Positive
     """The most rows that one request may carry."""
 
@@ -331,19 +251,12 @@ class ReleaseLimits(Section):
 
     error_share_rise_max: Share
     """Share of failed requests above that of stable."""
-    auc_drop_max: Share
-    """AUC below that of stable on the same golden rows."""
-    log_loss_rise_max: Annotated[float, Field(ge=0)]
-    """Log loss above that of stable on the same golden rows."""
+    quality: dict[str, LossMax]
+    """How much worse than stable each gated measure may be, on the same golden rows, by its key."""
     p99_ratio_max: Annotated[float, Field(gt=1)]
     """p99 latency as a multiple of that of stable in the same window."""
     p99_slack_ms: Annotated[float, Field(ge=0)]
     """A p99 difference below this is never held against a candidate."""
-
-    @property
-    def quality(self) -> dict[str, float]:
-        """How much worse than stable each gated measure may be, by its key."""
-        return {"auc": self.auc_drop_max, "log_loss": self.log_loss_rise_max}
 
 
 class ReleaseConfig(Section):
@@ -407,14 +320,16 @@ class Config(Section):
     """Sources and the query that joins them."""
     validate_: ValidateConfig = Field(alias="validate")
     """Limits beside the expectation suite."""
+    split: SplitConfig
+    """Which rows train, stop and choose, and test."""
     golden: GoldenConfig
     """The golden set's rule."""
     prepare: PrepareConfig
-    """Features and the split in time."""
-    train: TrainConfig
-    """The network and its training."""
+    """Features."""
+    families: FamiliesConfig
+    """The ways to make a model that are tried."""
     evaluate: EvaluateConfig
-    """Measures on the test days."""
+    """Measures on the test part."""
     export: ExportConfig
     """ONNX export."""
     quantize: QuantizeConfig
@@ -433,33 +348,58 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
-        problems = [*self._golden_days_that_are_trained_on(), *self._features_known_later()]
+        problems = [
+            *self._features_known_later(),
+            *self._splits_by_what_there_is(),
+            *self._families_in_order(),
+            *self._answers_of_the_problem(),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
-    def _golden_days_that_are_trained_on(self) -> Iterator[str]:
-        if self.golden.start < self.prepare.test.start or self.golden.end > self.prepare.test.end:
-            yield (
-                f"golden window {self.golden.start}..{self.golden.end} must lie inside the test"
-                f" days {self.prepare.test.start}..{self.prepare.test.end}"
-            )
-
     def _features_known_later(self) -> Iterator[str]:
         features = {*self.prepare.categories, *self.prepare.numbers}
         later = {c for source in self.ingest.sources.values() for c in source.known_later}
-        later.add(self.ingest.label)
+        later |= {self.ingest.target.column, self.ingest.weight or self.ingest.target.column}
         if leaks := sorted(features & later):
-            yield f"features known only later: {', '.join(leaks)}"
+            yield f"features known only later, or the weight: {', '.join(leaks)}"
 
-    def section(self, stage: str) -> Section:
-        """Return the section that belongs to a stage."""
+    def _splits_by_what_there_is(self) -> Iterator[str]:
+        if isinstance(self.split, TimeSplit) and self.ingest.time is None:
+            yield "split.by: time needs ingest.time, the column that places a row in time"
+        if isinstance(self.split, GroupSplit) and self.split.column == self.ingest.target.column:
+            yield "split.column is the target"
+
+    def _families_in_order(self) -> Iterator[str]:
+        wanted = self.families.on()
+        if not wanted:
+            yield f"families: all of them are {OFF}; one is needed"
+        elif sorted(self.prove.prefer) != sorted(wanted):
+            yield f"prove.prefer must name each family that is not off once: {', '.join(wanted)}"
+
+    def _answers_of_the_problem(self) -> Iterator[str]:
+        answer, number = self.export.answer, isinstance(self.ingest.target, RegressionTarget)
+        if number and answer.operating_point:
+            yield "export.answer.operating_point is for classes, the target is a number"
+        if answer.interval and not number:
+            yield "export.answer.interval is for numbers, the target is one of several classes"
+        if answer.operating_point and self.ingest.target.problem == "multiclass":
+            yield (
+                "export.answer.operating_point is for two classes; of several the likeliest is told"
+            )
+
+    def section(self, stage: str, family: str | None = None) -> Section:
+        """Return the section that belongs to a stage: that of a family where one is trained."""
+        if stage == "train" and family is not None:
+            part = getattr(self.families, family, None)
+            return part if isinstance(part, Section) else self.families
         part = getattr(self, "validate_" if stage == "validate" else stage)
         assert isinstance(part, Section)
         return part
 
 
-NO_PIPELINES = frozenset({"backup", "notify", "remote"})
+NO_PIPELINES = frozenset({"backup", "notify", "pipelines", "remote"})
 """Files of `configs/` that are about the project as a whole."""
 
 

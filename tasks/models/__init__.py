@@ -1,7 +1,7 @@
-"""Families of models by name; a family is a module, imported when a stage asks for it.
+"""Families of models by name; a family is a package, imported when a stage asks for it.
 
-So a stage depends on the families that it names in its own `FAMILIES`, and on no other: an
-edit of one makes nobody else stale, and nobody waits for libraries that only others need.
+So a stage depends on the family that it is about, and on no other: an edit of one makes nobody
+else stale, and nobody waits for libraries that only others need.
 """
 
 from importlib import import_module
@@ -12,27 +12,46 @@ from typing import TYPE_CHECKING, cast
 from slipway.errors import SlipwayError
 
 if TYPE_CHECKING:
-    from tasks.models.family import Family, Reference
+    from tasks.models.family import Family, FittedFamily, LoopFamily
 
 FAMILIES = {
-    "network": "tasks.models.network",
     "trees": "tasks.models.trees",
+    "network": "tasks.models.network",
 }
+
+OFF = "off.json"
+"""Written, and nothing else, by the stages of a family that a pipeline does not want."""
 
 
 def load_family(name: str) -> "Family":
-    """Import a family that train makes weights of."""
+    """Import a family."""
     return cast("Family", import_module(FAMILIES[name]))
 
 
-def load_reference(name: str) -> "Reference":
-    """Import a family that is only measured against."""
-    return cast("Reference", import_module(FAMILIES[name]))
+def load_loop_family(name: str) -> "LoopFamily":
+    """Import a family that the training loop trains."""
+    return cast("LoopFamily", import_module(FAMILIES[name]))
+
+
+def load_fitted_family(name: str) -> "FittedFamily":
+    """Import a family that is fitted in one call."""
+    return cast("FittedFamily", import_module(FAMILIES[name]))
 
 
 def find_source(name: str) -> Path:
-    """Return the file of a family's code, without importing it."""
+    """Return the folder of a family's code, without importing it."""
     spec = find_spec(FAMILIES[name])
     if spec is None or spec.origin is None:
         raise SlipwayError(f"family {name!r}: there is no module {FAMILIES[name]}")
-    return Path(spec.origin)
+    return Path(spec.origin).parent
+
+
+def is_off(folder: Path) -> bool:
+    """Tell whether a folder is one of a family that is off."""
+    return (folder / OFF).is_file()
+
+
+def write_off(*folders: Path) -> None:
+    """Say in each folder that its family is off."""
+    for folder in folders:
+        (folder / OFF).write_text('{"off": true}\n', "utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from slipway.config import TrainConfig
+from slipway.settings.families import NetworkConfig
 
 
 class TrainingJob(BaseModel):
@@ -12,7 +12,7 @@ class TrainingJob(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    config: TrainConfig
+    config: NetworkConfig
     family: str
     """The family to build, by its name in `tasks.models`."""
     prepared: Path

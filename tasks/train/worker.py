@@ -19,15 +19,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from slipway.config import TrainConfig
 from slipway.gpu.devices import MEMORY_SHARE
 from slipway.problem import PROBLEMS
 from slipway.processes.priority import stand_back_as_session
-from tasks.models import load_family
+from slipway.settings.families import NetworkConfig
+from tasks.models import load_loop_family
 from tasks.progress import track
 from tasks.shards import Rows, Shards, read_features, read_shards, read_split
 from tasks.train import checkpoint, failure
@@ -38,6 +37,9 @@ STOPPED = 128 + signal.SIGTERM
 
 OTHERS_S = 5.0
 """How long the other ranks stay when they are told to stop: some steps, and a checkpoint."""
+
+EVALUATED_ROWS = 4096
+"""Rows that are answered at once."""
 
 LOSS_EVERY_STEPS = 10
 """Steps between two points of the training curve; the loss is averaged over the ranks there."""
@@ -112,13 +114,15 @@ class Trainer:
         self._stop = stop
         self.job, self.config, self.device = job, job.config, device
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.family = load_family(job.family)
+        self.family = load_loop_family(job.family)
         config = job.config
         features = read_features(job.prepared)
-        self.problem = PROBLEMS[features["problem"]]
+        self.problem = PROBLEMS[features["target"]["problem"]]
         self.rows: Shards = read_shards(job.prepared)
-        self.validation: Rows = read_split(job.prepared, "validation")
-        self.steps_per_epoch = max(1, len(self.rows) // (config.batch_rows * self.world))
+        self.stop: Rows = read_split(job.prepared, "stop")
+        # a batch for every rank, however few rows there are
+        self.batch_rows = max(1, min(config.batch_rows, len(self.rows) // self.world))
+        self.steps_per_epoch = max(1, len(self.rows) // (self.batch_rows * self.world))
         self.total_steps = config.epochs * self.steps_per_epoch
         torch.manual_seed(config.seed)
         self.network = self.family.build(config, features).to(device)
@@ -147,9 +151,9 @@ class Trainer:
                     mean = self._record_loss(loss)
                     if not math.isfinite(mean):
                         return "diverged"
-                    last = self.state.evaluations[-1:]
-                    figures = {m.key: each[m.key] for each in last for m in self.problem.gated}
-                    update(step, loss=mean, **figures)
+                    key = self.problem.stopping.key
+                    last = {k: v for e in self.state.evaluations[-1:] for k, v in e.items()}
+                    update(step, loss=mean, **{k: v for k, v in last.items() if k == key})
                 if step % self.config.evaluate_every_steps == 0 or step == self.total_steps:
                     if not self._evaluate():
                         return "diverged"
@@ -187,11 +191,11 @@ class Trainer:
         hidden = torch.rand(categories.shape) < config.unknown_share
         categories = categories.masked_fill(hidden, 0).to(self.device)
         numbers = torch.from_numpy(batch.numbers).to(self.device)
-        labels = torch.from_numpy(batch.labels).to(self.device)
+        labels = torch.from_numpy(batch.labels).float().to(self.device)
         self.model.train()  # type: ignore[no-untyped-call]  # torch: no types
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.model(categories, numbers).float()
-            loss = binary_cross_entropy_with_logits(logits, labels)
+            raw = self.model(categories, numbers).float()
+            loss = self._weigh(self.network.loss(raw, labels), batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch: no types
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -200,11 +204,18 @@ class Trainer:
         self.average.update_parameters(self.network)
         return loss.detach()
 
+    def _weigh(self, losses: Tensor, batch: Rows) -> Tensor:
+        """Average the rows' losses, by weight where they have one."""
+        if batch.weights is None:
+            return losses.mean()
+        weights = torch.from_numpy(batch.weights).float().to(self.device)
+        return (losses * weights).sum() / weights.sum().clamp(min=1e-12)
+
     def _indices(self, step: int) -> np.ndarray:
         """Choose this rank's rows: each epoch is one permutation, cut into steps, then ranks."""
         epoch, place = divmod(step - 1, self.steps_per_epoch)
         order = self._order(epoch)
-        size = self.config.batch_rows
+        size = self.batch_rows
         start = (place * self.world + self.rank) * size
         chosen: np.ndarray = order[start : start + size]
         return chosen
@@ -230,13 +241,13 @@ class Trainer:
         return mean
 
     def _evaluate(self) -> bool:
-        """Measure on the validation rows and keep the best; return whether it was finite."""
-        logits = self._validation_logits()
-        if not torch.isfinite(logits).all():
+        """Measure on the stop rows and keep the best; return whether it was finite."""
+        scores = self._stop_scores()
+        if not torch.isfinite(scores).all():
             return False
         state, stopping = self.state, self.problem.stopping
-        answers, labels = torch.sigmoid(logits).numpy(), self.validation.labels
-        measured = self.problem.measure_gated(labels, answers)
+        answers = self.problem.respond(scores.numpy(), 1.0)
+        measured = self.problem.measure_watched(self.stop.labels, answers, self.stop.weights)
         state.evaluations.append(
             {"step": state.step, "epoch": state.step / self.steps_per_epoch, **measured}
         )
@@ -248,18 +259,23 @@ class Trainer:
             state.worse_in_a_row += 1
         return True
 
-    def _validation_logits(self) -> Tensor:
-        """Share the validation rows among the ranks; every rank gets all logits, in order."""
-        rows = len(self.validation)
+    def _stop_scores(self) -> Tensor:
+        """Share the stop rows among the ranks; every rank gets all scores, in order."""
+        rows = len(self.stop)
         share = -(-rows // self.world)
         mine = np.minimum(np.arange(self.rank * share, (self.rank + 1) * share), rows - 1)
-        part = self.validation.take(mine)
+        part = self.stop.take(mine)
         self.average.eval()
+        found = []
         with torch.inference_mode():
-            categories = torch.from_numpy(part.categories).long().to(self.device)
-            logits = self.average(categories, torch.from_numpy(part.numbers).to(self.device))
-        gathered = [torch.empty_like(logits) for _ in range(self.world)]
-        dist.all_gather(gathered, logits.contiguous())
+            for start in range(0, share, EVALUATED_ROWS):
+                some = slice(start, start + EVALUATED_ROWS)
+                categories = torch.from_numpy(part.categories[some]).long().to(self.device)
+                numbers = torch.from_numpy(part.numbers[some]).to(self.device)
+                found.append(self.network.score(self.average(categories, numbers)))
+        scores = torch.cat(found).contiguous()
+        gathered = [torch.empty_like(scores) for _ in range(self.world)]
+        dist.all_gather(gathered, scores)
         return torch.cat(gathered)[:rows].float().cpu()
 
     def _checkpoint(self) -> None:
@@ -309,7 +325,7 @@ def _silent(done: int, **numbers: float) -> None:
     """Leave the bar to rank 0."""
 
 
-def new_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def new_optimizer(network: nn.Module, config: NetworkConfig) -> torch.optim.AdamW:
     """Decay matrices only: biases and norms have no reason to be small (AdamW practice)."""
     parameters = list(network.parameters())
     groups = [

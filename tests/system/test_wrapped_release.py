@@ -26,8 +26,7 @@ rows_per_request: 16
 wait_s: 90
 limits:
   error_share_rise_max: 0.0
-  auc_drop_max: 0.05
-  log_loss_rise_max: 0.2
+  quality: {auc: 0.05, log_loss: 0.2}
   p99_ratio_max: 100.0
   p99_slack_ms: 60000.0
 """

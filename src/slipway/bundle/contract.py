@@ -17,6 +17,7 @@ from slipway.bundle.format import Document, parse_document, refused
 __all__ = [
     "Contract",
     "Datatype",
+    "Decision",
     "InputTensor",
     "OutputTensor",
     "Padding",
@@ -26,6 +27,12 @@ __all__ = [
 
 Dimension = Annotated[int, Field(ge=-1)]
 """-1: any length."""
+
+Class = bool | int | str
+"""One value of a target, in its own type."""
+
+OF_THE_TARGET = ("problem", "target", "classes", "judged", "decision")
+"""What a contract says only of a model whose maker told it."""
 
 
 class Padding(Document):
@@ -115,6 +122,17 @@ class OutputTensor(Document):
         return _drop_none(write(self), "padded_axis")
 
 
+class Decision(Document):
+    """How an output that decides follows from another one."""
+
+    output: str
+    """The output that decides."""
+    by: str
+    """The output that it is taken from."""
+    at: float | None
+    """From which value on it is the last of two classes; None: the most probable of several."""
+
+
 class Requires(Document):
     """What a host must really have before it may load this bundle."""
 
@@ -130,7 +148,7 @@ class Contract(Document):
     model: str
     """The model's name: the pipeline's."""
     precision: str
-    """The exported form that this bundle holds."""
+    """The exported form that this bundle holds: family and precision, or as it was made."""
     inputs: Annotated[list[InputTensor], Field(min_length=1)]
     """In the graph's order."""
     outputs: Annotated[list[OutputTensor], Field(min_length=1)]
@@ -143,6 +161,22 @@ class Contract(Document):
     """How far a row's answer may move with its neighbours in a batch."""
     problem: str | None = None
     """What its answers are judged by; None where its maker said nothing of it."""
+    target: str | None = None
+    """The column that is predicted; None where its maker said nothing of it."""
+    classes: list[Class] | None = None
+    """The values that the target may have, in the order of the probabilities; of two, the last one
+    is the one whose probability is answered."""
+    judged: str | None = None
+    """The output that labels judge; None: the one that the problem names."""
+    decision: Decision | None = None
+    """How the label follows from a probability; None where none is answered."""
+
+    @model_validator(mode="after")
+    def _decision_is_between_outputs(self) -> Self:
+        names = {tensor.name for tensor in self.outputs}
+        if self.decision and not {self.decision.output, self.decision.by} <= names:
+            raise ValueError("decision names an output that there is not")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -163,7 +197,7 @@ class Contract(Document):
 
     @model_serializer(mode="wrap")
     def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _drop_none(write(self), "problem")
+        return _drop_none(write(self), *OF_THE_TARGET)
 
     @property
     def batchable(self) -> bool:
@@ -187,6 +221,6 @@ def _check_axis(name: str, axis: int, shape: list[int]) -> None:
         raise ValueError(f"{name} must be a variable dimension after the first of {shape}")
 
 
-def _drop_none(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """Leave out a field that says nothing, so that contracts without it keep their bytes."""
-    return {key: value for key, value in fields.items() if key != name or value is not None}
+def _drop_none(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Leave out fields that say nothing, so that contracts without them keep their bytes."""
+    return {key: value for key, value in fields.items() if key not in names or value is not None}

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
+from slipway.bundle.contract import Decision
 from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, as_numbers
 from slipway.bundle.format import Document, parse_document
 from slipway.bundle.rows import decode, encode, is_ragged, row_of
@@ -40,8 +41,7 @@ METADATA = b"slipway"
 _PLAIN: dict[np.dtype[Any], Datatype] = {DTYPES[d]: d for d in ("BYTES", "FP32", "INT64")}
 """What a plain column may hold."""
 
-UNKNOWN = -1
-"""A label that nobody gave."""
+WEIGHT = "weight"
 
 REPLAY_ROWS = 256
 """Rows per batch when the golden set is re-run, here as where it was proven."""
@@ -54,6 +54,8 @@ class _Metadata(Document):
     datatypes: dict[str, Datatype] | None = None
     """Of each input and output, if the columns are tensors."""
     batchable: bool = True
+    decision: Decision | None = None
+    """Which output is decided by another one."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Golden:
 
     inputs: Tensors
     """Per input, row by row. Where something may be missing, "" and NaN stand for it."""
-    labels: npt.NDArray[np.int8]
-    """What came true, 0 or 1; -1 where nobody said."""
+    labels: npt.NDArray[np.object_]
+    """What came true, in the target's own type; None where nobody said."""
     expected: Tensors
     """Per output, row by row: what this model answered where it was proven."""
     tolerance: dict[str, float]
@@ -75,6 +77,10 @@ class Golden:
     """Of each input and output."""
     batchable: bool = True
     """Whether rows may be run together; if not, a row is a whole request."""
+    weights: npt.NDArray[np.float64] | None = None
+    """How much each row counts; None: all alike."""
+    decision: Decision | None = None
+    """Which output is decided by another one, and so may differ where that one is undecided."""
 
     @property
     def rows(self) -> int:
@@ -130,10 +136,12 @@ class GoldenResult:
 
 def write_golden(path: Path, golden: Golden) -> None:
     """Write `golden.arrow`; the same rows and answers give the same bytes."""
-    labels = {LABEL: pa.array(golden.labels)} if (golden.labels != UNKNOWN).any() else {}
+    labels = {LABEL: _column(golden.labels)} if has_labels(golden) else {}
+    weights = {} if golden.weights is None else {WEIGHT: pa.array(golden.weights, pa.float64())}
     columns = {
         **{INPUT + name: encode(v, golden.datatypes[name]) for name, v in golden.inputs.items()},
         **labels,
+        **weights,
         **{
             EXPECTED + name: encode(v, golden.datatypes[name])
             for name, v in golden.expected.items()
@@ -145,11 +153,24 @@ def write_golden(path: Path, golden: Golden) -> None:
         "outputs": list(golden.expected),
         "datatypes": dict(golden.datatypes),
         "batchable": golden.batchable,
+        **({"decision": golden.decision.model_dump()} if golden.decision else {}),
     }
     text = json.dumps(about, sort_keys=True, allow_nan=False).encode()
     table = pa.table(columns).replace_schema_metadata({METADATA: text})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+
+
+def has_labels(golden: Golden) -> bool:
+    """Tell whether anything is known of what came true."""
+    return any(label is not None for label in golden.labels)
+
+
+def _column(labels: npt.NDArray[np.object_]) -> pa.Array:
+    """Write labels in their own type: whole numbers in 8 bits where they fit, as 0 and 1 do."""
+    values = labels.tolist()
+    small = all(v is None or (type(v) is int and -128 <= v <= 127) for v in values)
+    return pa.array(values, pa.int8() if small else None)
 
 
 def read_golden(source: Path | bytes) -> Golden:
@@ -178,10 +199,29 @@ def replay(
     for inputs, expected in golden.batches(batch_rows):
         answers = run(inputs)
         for name, wanted in expected.items():
-            found = distance(answers.get(name), wanted, golden.datatypes[name])
+            answer = answers.get(name)
+            if golden.decision and name == golden.decision.output:
+                answer = _where_decided(golden, answer, expected)
+            found = distance(answer, wanted, golden.datatypes[name])
             largest[name] = max(largest[name], found)
     passed = all(largest[name] <= golden.tolerance[name] for name in largest)
     return GoldenResult(golden.rows, largest, dict(golden.tolerance), passed)
+
+
+def _where_decided(
+    golden: Golden, answer: npt.NDArray[Any] | None, expected: Tensors
+) -> npt.NDArray[Any] | None:
+    """Let a decision pass where what it is taken from may fall on either side, as it tolerates."""
+    decision, wanted = golden.decision, expected
+    if answer is None or decision is None or answer.shape != wanted[decision.output].shape:
+        return answer
+    by, may = wanted[decision.by].astype(np.float64), golden.tolerance[decision.by]
+    if decision.at is not None:
+        open_ = np.abs(by - decision.at) <= may
+    else:
+        first_two = np.sort(by, axis=1)[:, -2:]
+        open_ = first_two[:, 1] - first_two[:, 0] <= 2 * may
+    return np.where(open_, wanted[decision.output], answer)
 
 
 def distance(
@@ -221,7 +261,7 @@ def _from_columns(table: pa.Table, about: _Metadata) -> Golden:
     tensors = {name: _input(table, name) for name in inputs}
     return Golden(
         inputs=tensors,
-        labels=_filled(table, LABEL, pa.int8()),
+        labels=_labels(table),
         expected={name: _filled(table, EXPECTED + name, pa.float32()) for name in about.outputs},
         tolerance=about.tolerance,
         precision=about.precision,
@@ -233,18 +273,32 @@ def _from_columns(table: pa.Table, about: _Metadata) -> Golden:
 def _from_tensors(table: pa.Table, about: _Metadata, datatypes: dict[str, Datatype]) -> Golden:
     inputs = [name for name in datatypes if name not in about.outputs]
     columns = {INPUT + name for name in inputs} | {EXPECTED + name for name in about.outputs}
-    if not inputs or set(table.column_names) - {LABEL} != columns:
+    if not inputs or set(table.column_names) - {LABEL, WEIGHT} != columns:
         raise ValueError("expected one column per input and output that has a datatype")
-    unknown = np.full(table.num_rows, UNKNOWN, np.int8)
+    if about.decision and not {about.decision.output, about.decision.by} <= set(about.outputs):
+        raise ValueError("its decision names an output that there is not")
+    weighed = WEIGHT in table.column_names
     return Golden(
         inputs={name: decode(table.column(INPUT + name), datatypes[name]) for name in inputs},
-        labels=_filled(table, LABEL, pa.int8()) if LABEL in table.column_names else unknown,
+        labels=_labels(table),
         expected={n: decode(table.column(EXPECTED + n), datatypes[n]) for n in about.outputs},
         tolerance=about.tolerance,
         precision=about.precision,
         datatypes=datatypes,
         batchable=about.batchable,
+        weights=_filled(table, WEIGHT, pa.float64()) if weighed else None,
+        decision=about.decision,
     )
+
+
+def _labels(table: pa.Table) -> npt.NDArray[np.object_]:
+    """Read labels in their own type; those of files before that had -1 for what nobody said."""
+    found = np.full(table.num_rows, None, object)
+    if LABEL in table.column_names:
+        column = table.column(LABEL)
+        old = column.type == pa.int8()
+        found[:] = [None if old and v == -1 else v for v in column.to_pylist()]
+    return found
 
 
 def _input(table: pa.Table, name: str) -> npt.NDArray[Any]:

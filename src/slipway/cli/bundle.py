@@ -15,6 +15,7 @@ from slipway.provider import CPU
 if TYPE_CHECKING:
     from slipway.bundle.contract import Padding
     from slipway.make.wrap.wrap import Wrapped
+    from slipway.problem import Target
 
 PAD = re.compile(r"(?P<input>.+):(?P<axis>[0-9]+)=(?P<value>[^=]+)")
 LOCAL = Path(".slipway")
@@ -58,6 +59,19 @@ def bundle() -> None:
 )
 @click.option("--labels", metavar="COLUMN", help="The column of ROWS that holds what came true.")
 @click.option(
+    "--problem",
+    type=click.Choice(["binary", "multiclass", "regression"]),
+    help="What the labels pose; canaries judge the model by its measures then.",
+)
+@click.option(
+    "--classes",
+    metavar="A,B,...",
+    help="The labels' values in the order of the probabilities, of two the positive one last.",
+)
+@click.option(
+    "--judged", metavar="OUTPUT", help="The output that answers it, if there are several."
+)
+@click.option(
     "--provider",
     default=CPU,
     show_default=True,
@@ -90,6 +104,9 @@ def onnx(
     out: Path,
     key: Path | None,
     labels: str | None,
+    problem: str | None,
+    classes: str | None,
+    judged: str | None,
     provider: str,
     max_rows: int,
     one_row: bool,
@@ -121,6 +138,7 @@ def onnx(
     problems: list[str] = []
     paddings = _paddings(pads, buckets, problems)
     tolerance = _tolerance(tolerances, problems)
+    target = _target(problem, labels, classes, problems)
     if problems:
         raise ConfigError("the command line", problems)
     trusted = None
@@ -136,6 +154,8 @@ def onnx(
             provider=provider,
             max_rows=max_rows,
             labels=labels,
+            target=target,
+            judged=judged,
             tolerance=tolerance,
             paddings=paddings,
             one_row=one_row,
@@ -174,6 +194,27 @@ def _paddings(
                 f"--pad {pad} --buckets {buckets}: expected such as input_ids:1=0 and 32,64"
             )
     return found
+
+
+def _target(
+    problem: str | None, labels: str | None, classes: str | None, problems: list[str]
+) -> "Target | None":
+    """Read what the labels stand for; classes that are whole numbers are taken as such."""
+    from slipway.problem import Target
+
+    if problem is None:
+        problems += ["--classes: needs --problem"] if classes else []
+        return None
+    values = [text.strip() for text in (classes or "").split(",") if text.strip()]
+    if problem == "regression":
+        problems += ["--classes: a regression has none"] if values else []
+        return Target(labels or "", problem)
+    values = values or (["0", "1"] if problem == "binary" else [])
+    if (problem == "binary") != (len(values) == 2) or len(set(values)) != len(values):
+        wanted = "two different values" if problem == "binary" else "three different ones or more"
+        problems.append(f"--classes: {problem} has {wanted}, got {classes!r}")
+    whole = all(text.lstrip("-").isdigit() for text in values)
+    return Target(labels or "", problem, tuple(int(v) if whole else v for v in values))
 
 
 def _tolerance(given: tuple[str, ...], problems: list[str]) -> dict[str, float]:

@@ -8,7 +8,7 @@ here knows what a good answer is: it must answer, as fast as stable, and as it w
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,16 @@ class Scored:
     """Which golden rows were asked; only answers to the same rows are compared one by one."""
     questions: NDArray[np.int64]
     """Per answered row, its number among all rows asked: the same number, the same question."""
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     """Per answered row, what really happened."""
     answers: NDArray[np.float64]
     """Per answered row, what the problem measures."""
+    weights: NDArray[np.float64] | None = None
+    """Per answered row, how much it counts; None: all alike."""
+
+    def measure(self, measure: Measure) -> float | None:
+        """Say how good the answers are."""
+        return measure(self.labels, self.answers, self.weights)
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ def _take(scored: Scored, which: NDArray[np.int64]) -> Scored:
         questions=scored.questions[which],
         labels=scored.labels[which],
         answers=scored.answers[which],
+        weights=None if scored.weights is None else scored.weights[which],
     )
 
 
@@ -220,8 +227,7 @@ def _error_line(traffic: Traffic, stable: float | None, limit: float) -> Line:
 
 
 def _quality(measure: Measure, candidate: Scored, stable: Scored, limits: ReleaseLimits) -> Line:
-    mine = measure(candidate.labels, candidate.answers)
-    theirs = measure(stable.labels, stable.answers)
+    mine, theirs = candidate.measure(measure), stable.measure(measure)
     if mine is None or theirs is None:
         why = "the rows answered have one class" if stable.labels.size else "no row was answered"
         return Line(measure.name, mine, stable=theirs, limit=None, verdict="unknown", detail=why)
@@ -272,7 +278,7 @@ def _difference(candidate: Scored, stable: Scored) -> Line:
             detail="nothing to compare",
         )
     distance = np.abs(candidate.answers - stable.answers)
-    detail = f"mean {float(distance.mean()):.4f} over {distance.size} rows"
+    detail = f"mean {float(distance.mean()):.4g} over {len(distance)} rows"
     return Line(
         "largest difference",
         float(distance.max()),

@@ -5,9 +5,13 @@ from typing import Final
 
 from slipway.config import ReleaseConfig, ReleaseLimits, load_config, pipelines
 from slipway.errors import ConfigError
+from slipway.problem import PROBLEMS
 from slipway.sections import parse, suggest
 from slipway.store.channel import models
 from slipway.store.objects import Store
+
+LOSS_MAX: Final = 0.01
+"""How much worse than stable a model may be of which no config says more: a hundredth."""
 
 MADE_ELSEWHERE: Final = ReleaseConfig(
     percent=20,
@@ -17,8 +21,7 @@ MADE_ELSEWHERE: Final = ReleaseConfig(
     wait_s=300,  # nobody knows how large it is, and the wait ends when the hosts have it
     limits=ReleaseLimits(
         error_share_rise_max=0.0,
-        auc_drop_max=0.01,
-        log_loss_rise_max=0.01,
+        quality={each.key: LOSS_MAX for problem in PROBLEMS.values() for each in problem.gated},
         p99_ratio_max=3.0,
         p99_slack_ms=20.0,
     ),

@@ -35,7 +35,7 @@ def _side(traffic: Traffic) -> dict[str, Any]:
     }
     if (scored := traffic.scored) is None:
         return side
-    return side | {m.key: m(scored.labels, scored.answers) for m in scored.problem.gated}
+    return side | {m.key: scored.measure(m) for m in scored.problem.gated}
 
 
 def _percentile(traffic: Traffic, percent: int) -> float | None:

@@ -152,7 +152,7 @@ class _Tally:
         self._golden_rows.append(rows)
         if self._questions.judged is not None:
             values = answer.outputs[self._questions.judged.output]
-            self._judged_answers.append(values.reshape(-1).astype(np.float64))
+            self._judged_answers.append(self._questions.judged.values(values))
         if self._questions.proven is not None:
             compared = compare_all(self._questions.proven[i], answer.outputs)
             self._proven = add(self._proven, compared)
@@ -177,12 +177,14 @@ class _Tally:
         )
 
     def _scored(self, judged: JudgedBy) -> Scored:
+        asked, weights = _joined(self._golden_rows, np.int64), self._questions.weights
         return Scored(
             problem=judged.problem,
             golden=self._questions.golden,
             questions=_joined(self._numbers, np.int64),
-            labels=self._questions.labels[_joined(self._golden_rows, np.int64)],
+            labels=self._questions.labels[asked],
             answers=_joined(self._judged_answers, np.float64),
+            weights=None if weights is None else weights[asked],
         )
 
     def _problem(self, i: int, answer: HostAnswer) -> str | None:
@@ -193,7 +195,7 @@ class _Tally:
         asked = self._questions.rows[i].size
         if (judged := self._questions.judged) is not None:
             values = answer.outputs.get(judged.output)
-            if values is None or values.size != asked:
+            if values is None or not judged.fits(values, asked):
                 return f"{'no' if values is None else values.size} answers to {asked} rows"
         proven = self._questions.proven[i] if self._questions.proven is not None else {}
         for name, expected in proven.items():

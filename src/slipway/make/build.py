@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.problem import BINARY, Problem
-from slipway.wording import share
+from slipway.wording import compact, share
 
 DRIFT_MIN = 0.01
-"""A base rate that moves by less than this is not worth a warning."""
+"""A share that moves by less, or a mean by less than this part of it, is not worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,6 @@ class Measures:
         """How many rows they are."""
         return self["rows"]
 
-    @property
-    def base_rate(self) -> float | None:
-        """The share of positives among them."""
-        return self["base_rate"]
-
 
 NOT_MEASURED = Measures()
 
@@ -43,7 +38,42 @@ class DataPart:
     days: str
     """Its first and last day, for people."""
     rows: float | None
-    base_rate: float | None
+    level: float | None
+    """What the problem tells of its target: the share of positives, the mean."""
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How one family's model came about."""
+
+    parameters: float | None = None
+    best_step: float | None = None
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class LossFacts:
+    """How much worse one is than another, and where that lies in 95 of 100."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+BASE = "base"
+"""Who looks at no feature, among those that were measured."""
+
+FAMILY_NAMES = {"trees": "Trees", "network": "Network", BASE: "Base"}
+"""Families for people."""
+
+ARCHITECTURES = {
+    "trees": ("gradient-boosted trees", "boosted trees on category codes and raw numbers"),
+    "network": (
+        "residual neural network",
+        "embeddings of categories and numbers into a residual MLP with an implicit ensemble",
+    ),
+}
+"""Families as model cards have them: the kind, and what it is made of."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +85,43 @@ class Build:
     time_range: tuple[str, str] | None = None
     quarantined: float | None = None
     parts: tuple[DataPart, ...] = ()
-    parameters: float | None = None
-    best_step: float | None = None
-    stopped: str | None = None
+    shipped: str = ""
+    """The family of the model that was chosen."""
+    trainings: Mapping[str, TrainingFacts] = field(default_factory=dict)
+    """By family."""
     quality: Mapping[str, Measures] = field(default_factory=dict)
-    """Of the test rows, by who answered: `test` (the model), `tree`, `base`."""
+    """Of the test rows, by who answered: each family, and `base`."""
+    losses: Mapping[str, LossFacts] = field(default_factory=dict)
+    """What each family loses against the best one on the rows that choose."""
     slices: Mapping[str, Mapping[str, Measures]] = field(default_factory=dict)
-    """By column and value."""
+    """By column and value: what describes them, and each family's primary measure."""
     slice_rows_min: int = 0
+
+    @property
+    def tested(self) -> Measures:
+        """What was measured of the model that was chosen."""
+        return self.quality.get(self.shipped, NOT_MEASURED)
+
+    @property
+    def peers(self) -> dict[str, Measures]:
+        """What was measured of everybody, the model that was chosen first, by names for people."""
+        order = sorted(self.quality, key=lambda name: (name != self.shipped, name == BASE))
+        return {FAMILY_NAMES.get(name, name): self.quality[name] for name in order}
 
     def is_telling(self, measured: Measures) -> bool:
         """Tell whether a slice is large enough, and of both classes, to mean something."""
-        known = measured[self.problem.primary.key] is not None
+        known = measured[self.shipped] is not None
         return known and (measured.rows or 0) >= self.slice_rows_min
 
     def telling_slices(self) -> dict[str, list[tuple[str, Measures]]]:
         """Keep the slices that mean something, best first."""
-        primary = self.problem.primary
+        primary, shipped = self.problem.primary, self.shipped
         found = {}
         for column, values in self.slices.items():
             large = [(value, each) for value, each in values.items() if self.is_telling(each)]
             if large:
                 found[column] = sorted(
-                    large, key=lambda p: primary.loss(p[1][primary.key] or 0.0, 0.0)
+                    large, key=lambda p: (p[1][shipped] or 0.0) * (-1) ** primary.higher_is_better
                 )
         return found
 
@@ -91,11 +135,12 @@ class Build:
                 f"Learned from {train.days}, judged on {test.days}: at other times it may do"
                 " otherwise."
             )
-        rates = [part.base_rate for part in (train, test) if part and part.base_rate is not None]
-        if len(rates) == 2 and abs(rates[0] - rates[1]) >= DRIFT_MIN:
+        levels = [part.level for part in (train, test) if part and part.level is not None]
+        if len(levels) == 2 and self._moves(*levels):
+            words = [level_in_words(self.problem, level) for level in levels]
             found.append(
-                f"The share of positives moves: {share(rates[0])} in training, {share(rates[1])} in"
-                " the test days. Where it moves again, the probabilities will be off."
+                f"The {self.problem.level.name} moves: {words[0]} in training, {words[1]} in the"
+                " test part. Where it moves again, the answers will be off."
             )
         small = [
             f"{column} {value}"
@@ -105,11 +150,21 @@ class Build:
         ]
         if small:
             found.append(
-                f"Too few test rows ({self.slice_rows_min} wanted, of both classes) to say anything"
+                f"Too few test rows ({self.slice_rows_min} wanted, that differ) to say anything"
                 f" about: {', '.join(small)}."
             )
         found.append("A value that training did not see is answered as unknown, not refused.")
         return found
+
+    def _moves(self, trained: float, tested: float) -> bool:
+        """Tell whether a level moves enough to be worth a warning."""
+        apart = abs(trained - tested)
+        return apart >= (DRIFT_MIN if self.problem.level.is_share else DRIFT_MIN * abs(trained))
+
+
+def level_in_words(problem: Problem, level: float | None) -> str:
+    """Write the one number that people know a target's values by."""
+    return share(level) if problem.level.is_share else compact(level)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from slipway.bundle.contract import Contract, InputTensor, read_contract
 from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import Golden, read_golden, take
 from slipway.bundle.request import needs_binary, write_request
-from slipway.make.build import Evidence
+from slipway.make.build import ARCHITECTURES, FAMILY_NAMES, Evidence, level_in_words
 from slipway.wording import FILTERS
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -58,6 +59,9 @@ def card(payload: Path, evidence: Evidence) -> str:
         known=known_values,
         call=example(golden, contract),
         answer=_first_answer(golden, contract) if evidence.build else None,
+        level=level_in_words,
+        names=FAMILY_NAMES,
+        architectures=ARCHITECTURES,
         signs=SIGNS,
     )
 
@@ -75,8 +79,15 @@ def example(golden: Golden, contract: Contract) -> Verbatim | None:
     return Verbatim(f"curl -s {url} \\\n  -H {header} \\\n  -d {shlex.quote(body)}")
 
 
-def _first_answer(golden: Golden, contract: Contract) -> float:
-    return float(golden.expected[contract.outputs[0].name][0])
+def _first_answer(golden: Golden, contract: Contract) -> str:
+    """Write what the first golden row was answered with, output by output."""
+    parts = []
+    for output in contract.outputs:
+        value = golden.expected[output.name][0]
+        numbers = np.atleast_1d(value).tolist()
+        shown = ", ".join(f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers)
+        parts.append(f"{output.name} {shown}")
+    return "; ".join(parts)
 
 
 def known_values(one: InputTensor) -> str:

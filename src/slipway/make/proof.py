@@ -9,7 +9,6 @@ import onnxruntime
 
 from slipway.bundle.gate import at_most, worst_share
 from slipway.bundle.machine import hardware
-from slipway.precision import REFERENCE
 
 Json = dict[str, Any]
 
@@ -33,7 +32,7 @@ def proof(gates: Mapping[str, Any], timing: Mapping[str, Any], version: str) -> 
         "provider": timing["provider"],
         "hardware": timing["hardware"],
         "onnxruntime": timing["onnxruntime"],
-        "gates": [*flat, *latency_lines(timing)],
+        "gates": [*flat, *latency_lines(timing, chosen)],
         "latency": {
             name: {key: entry[key] for key in ("p50_ms", "p99_ms", "rows", "size_bytes")}
             for name, entry in timing["latency"].items()
@@ -54,14 +53,14 @@ def untimed(provider: str) -> Json:
     }
 
 
-def latency_lines(timing: Mapping[str, Any]) -> list[Json]:
-    """Hold each precision's p50 to that of the reference, in the round that was worst for it."""
+def latency_lines(timing: Mapping[str, Any], chosen: str) -> list[Json]:
+    """Hold each candidate's p50 to that of the chosen one, in the round that was worst for it."""
     rounds = {name: entry["rounds_p50_ms"] for name, entry in timing["latency"].items()}
     lines = []
-    for precision in sorted(rounds.keys() - {REFERENCE}):
+    for precision in sorted(rounds.keys() - {chosen}) if chosen in rounds else ():
         gate = at_most(
-            f"p50 as a share of {REFERENCE}'s",
-            worst_share(rounds[precision], rounds[REFERENCE]),
+            f"p50 as a share of {chosen}'s",
+            worst_share(rounds[precision], rounds[chosen]),
             timing["p50_share_max"],
         )
         lines.append({**asdict(gate), "precision": precision})

@@ -31,7 +31,7 @@ from slipway import __version__
 from slipway.bundle.contract import Contract, read_contract
 from slipway.bundle.format import file_digest
 from slipway.errors import SlipwayError
-from slipway.make.build import NOT_MEASURED, Build, Evidence
+from slipway.make.build import ARCHITECTURES, Build, Evidence
 from slipway.make.toolchain import DISTRIBUTION, distributions, normal
 
 Json = dict[str, Any]
@@ -90,8 +90,7 @@ def model_card(contract: Contract, lineage: Mapping[str, Any], build: Build) -> 
         "modelParameters": {
             "approach": {"type": "supervised"},
             "task": build.problem.task,
-            "architectureFamily": "residual neural network",
-            "modelArchitecture": "embeddings and normalised numbers into a residual MLP",
+            **_architecture(build.shipped),
             "datasets": [{"ref": _source_ref(name)} for name in lineage["sources"]],
             "inputs": [{"format": f"{one.name}: {one.datatype}"} for one in contract.inputs],
             "outputs": [{"format": f"{one.name}: {one.datatype}"} for one in contract.outputs],
@@ -106,18 +105,26 @@ def model_card(contract: Contract, lineage: Mapping[str, Any], build: Build) -> 
 
 def _measures(build: Build) -> list[Json]:
     """List the quality on test, overall and of every slice large enough to mean something."""
-    test, primary = build.quality.get("test", NOT_MEASURED), build.problem.primary.key
+    test, primary = build.tested, build.problem.primary.key
     found = [
         {"type": measure.key, "value": str(test[measure.key]), "slice": "test"}
         for measure in build.problem.measures
         if test[measure.key] is not None
     ]
     return found + [
-        {"type": primary, "value": str(each[primary]), "slice": f"test, {column} = {value}"}
+        {"type": primary, "value": str(each[build.shipped]), "slice": f"test, {column} = {value}"}
         for column, values in build.slices.items()
         for value, each in values.items()
         if build.is_telling(each)
     ]
+
+
+def _architecture(family: str) -> Json:
+    """Describe a family; nothing where nobody knows which it is."""
+    if family not in ARCHITECTURES:
+        return {}
+    kind, made_of = ARCHITECTURES[family]
+    return {"architectureFamily": kind, "modelArchitecture": made_of}
 
 
 def _model(payload: Path, contract: Contract, lineage: Mapping[str, Any]) -> Component:

@@ -14,7 +14,13 @@ import httpx
 from slipway.errors import SlipwayError
 from slipway.guarded_files import SECRET, read_guarded
 from slipway.notify.message import Notification, body, mail
-from slipway.notify.targets import MailTarget, Target, WebhookTarget, check_webhook, without_urls
+from slipway.notify.targets import (
+    MailTarget,
+    NoticeTarget,
+    WebhookTarget,
+    check_webhook,
+    without_urls,
+)
 
 TIMEOUT_S = 10.0
 PAUSES_S = (1.0, 4.0)
@@ -47,7 +53,7 @@ class Post:
     pauses_s: Sequence[float] = PAUSES_S
     sleep: Callable[[float], None] = time.sleep
 
-    def send(self, message: Notification, target: Target) -> Sent:
+    def send(self, message: Notification, target: NoticeTarget) -> Sent:
         """Send one message to one target; try again where that may help."""
         name, problem, tries = name_of(target), None, 0
         for pause_s in (*self.pauses_s, None):
@@ -65,7 +71,7 @@ class Post:
                 self.sleep(pause_s)
         return Sent(name, False, tries, problem)
 
-    def _once(self, message: Notification, target: Target) -> None:
+    def _once(self, message: Notification, target: NoticeTarget) -> None:
         if target.mail is not None:
             self._mail(message, target.mail)
         elif target.webhook is not None:
@@ -120,7 +126,7 @@ class Post:
             raise _Refused(str(error)) from None
 
 
-def name_of(target: Target) -> str:
+def name_of(target: NoticeTarget) -> str:
     """Name a target for people and records, without anything secret."""
     if target.mail is not None:
         return f"mail to {', '.join(target.mail.to)}"

@@ -114,7 +114,7 @@ class WebhookTarget(Section):
         return self
 
 
-class Target(Section):
+class NoticeTarget(Section):
     """One receiver, and what it is told of."""
 
     mail: MailTarget | None = None
@@ -146,7 +146,7 @@ class Notify(Section):
     """The form of this file."""
     desk: bool = False
     """Whether runs that somebody started at a terminal are told of as well."""
-    targets: Annotated[list[Target], Field(min_length=1)]
+    targets: Annotated[list[NoticeTarget], Field(min_length=1)]
     """Who is told."""
 
 

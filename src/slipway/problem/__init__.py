@@ -5,9 +5,37 @@ one name is one number everywhere. A problem says nothing about what the inputs 
 """
 
 from slipway.problem.binary import BINARY
-from slipway.problem.record import Answers, Labels, Measure, OutputForm, Problem
+from slipway.problem.multiclass import MULTICLASS
+from slipway.problem.record import (
+    Answers,
+    Class,
+    Labels,
+    Measure,
+    OutputForm,
+    Problem,
+    Scores,
+    Target,
+    TargetValues,
+    Weights,
+)
+from slipway.problem.regression import REGRESSION
 
-__all__ = ["BINARY", "PROBLEMS", "Answers", "Labels", "Measure", "OutputForm", "Problem"]
+__all__ = [
+    "BINARY",
+    "MULTICLASS",
+    "PROBLEMS",
+    "REGRESSION",
+    "Answers",
+    "Class",
+    "Labels",
+    "Measure",
+    "OutputForm",
+    "Problem",
+    "Scores",
+    "Target",
+    "TargetValues",
+    "Weights",
+]
 
-PROBLEMS = {each.name: each for each in (BINARY,)}
+PROBLEMS = {each.name: each for each in (BINARY, MULTICLASS, REGRESSION)}
 """By the name that stands in records; a new problem is one entry."""

@@ -39,7 +39,7 @@ def written(path, expected=EXPECTED) -> Golden:
             "carrier": np.array(["AA", "", "UA"], object),
             "delay": np.float32([1.5, np.nan, 3.0]),
         },
-        labels=np.array([0, 1, 1], np.int8),
+        labels=np.array([0, 1, 1], object),
         expected={"probability": expected},
         tolerance={"probability": 0.01},
         precision="fp32",
@@ -202,7 +202,7 @@ def tensor_golden(inputs, expected, datatypes, labels=None, batchable=True) -> G
     rows = len(next(iter(inputs.values())))
     return Golden(
         inputs=inputs,
-        labels=np.full(rows, -1, np.int8) if labels is None else np.array(labels, np.int8),
+        labels=np.array([None] * rows if labels is None else labels, object),
         expected=expected,
         tolerance=dict.fromkeys(expected, 0.0),
         precision="as-made",
@@ -228,7 +228,14 @@ def test_tensors_of_any_datatype_and_rank_read_back_to_the_bit(tmp_path, datatyp
 
 def test_labels_that_nobody_gave_are_unknown_and_given_ones_come_back(tmp_path):
     x = np.zeros((2, 1), np.float32)
-    for labels, expected in ((None, [-1, -1]), ([1, 0], [1, 0])):
+    for labels, expected in (
+        (None, [None, None]),
+        ([1, 0], [1, 0]),
+        (["no", "yes"], ["no", "yes"]),
+        ([True, False], [True, False]),
+        ([0.5, None], [0.5, None]),
+        ([1000, -3], [1000, -3]),
+    ):
         golden = tensor_golden({"x": x}, {"y": x}, {"x": "FP32", "y": "FP32"}, labels)
         write_golden(tmp_path / "golden.arrow", golden)
         assert read_golden(tmp_path / "golden.arrow").labels.tolist() == expected

@@ -21,8 +21,7 @@ from slipway.problem import BINARY
 
 LIMITS = ReleaseLimits(
     error_share_rise_max=0.01,
-    auc_drop_max=0.01,
-    log_loss_rise_max=0.01,
+    quality={"auc": 0.01, "log_loss": 0.01},
     p99_ratio_max=2.0,
     p99_slack_ms=5.0,
 )
@@ -202,7 +201,7 @@ def test_the_difference_of_answers_is_reported_and_never_rejects():
 def test_sides_that_were_asked_other_golden_rows_are_compared_by_quality_on_their_own():
     others = without_rows(traffic("s", golden="other"), np.arange(100))
     verdict = judge(
-        traffic(), others, LIMITS.model_copy(update={"log_loss_rise_max": 1.0, "auc_drop_max": 0.1})
+        traffic(), others, LIMITS.model_copy(update={"quality": {"log_loss": 1.0, "auc": 0.1}})
     )
     assert verdict.decision == "promote"
     assert line(verdict, "largest difference").candidate is None
@@ -211,7 +210,7 @@ def test_sides_that_were_asked_other_golden_rows_are_compared_by_quality_on_thei
     verdict = judge(
         traffic(answers=bad_later),
         others,
-        LIMITS.model_copy(update={"log_loss_rise_max": 1.0, "auc_drop_max": 0.1}),
+        LIMITS.model_copy(update={"quality": {"log_loss": 1.0, "auc": 0.1}}),
     )
     assert (verdict.decision, line(verdict, "AUC").verdict) == ("reject", "fail")
 

@@ -14,8 +14,7 @@ rows_per_request: 1
 wait_s: 20
 limits:
   error_share_rise_max: 0.0
-  auc_drop_max: 0.0
-  log_loss_rise_max: 0.0
+  quality: {auc: 0.0, log_loss: 0.0}
   p99_ratio_max: 2.0
   p99_slack_ms: 1.0
 """

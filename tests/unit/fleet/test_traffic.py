@@ -109,7 +109,8 @@ def unlabelled(proven: bool = True) -> Questions:
         bodies=[Body(b"{}")] * 50,
         rows=[np.arange(ROWS)] * 50,
         proven=[expected] * 50 if proven else None,
-        labels=np.full(ROWS, -1),
+        labels=np.full(ROWS, None, object),
+        weights=None,
         judged=None,
     )
 

@@ -5,7 +5,7 @@ import pytest
 
 from slipway.notify.message import TEST
 from slipway.notify.send import Post
-from slipway.notify.targets import Target
+from slipway.notify.targets import NoticeTarget
 from tests.receivers import mail_server, webhook
 from tests.support.ports import free_port
 
@@ -14,13 +14,13 @@ def post(root: Path, **environ: str) -> Post:
     return Post(root, environ, (0, 0), lambda _: None)
 
 
-def hook(**more: Any) -> Target:
-    return Target.model_validate({"webhook": {"style": "plain", **more}})
+def hook(**more: Any) -> NoticeTarget:
+    return NoticeTarget.model_validate({"webhook": {"style": "plain", **more}})
 
 
-def mail(port: int, **more: Any) -> Target:
+def mail(port: int, **more: Any) -> NoticeTarget:
     address = {"host": "127.0.0.1", "port": port, "tls": "none", "from": "a@b.org"}
-    return Target.model_validate({"mail": {**address, "to": ["c@d.org"], **more}})
+    return NoticeTarget.model_validate({"mail": {**address, "to": ["c@d.org"], **more}})
 
 
 def test_a_webhook_is_posted_to_and_named_by_its_host(tmp_path: Path):

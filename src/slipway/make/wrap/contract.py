@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from slipway.bundle.contract import Contract, InputTensor, OutputTensor, Requires
-from slipway.bundle.datatypes import Datatype
+from slipway.bundle.datatypes import FLOATS, Datatype
 from slipway.bundle.gate import INVARIANCE
 from slipway.bundle.memory import memory_bytes
 from slipway.bundle.session import Session
@@ -13,6 +13,7 @@ from slipway.errors import ConfigError
 from slipway.make.wrap.request import WrapRequest
 from slipway.make.wrap.tolerance import Movement
 from slipway.precision import AS_MADE
+from slipway.problem import PROBLEMS
 
 Shapes = dict[str, list[int]]
 
@@ -106,7 +107,35 @@ def make_contract(
             provider=request.provider, memory_bytes=_memory(request, shapes, model_bytes)
         ),
         batch_invariance_max=max(moved),
+        **_judged(request, session, shapes),
     )
+
+
+def _judged(request: WrapRequest, session: Session, shapes: Shapes) -> dict[str, Any]:
+    """Say what labels judge, where the maker names a problem; refuse an output that cannot be."""
+    if (target := request.target) is None:
+        return {}
+    problem = PROBLEMS[target.problem]
+    only = next(iter(session.outputs)) if len(session.outputs) == 1 else problem.output.name
+    name = request.judged or only
+    wanted = [problem.output.shape(target), [-1, *problem.output.shape(target)[1:], 1]]
+    if name not in session.outputs or session.outputs[name] not in FLOATS:
+        there = ", ".join(f"{n} ({d})" for n, d in session.outputs.items())
+        raise ConfigError(
+            request.model.name,
+            [f"--judged: no output {name!r} of floating-point numbers; there is: {there}"],
+        )
+    if shapes[name] not in wanted:
+        raise ConfigError(
+            request.model.name,
+            [f"--judged: {name!r} has the shape {shapes[name]}, {problem.name} is {wanted[0]}"],
+        )
+    return {
+        "problem": problem.name,
+        "target": target.name,
+        "classes": list(target.classes) or None,
+        "judged": None if name == problem.output.name else name,
+    }
 
 
 def _memory(request: WrapRequest, shapes: Shapes, model_bytes: int) -> int:

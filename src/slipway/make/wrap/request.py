@@ -10,6 +10,7 @@ from typing import Final
 
 from slipway.bundle.contract import Padding
 from slipway.errors import ConfigError
+from slipway.problem import Target
 from slipway.provider import CPU
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -30,6 +31,10 @@ class WrapRequest:
     max_rows: int = 256
     labels: str | None = None
     """The column that holds what came true."""
+    target: Target | None = None
+    """What that stands for, where its maker names the problem."""
+    judged: str | None = None
+    """The output that answers it; None: the only one."""
     tolerance: Mapping[str, float] = field(default_factory=dict)
     """By output; "" for all others that are floating-point."""
     paddings: Mapping[str, Padding] = field(default_factory=dict)
@@ -60,6 +65,10 @@ def check_request(request: WrapRequest) -> None:
         problems.append(f"--max-rows: must be at least 1, got {request.max_rows}")
     if any(not 0 <= limit < math.inf for limit in request.tolerance.values()):
         problems.append("--tolerance: must be a number from 0 up")
+    if request.target is not None and request.labels is None:
+        problems.append("--problem: needs --labels, the column of what came true")
+    if request.judged is not None and request.target is None:
+        problems.append("--judged: needs --problem")
     if importlib.util.find_spec("model_signing") is None:
         problems.append("signing needs one more package: pip install 'slipway-ml[sign]'")
     if problems:

@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 
 from slipway.bundle.datatypes import DTYPES, FLOATS, Datatype, bf16_to_float, float_to_bf16
-from slipway.bundle.golden import UNKNOWN, Tensors
+from slipway.bundle.golden import Tensors
 from slipway.bundle.rows import Array, stack
 from slipway.errors import ConfigError
+from slipway.problem import Target
 
 ROWS_MAX: Final = 10_000
 """Every host runs them all before it serves."""
@@ -64,7 +65,11 @@ class _Source:
 
 
 def read_rows(
-    path: Path, wanted: Sequence[InputSpec], batchable: bool, labels: str | None = None
+    path: Path,
+    wanted: Sequence[InputSpec],
+    batchable: bool,
+    labels: str | None = None,
+    target: Target | None = None,
 ) -> GoldenRows:
     """Read the rows of a file; raise ConfigError with every problem found in it."""
     try:
@@ -84,9 +89,9 @@ def read_rows(
     rows = max(counts.values(), default=0)
     if rows > ROWS_MAX:
         problems.append(f"{rows:,} rows: every host runs them before it serves; give {ROWS_MAX:,}")
-    known = np.full(rows, UNKNOWN, np.int8)
+    known = np.full(rows, None, object)
     try:
-        known = known if labels is None else _labels(source, labels, rows)
+        known = known if labels is None else _labels(source, labels, rows, target)
     except ValueError as error:
         problems.append(f"label {labels!r}: {error}")
     if problems:
@@ -250,10 +255,25 @@ def _checked(array: Array, good: bool, words: str) -> Array:
     return array
 
 
-def _labels(source: _Source, name: str, rows: int) -> Array:
+def _labels(source: _Source, name: str, rows: int, target: Target | None) -> Array:
+    """Return what came true, in its own type: one of a problem's classes, or a number."""
     if name not in source.columns or source.requests:
         raise ValueError("there is no such column" if not source.requests else "requests have none")
     values = np.asarray(source.columns[name])
-    if values.shape != (rows,) or values.dtype.kind not in "iub" or not set(values) <= {0, 1}:
-        raise ValueError("must be 0 or 1 for every row")
-    return values.astype(np.int8)
+    if values.shape != (rows,):
+        raise ValueError("must be one value for every row")
+    found = np.empty(rows, object)
+    found[:] = values.tolist()
+    if target is None:
+        if values.dtype.kind not in "iub" or not set(found) <= {0, 1}:
+            raise ValueError("must be 0 or 1 for every row; --problem names other targets")
+        found[:] = [int(value) for value in found]
+    elif target.classes:
+        if strangers := sorted({str(value) for value in found if value not in target.classes}):
+            raise ValueError(
+                f"must be one of {', '.join(map(str, target.classes))}, found"
+                f" {', '.join(strangers[:3])}"
+            )
+    elif values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise ValueError("must be a finite number for every row")
+    return found

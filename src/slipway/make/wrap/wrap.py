@@ -127,7 +127,9 @@ def _read_rows(request: WrapRequest, session: Session, shapes: Shapes) -> Golden
         InputSpec(name, cast(Datatype, datatype), shapes[name])
         for name, datatype in session.inputs.items()
     ]
-    return read_rows(request.rows, wanted, batchable(shapes), request.labels)
+    return read_rows(
+        request.rows, wanted, batchable(shapes), labels=request.labels, target=request.target
+    )
 
 
 def _record(session: Session, rows: GoldenRows, batchable: bool) -> Golden:

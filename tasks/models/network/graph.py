@@ -1,4 +1,4 @@
-"""The network as an ONNX graph, from codes and numbers to probabilities."""
+"""The network as an ONNX graph, from codes and numbers to scores."""
 
 import logging
 import warnings
@@ -11,23 +11,10 @@ import torch
 from tasks import graph
 
 
-class NetworkCore(torch.nn.Module):
-    """The network with the sigmoid inside: hosts answer with probabilities."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, categories: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Map codes int64 [N, C] and numbers float32 [N, F] to probabilities [N]."""
-        logits: torch.Tensor = self.network(categories, numbers)
-        return torch.sigmoid(logits)
-
-
 def export_core(
-    network: torch.nn.Module, categories: int, numbers: int, *, opset: int
+    core: torch.nn.Module, categories: int, numbers: int, *, opset: int
 ) -> onnx.ModelProto:
-    """Export a network of so many columns for any number of rows, without paths and traces."""
+    """Export what gives scores, for any number of rows, without paths and traces."""
     # two rows: torch.export takes an example of one row for a constant
     example = (
         torch.zeros(2, categories, dtype=torch.int64),
@@ -38,13 +25,13 @@ def export_core(
         # torch 2.13 copies its own deprecated tree specs while exporting
         warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
         program = torch.onnx.export(
-            NetworkCore(network).eval(),
+            core.eval(),
             example,
             dynamo=True,
             opset_version=opset,
             dynamic_shapes=(rows, rows),
             input_names=[graph.CATEGORIES, graph.NUMBERS],
-            output_names=[graph.PROBABILITY],
+            output_names=[graph.SCORES],
             verbose=False,
         )
     assert program is not None
