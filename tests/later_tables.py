@@ -50,8 +50,17 @@ def config(query: str, key: list[str] | None = None) -> IngestConfig:
         name: {"url": f"file:///{name}.csv", "columns": columns, "known_later": KNOWN_LATER[name]}
         for name, columns in COLUMNS.items()
     }
-    section = {"sources": sources, "query": query, "key": key or ["id"]}
-    return IngestConfig.model_validate({**section, "time": "moment", "label": "late"})
+    target = {"problem": "binary", "column": "late", "positive": 1, "negative": 0}
+    return IngestConfig.model_validate(
+        {
+            "sources": sources,
+            "query": query,
+            "key": key or ["id"],
+            "time": "moment",
+            "target": target,
+            "weight": None,
+        }
+    )
 
 
 def select(expression: str, where: str = "true") -> str:

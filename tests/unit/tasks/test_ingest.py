@@ -29,7 +29,8 @@ def config(url: str, query: str = QUERY, **more: Any) -> IngestConfig:
             "query": query,
             "key": ["id"],
             "time": "at",
-            "label": "late",
+            "target": {"problem": "binary", "column": "late", "positive": 1, "negative": 0},
+            "weight": None,
         }
     )
 
