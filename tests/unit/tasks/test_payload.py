@@ -13,30 +13,39 @@ from slipway.bundle.manifest import PAYLOAD_FILES, payload_version
 from slipway.bundle.memory import memory_bytes
 from slipway.bundle.session import open_session
 from slipway.config import PayloadConfig
-from slipway.precision import PRECISIONS
 from tasks import payload, prove
-from tests.small_models import WEIGHTS, Line, make_core, make_line, make_model, prove_config
+from tasks.candidates import CandidateModel
+from tests.small_models import (
+    FP32,
+    STATIC,
+    WEIGHTS,
+    Line,
+    make_core,
+    make_line,
+    make_model,
+    prove_config,
+)
 
-STATIC = make_model(make_core([w + 0.002 for w in WEIGHTS]))
+CHEAP = make_model(make_core([w + 0.002 for w in WEIGHTS]))
 
 
-def make_payload(root: Path, chosen: str = "fp32") -> Line:
-    line = make_line(root, static=STATIC)
+def make_payload(root: Path, chosen: CandidateModel = FP32) -> Line:
+    line = make_line(root, static=CHEAP)
     ticks = itertools.count(step=1_000_000)
-    precisions = {name: line.folder(name) for name in PRECISIONS}
     folder = line.folder("gates")
     prove.run(
         prove_config(),
         lambda: next(ticks),
-        precisions=precisions,
+        candidates=line.candidates,
+        evaluation=line.folder("evaluation"),
         golden=line.folder("golden"),
         gates=folder,
         reports=line.reports,
     )
     gates = folder / "gates.json"
-    gates.write_text(json.dumps({**json.loads(gates.read_text()), "chosen": chosen}))
+    gates.write_text(json.dumps({**json.loads(gates.read_text()), "chosen": str(chosen)}))
     config = PayloadConfig(output_meaning="probability of being late", max_rows=64)
-    payload.run(config, precisions=precisions, gates=folder, payload=line.folder("payload"))
+    payload.run(config, candidates=line.candidates, gates=folder, payload=line.folder("payload"))
     return line
 
 
@@ -53,7 +62,8 @@ def test_two_runs_on_the_same_models_give_the_same_version(tmp_path: Path) -> No
 
 def test_the_contract_says_what_goes_in_and_what_comes_out(tmp_path: Path) -> None:
     contract = read_contract(make_payload(tmp_path).folder("payload") / "contract.json")
-    assert (contract.model, contract.precision, contract.max_rows) == ("small", "fp32", 64)
+    assert (contract.model, contract.precision, contract.max_rows) == ("small", "network-fp32", 64)
+    assert (contract.problem, contract.target, contract.classes) == ("binary", "late", [0, 1])
     assert [(i.name, i.datatype, i.shape) for i in contract.inputs] == [
         ("origin", "BYTES", [-1]),
         ("delay", "FP32", [-1]),
@@ -85,14 +95,12 @@ def test_a_host_that_re_runs_the_golden_set_finds_the_recorded_answers(tmp_path:
     assert "" in golden.inputs["origin"]
 
 
-@pytest.mark.parametrize(("chosen", "folder"), [("fp32", "fp32"), ("int8-static", "int8-static")])
-def test_the_model_is_that_of_the_chosen_precision(
-    chosen: str, folder: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("chosen", [FP32, STATIC], ids=str)
+def test_the_model_is_that_of_the_chosen_candidate(chosen: CandidateModel, tmp_path: Path) -> None:
     line = make_payload(tmp_path, chosen)
-    expected = (line.folder(folder) / "model.onnx").read_bytes()
+    expected = (line.of(chosen) / "model.onnx").read_bytes()
     assert (line.folder("payload") / "model.onnx").read_bytes() == expected
-    assert read_contract(line.folder("payload") / "contract.json").precision == chosen
+    assert read_contract(line.folder("payload") / "contract.json").precision == str(chosen)
 
 
 def test_required_memory_grows_with_the_model(tmp_path: Path) -> None:

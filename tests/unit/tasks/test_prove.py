@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +19,14 @@ from slipway.bundle.session import open_session
 from slipway.config import ProveConfig
 from slipway.errors import BundleRefused, GateError
 from slipway.make.proof import proof
-from slipway.precision import PRECISIONS
 from slipway.problem import BINARY
-from tasks import columns, gates, prove, timing_report
+from tasks import columns, gates, graph, prove, timing_report
 from tasks.columns import Arrays
 from tasks.gates import Standard
 from tasks.timing import measure_latency
 from tests.small_models import (
+    FP32,
+    TREES,
     WEIGHTS,
     Line,
     make_core,
@@ -34,10 +35,16 @@ from tests.small_models import (
     prove_config,
     small_columns,
     small_rows,
+    write_choice,
 )
 
 NAN = float("nan")
-LIMITS = prove_config(auc_floor=0.6, log_loss_ceiling=0.69)
+LIMITS = prove_config(
+    quality={
+        "auc": {"worst": 0.6, "loss_max": 0.01},
+        "log_loss": {"worst": 0.69, "loss_max": 0.01},
+    }
+)
 CHEAP = make_model(make_core([round(w, 2) + 0.002 for w in WEIGHTS]))
 """A model that is a little off, as a cheaper precision is."""
 DYNAMIC = make_model(make_core(dynamic=True))
@@ -48,16 +55,17 @@ def asked(labels: np.ndarray) -> Standard:
 
 
 def steady_clock() -> Callable[[], int]:
-    """Tick one millisecond a look: every precision takes the same time, so fp32 stays."""
+    """Tick one millisecond a look: every candidate takes the same time, so the first stays."""
     ticks = itertools.count(step=1_000_000)
     return lambda: next(ticks)
 
 
-def run(line: Line, config: ProveConfig) -> dict[str, Any]:
+def run(line: Line, config: ProveConfig, clock: Callable[[], int] | None = None) -> dict[str, Any]:
     prove.run(
         config,
-        steady_clock(),
-        precisions={name: line.folder(name) for name in PRECISIONS},
+        clock or steady_clock(),
+        candidates=line.candidates,
+        evaluation=line.folder("evaluation"),
         golden=line.folder("golden"),
         gates=line.folder("gates"),
         reports=line.reports,
@@ -151,24 +159,6 @@ def test_lost_quality_is_measured_against_fp32() -> None:
     assert lost.measured == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(
-    ("passing", "rounds", "chosen"),
-    [
-        (["fp32", "a"], {"fp32": [10, 10, 10], "a": [8, 8, 8]}, "a"),
-        (["fp32", "a"], {"fp32": [10, 10, 10], "a": [8, 8, 9.5]}, "fp32"),
-        (["fp32", "a"], {"fp32": [10, 20, 10], "a": [9, 18, 9]}, "a"),
-        (["fp32", "a", "b"], {"fp32": [10, 10], "a": [8, 8], "b": [7, 7]}, "b"),
-        (["fp32"], {"fp32": [10, 10], "a": [1, 1]}, "fp32"),
-        (["a", "b"], {"fp32": [10, 10], "a": [12, 12], "b": [11, 11]}, "b"),
-        ([], {"fp32": [10, 10]}, None),
-    ],
-)
-def test_the_cheapest_that_passes_is_chosen_if_it_is_clearly_cheaper_in_every_round(
-    passing: list[str], rounds: dict[str, list[float]], chosen: str | None
-) -> None:
-    assert gates.choose(passing, rounds, 0.1) == chosen
-
-
 def test_precisions_take_turns_and_each_turn_begins_with_another() -> None:
     calls: list[str] = []
     runs = {name: lambda rows, name=name: calls.append(name) for name in ("a", "b")}
@@ -197,15 +187,15 @@ def test_a_precision_that_is_no_cheaper_leaves_fp32_and_its_answers_in_the_golde
 ) -> None:
     line = make_line(tmp_path, static=CHEAP)
     proven = run(line, prove_config())
-    assert (proven["model"], proven["chosen"]) == ("small", "fp32")
-    static = proven["precisions"]["int8-static"]
+    assert (proven["model"], proven["chosen"]) == ("small", "network-fp32")
+    static = proven["precisions"]["network-int8-static"]
     assert (static["verdict"], static["reason"]) == (
         "pass",
-        "passes, but is not clearly cheaper than fp32",
+        "passes, but is not clearly cheaper than network-fp32",
     )
     golden = read_golden(line.folder("gates") / "golden.arrow")
-    session = open_session(line.folder("fp32") / "model.onnx", "CPUExecutionProvider", 1)
-    assert (golden.precision, golden.rows) == ("fp32", 600)
+    session = open_session(line.of(FP32) / "model.onnx", "CPUExecutionProvider", 1)
+    assert (golden.precision, golden.rows) == ("network-fp32", 600)
     assert replay(session.run, golden).largest == {"probability": 0.0}
 
 
@@ -222,7 +212,7 @@ def test_gates_are_the_same_bytes_whatever_the_clock_said(tmp_path: Path) -> Non
 
 def test_a_precision_that_was_not_made_is_reported_with_its_reason(tmp_path: Path) -> None:
     proven = run(make_line(tmp_path), prove_config())
-    assert proven["precisions"]["int8-static"] == {
+    assert proven["precisions"]["network-int8-static"] == {
         "verdict": "not made",
         "reason": "crashed: SIGSEGV",
         "gates": [],
@@ -231,14 +221,14 @@ def test_a_precision_that_was_not_made_is_reported_with_its_reason(tmp_path: Pat
 
 def test_a_model_that_cannot_be_opened_fails_and_the_others_go_on(tmp_path: Path) -> None:
     proven = run(make_line(tmp_path, static=b"no graph"), prove_config())
-    assert proven["precisions"]["int8-static"]["verdict"] == "fail"
-    assert "no ONNX file" in proven["precisions"]["int8-static"]["reason"]
-    assert proven["chosen"] == "fp32"
+    assert proven["precisions"]["network-int8-static"]["verdict"] == "fail"
+    assert "no ONNX file" in proven["precisions"]["network-int8-static"]["reason"]
+    assert proven["chosen"] == "network-fp32"
 
 
 def test_dynamic_int8_fails_since_its_scale_is_taken_over_the_batch(tmp_path: Path) -> None:
     proven = run(make_line(tmp_path, dynamic=DYNAMIC), prove_config())
-    dynamic = proven["precisions"]["int8-dynamic"]
+    dynamic = proven["precisions"]["network-int8-dynamic"]
     assert failing(dynamic) == ["batch invariance"]
     assert dynamic["reason"] == "outside its limit: batch invariance"
 
@@ -251,7 +241,7 @@ def test_a_model_trained_on_shuffled_labels_is_stopped_by_the_floor(tmp_path: Pa
     pq.write_table(rows.set_column(rows.column_names.index("late"), "late", [shuffled]), path)
     with pytest.raises(GateError) as stopped:
         run(line, prove_config())
-    assert "no precision passes its gates" in str(stopped.value)
+    assert "no candidate passes its gates" in str(stopped.value)
     assert "AUC " in str(stopped.value)
     assert "≥ 0.65" in str(stopped.value)
     assert list(line.folder("gates").iterdir()) == []
@@ -265,12 +255,12 @@ def test_a_provider_that_does_not_run_here_is_no_verdict_but_an_error(tmp_path: 
 
 def test_another_session_must_repeat_the_answers(tmp_path: Path) -> None:
     line = make_line(tmp_path)
-    exam = prove.prepare_examination(prove_config(), line.folder("fp32"), line.folder("golden"))
+    exam = prove.prepare_examination(prove_config(), {FP32: line.of(FP32)}, line.folder("golden"))
     first, other = (
         open_session(model, "CPUExecutionProvider", 1)
-        for model in (line.folder("fp32") / "model.onnx", make_model(make_core(dynamic=True)))
+        for model in (line.of(FP32) / "model.onnx", make_model(make_core(dynamic=True)))
     )
-    result = gate.verdict(prove.examine("fp32", first, other, exam))
+    result = gate.verdict(prove.examine(FP32, first, other, exam))
     assert failing(result) == ["reproducibility"]
 
 
@@ -288,46 +278,117 @@ def test_timings_of_the_models_on_disk_are_not_taken_twice(proven: Line) -> None
     before = (proven.reports / "prove.json").read_bytes()
     report = timing_report.timing_report(proven.root, "small")
     assert (proven.reports / "prove.json").read_bytes() == before
-    assert report["latency"]["int8-static"]["p50_ms"] == 1.0
+    assert report["latency"]["network-int8-static"]["p50_ms"] == 1.0
 
 
 def test_timings_are_taken_again_when_the_report_is_gone(proven: Line) -> None:
     (proven.reports / "prove.json").unlink()
     report = timing_report.timing_report(proven.root, "small")
-    assert sorted(report["latency"]) == ["fp32", "int8-static"]
+    assert sorted(report["latency"]) == ["network-fp32", "network-int8-static"]
     assert report == json.loads((proven.reports / "prove.json").read_text())
 
 
 def test_timings_are_taken_again_when_a_model_has_other_bytes(proven: Line) -> None:
-    (proven.folder("fp32") / "model.onnx").write_bytes(make_model(make_core([0.9, -0.6])))
+    (proven.of(FP32) / "model.onnx").write_bytes(make_model(make_core([0.9, -0.6])))
     report = timing_report.timing_report(proven.root, "small")
-    assert report["latency"]["fp32"]["p50_ms"] != 1.0
+    assert report["latency"]["network-fp32"]["p50_ms"] != 1.0
 
 
 def test_a_report_cut_short_counts_as_none(proven: Line) -> None:
     (proven.reports / "prove.json").write_text('{"models": ')
-    assert timing_report.timing_report(proven.root, "small")["latency"]["fp32"]["rows"] == 16
+    assert (
+        timing_report.timing_report(proven.root, "small")["latency"]["network-fp32"]["rows"] == 16
+    )
 
 
 def test_a_proof_holds_every_gate_of_every_precision_and_the_latencies(proven: Line) -> None:
     judged = json.loads((proven.folder("gates") / "gates.json").read_text())
     timing = json.loads((proven.reports / "prove.json").read_text())
     made = proof(judged, timing, "f" * 64)
-    assert (made["version"], made["verdict"], made["precision"]) == ("f" * 64, "pass", "fp32")
+    assert (made["version"], made["verdict"], made["precision"]) == (
+        "f" * 64,
+        "pass",
+        "network-fp32",
+    )
     counted = Counter(gate["precision"] for gate in made["gates"])
-    assert counted == {"fp32": 5, "int8-static": 9}
+    assert counted == {"network-fp32": 5, "network-int8-static": 9}
     assert made["gates"][-1] == {
-        "gate": "p50 as a share of fp32's",
-        "precision": "int8-static",
+        "gate": "p50 as a share of network-fp32's",
+        "precision": "network-int8-static",
         "measured": 1.0,
         "limit": 0.9,
         "bound": "max",
         "verdict": "fail",
     }
-    size_bytes = (proven.folder("fp32") / "model.onnx").stat().st_size
-    assert made["latency"]["fp32"] == {
+    size_bytes = (proven.of(FP32) / "model.onnx").stat().st_size
+    assert made["latency"]["network-fp32"] == {
         "p50_ms": 1.0,
         "p99_ms": 1.0,
         "rows": 16,
         "size_bytes": size_bytes,
     }
+
+
+def second_is_faster() -> Callable[[], int]:
+    """Tell of two models that take turns: the first of them takes ten times as long."""
+
+    def ticks() -> Iterator[int]:
+        now = 0
+        for turn in itertools.count():
+            for place in range(2):
+                yield now
+                now += 1_000_000 if (turn + place) % 2 else 10_000_000
+                yield now
+
+    found = ticks()
+    return lambda: next(found)
+
+
+def test_another_family_that_loses_little_and_is_clearly_cheaper_is_chosen(tmp_path: Path) -> None:
+    line = make_line(tmp_path, trees=make_core([0.88, -0.5]), trees_loss=0.005)
+    proven = run(line, prove_config(), second_is_faster())
+    assert proven["chosen"] == "trees-fp32"
+    golden = read_golden(line.folder("gates") / "golden.arrow")
+    session = open_session(line.of(TREES) / graph.MODEL, "CPUExecutionProvider", 1)
+    assert (golden.precision, replay(session.run, golden).largest) == (
+        "trees-fp32",
+        {"probability": 0.0},
+    )
+
+
+def test_a_family_that_loses_too_much_is_out_however_cheap_it_is(tmp_path: Path) -> None:
+    line = make_line(tmp_path, trees=make_core([0.88, -0.5]), trees_loss=0.0095)
+    proven = run(line, prove_config(), second_is_faster())
+    assert proven["chosen"] == "network-fp32"
+    trees = proven["precisions"]["trees-fp32"]
+    assert (trees["verdict"], trees["reason"]) == (
+        "pass",
+        "passes, but trees loses 0.0095 to network on the rows that choose, up to 0.0105 in 95 of"
+        " 100; 0.01 is allowed",
+    )
+
+
+def test_the_best_family_gives_way_to_no_worse_one_where_it_fails_its_gates(
+    tmp_path: Path,
+) -> None:
+    line = make_line(tmp_path, trees=make_core(sign=-1.0), trees_loss=0.0)
+    write_choice(line, {"trees": 0.0, "network": 0.5})
+    with pytest.raises(GateError, match="no candidate passes its gates"):
+        run(line, prove_config(), second_is_faster())
+
+
+def test_a_family_that_is_off_is_not_examined(tmp_path: Path) -> None:
+    proven = run(make_line(tmp_path), prove_config(prefer=["network"]))
+    assert set(proven["precisions"]) == {
+        "network-fp32",
+        "network-int8-static",
+        "network-int8-dynamic",
+    }
+
+
+def test_a_cheaper_form_is_compared_with_the_reference_of_its_own_family(tmp_path: Path) -> None:
+    """The other family's answers are far from it, and do not count."""
+    line = make_line(tmp_path, static=CHEAP, trees=make_core([0.5, -0.1]))
+    write_choice(line, {"trees": 0.0, "network": 0.0})
+    proven = run(line, prove_config(prefer=["trees", "network"]))
+    assert proven["precisions"]["network-int8-static"]["verdict"] == "pass"

@@ -14,6 +14,7 @@ from slipway.config import QuantizeConfig
 from slipway.errors import SlipwayError
 from tasks import quantize
 from tasks.child import attempt, explain
+from tasks.models import is_off, write_off
 from tests.support.pace import limit, within
 
 
@@ -25,7 +26,8 @@ def make_shards(folder: Path, sizes: list[int]) -> None:
             {
                 "categories": pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.int32)), 1),
                 "numbers": pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float32)), 1),
-                "label": pa.array(np.zeros(size, np.float32)),
+                "label": pa.array(np.zeros(size)),
+                "unit": pa.array(rows),
             }
         )
         path = folder / f"train-{i:05}.arrow"
@@ -94,6 +96,18 @@ def test_a_precision_that_cannot_be_made_is_recorded_with_the_reason(
     )
     assert result["reason"]
     assert str(tmp_path) not in result["reason"]
+
+
+def test_a_family_that_is_off_has_no_cheaper_form(config: QuantizeConfig, tmp_path: Path) -> None:
+    fp32, out = tmp_path / "fp32", tmp_path / "int8-static"
+    fp32.mkdir()
+    out.mkdir()
+    write_off(fp32)
+    quantize.run(
+        config, precision="int8-static", fp32=fp32, prepared=tmp_path, golden=tmp_path, out=out
+    )
+    assert [path.name for path in out.iterdir()] == ["off.json"]
+    assert is_off(out)
 
 
 def test_a_precision_without_a_conversion_is_refused(

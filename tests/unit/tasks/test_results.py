@@ -25,20 +25,28 @@ def test_the_payload_gives_the_version(tmp_path: Path) -> None:
     assert found == Results(version=payload_version(tmp_path / "payload"))
 
 
-def test_the_proof_gives_gates_and_the_chosen_precision(tmp_path: Path) -> None:
+def test_the_proof_gives_gates_and_the_chosen_candidate(tmp_path: Path) -> None:
     gate = {"gate": "auc_floor", "measured": 0.7, "limit": 0.6, "bound": "min", "verdict": "pass"}
-    forms = {"fp32": {"verdict": "pass", "gates": [gate]}, "int8-static": {"verdict": "not made"}}
-    proof = write(tmp_path / "gates", "gates.json", {"chosen": "fp32", "precisions": forms})
+    forms = {
+        "trees-fp32": {"verdict": "pass", "gates": [gate]},
+        "network-int8-static": {"verdict": "not made"},
+    }
+    proof = write(tmp_path / "gates", "gates.json", {"chosen": "trees-fp32", "precisions": forms})
     found = read_results({"gates": proof})
-    assert found.gates == (GateResult("auc_floor", 0.7, 0.6, "min", "pass", "fp32"),)
-    assert found.precision == "fp32"
+    assert found.gates == (GateResult("auc_floor", 0.7, 0.6, "min", "pass", "trees-fp32"),)
+    assert found.precision == "trees-fp32"
 
 
-def test_the_evaluation_gives_numbers_and_the_table_gives_rows(tmp_path: Path) -> None:
-    test = {"auc": 0.7, "rows": 100, "by": {"kind": 1}, "sure": True}
+def test_the_evaluation_gives_the_best_familys_numbers_and_the_table_gives_rows(
+    tmp_path: Path,
+) -> None:
+    numbers = {"auc": 0.7, "rows": 100, "by": {"kind": 1}, "sure": True}
+    families = {"trees": {"auc": 0.6}, "network": numbers}
+    evaluation = write(tmp_path / "evaluation", "metrics.json", {"families": families})
+    (evaluation / "choice.json").write_text(json.dumps({"best": "network"}))
     found = read_results(
         {
-            "evaluation": write(tmp_path / "evaluation", "metrics.json", {"test": test}),
+            "evaluation": evaluation,
             "raw": write(tmp_path / "raw", "table.json", {"sources": {"a": {"rows": 3}, "b": {}}}),
         }
     )

@@ -20,6 +20,7 @@ from tasks.__main__ import (
     keyword,
     run_stage,
 )
+from tasks.candidates import CandidateModel
 from tests.project import REPOSITORY
 
 
@@ -28,9 +29,10 @@ from tests.project import REPOSITORY
     [
         ("data/flights/raw", None, "raw"),
         ("data/flights/sources.lock", None, "sources"),
-        ("models/flights/training-report", None, "training_report"),
-        ("models/flights/int8-static", None, "int8_static"),
-        ("models/flights/int8-static", "int8-static", "out"),
+        ("models/flights/trees/training-report", "trees", "training_report"),
+        ("models/flights/network/int8-static", None, "network/int8-static"),
+        ("models/flights/network/int8-static", "int8-static", "out"),
+        ("models/flights/network/fp32", "int8-static", "fp32"),
         ("configs/expectations/flights.json", None, "expectations"),
     ],
 )
@@ -54,13 +56,17 @@ def test_both_sides_of_a_mismatch_are_named():
     ]
 
 
-def test_a_stage_that_takes_all_precisions_gets_them_by_name():
-    def run(config, *, precisions, gates):
+def test_a_stage_that_takes_all_candidates_gets_them_by_family_and_precision():
+    def run(config, *, candidates, gates):
         pass
 
-    deps = {each: Path(each) for each in ("gates", "fp32", "int8_static")}
-    forms = {"fp32": Path("fp32"), "int8-static": Path("int8_static")}
-    assert gathered(run, deps) == {"gates": Path("gates"), "precisions": forms}
+    folders = [Path("models/flights") / each for each in ("trees/fp32", "network/int8-static")]
+    deps = {keyword(each, None): each for each in (Path("models/flights/gates"), *folders)}
+    named = (CandidateModel("trees", "fp32"), CandidateModel("network", "int8-static"))
+    assert gathered(run, deps) == {
+        "gates": Path("models/flights/gates"),
+        "candidates": dict(zip(named, folders, strict=True)),
+    }
 
 
 def test_a_stage_that_takes_one_precision_gets_that_path():
