@@ -105,7 +105,7 @@ def golden_rows(rows: int = 40) -> tuple[pa.Table, np.ndarray]:
     table = pa.table(
         {"carrier": pa.array(carriers, pa.string()), "delay": pa.array(delays, pa.float32())}
     )
-    return table, np.array([i % 3 == 0 for i in range(rows)], np.int8)
+    return table, np.array([int(i % 3 == 0) for i in range(rows)], object)
 
 
 def make_payload(

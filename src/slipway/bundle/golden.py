@@ -43,6 +43,9 @@ _PLAIN: dict[np.dtype[Any], Datatype] = {DTYPES[d]: d for d in ("BYTES", "FP32",
 
 WEIGHT = "weight"
 
+_LABELS = (pa.int8(), pa.int64(), pa.float64(), pa.string(), pa.bool_())
+"""What labels may be."""
+
 REPLAY_ROWS = 256
 """Rows per batch when the golden set is re-run, here as where it was proven."""
 
@@ -296,6 +299,8 @@ def _labels(table: pa.Table) -> npt.NDArray[np.object_]:
     found = np.full(table.num_rows, None, object)
     if LABEL in table.column_names:
         column = table.column(LABEL)
+        if column.type not in _LABELS:
+            raise ValueError(f"column {LABEL!r} must be a class or a number, got {column.type}")
         old = column.type == pa.int8()
         found[:] = [None if old and v == -1 else v for v in column.to_pylist()]
     return found

@@ -41,6 +41,7 @@ class Target:
 
     def encode(self, values: Iterable[object]) -> Labels:
         """Turn values of the target's own type into labels, what is unknown (None) too."""
+        values = values.tolist() if isinstance(values, np.ndarray) else values
         if not self.classes:
             numbers = [np.nan if v is None else float(v) for v in values]  # type: ignore[arg-type]
             return np.array(numbers, np.float64)

@@ -72,10 +72,14 @@ class TreesConfig(Section):
     """Training rows that a leaf holds at least."""
     l2: Annotated[float, Field(ge=0)]
     """L2 penalty on the leaves."""
+    row_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the training rows that each round looks at, drawn anew."""
+    column_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the columns that each tree may split by, drawn anew."""
     patience: Positive
     """Rounds without a better loss on the stop rows before the boosting stops."""
     threads: Positive
-    """CPU threads."""
+    """CPU threads; they change no byte. On a busy machine one is the fastest."""
     seed: Seed
     """Seed of its random numbers."""
 

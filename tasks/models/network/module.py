@@ -98,7 +98,7 @@ class Numbers(nn.Module):
     scale: Tensor
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Map raw numbers [N, F] to [N, width]: bins, the value, and whether it is missing (NaN)."""
+        """Map raw numbers [N, F] to [N, width]: bins, the value, whether it is missing (NaN)."""
         missing = torch.isnan(numbers)
         known = torch.where(missing, self.center, numbers)
         filled = torch.clamp((known[:, :, None] - self.low) / self.span, 0.0, 1.0)

@@ -62,8 +62,24 @@ def fit(
         raise SlipwayError(f"problem {problem!r}: trees know {', '.join(PROBLEMS)}")
     from tasks.models.trees.fit import grow
 
+    for name, rows in (("train", train), ("stop", stop)):
+        if rows is not None:
+            _check_labels(name, rows, 2 if problem == "binary" else classes, problem)
     outputs = classes if problem == "multiclass" else 1
-    return Boosted(problem, grow(settings, (problem, outputs), train, stop, progress))
+    return Boosted(problem, grow(settings, (problem, outputs), train, stop=stop, progress=progress))
+
+
+def _check_labels(name: str, rows: LabelledRows, classes: int, problem: str) -> None:
+    """Refuse labels that mean nothing: LightGBM takes missing ones, and classes beyond the last."""
+    if problem == "regression":
+        good, expected = np.isfinite(rows.labels), "finite numbers"
+    else:
+        good, expected = np.isin(rows.labels, range(classes)), f"0 .. {classes - 1}"
+    if not good.all():
+        raise SlipwayError(
+            f"{name} rows: labels of {problem} are {expected}; "
+            f"{np.sum(~good)} of {len(rows)} are not, the first is {rows.labels[~good][0]}"
+        )
 
 
 def save(model: Boosted, folder: Path) -> None:

@@ -54,7 +54,7 @@ def grow(
     progress: "Progress | None" = None,
 ) -> "Forest":
     """Fit a forest for a problem and so many outputs."""
-    boosting = boost(settings, target, train, stop, progress)
+    boosting = boost(settings, target, train, stop=stop, progress=progress)
     text = boosting.booster.model_to_string(num_iteration=boosting.rounds)
     columns, numbers = train.categories.shape[1], train.numbers.shape[1]
     forest = read_forest(text, columns, numbers, target[1])
@@ -104,6 +104,9 @@ def _options(settings: "Settings", problem: str, outputs: int) -> dict[str, Any]
         "num_leaves": settings.leaves,
         "min_data_in_leaf": settings.min_leaf_rows,
         "lambda_l2": settings.l2,
+        "bagging_fraction": settings.row_share,
+        "bagging_freq": 1,
+        "feature_fraction": settings.column_share,
         "seed": settings.seed,
         "num_threads": settings.threads,
         # sums are added in one order, whatever the machine would find faster

@@ -25,8 +25,8 @@ FEATURES = "features"
 EXACT_BITS = 52
 """Bits that a sum of leaves may need: float64 has 53."""
 
-SMALLEST_EXPONENT = -1022
-"""Of a float64 that has all its bits."""
+SMALLEST_EXPONENT = -1074
+"""Of a float64."""
 
 
 def make_core(forest: Forest, *, opset: int) -> ModelProto:

@@ -34,11 +34,17 @@ class Settings:
     l2: float
     """L2 penalty on a leaf's value."""
 
+    row_share: float
+    """The share of the rows that each round looks at, drawn anew; 1 for all."""
+
+    column_share: float
+    """The share of the columns that each tree may split by, drawn anew; 1 for all."""
+
     patience: int
     """Rounds without a better loss on the stop rows before the boosting ends."""
 
     seed: int
-    """What LightGBM samples rows by, to choose the values it may split at."""
+    """What rows and columns are drawn by, and the rows that tell which values to split at."""
 
     threads: int = 1
     """Processors to fit with."""

@@ -1,11 +1,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from slipway.bundle.contract import Decision
 from slipway.bundle.datatypes import DTYPES, bf16_to_float, float_to_bf16
 from slipway.bundle.golden import (
     Golden,
@@ -157,8 +159,8 @@ def test_the_table_that_the_next_test_breaks_is_sound(tmp_path):
         (COLUMNS, ABOUT.replace(b'"p": 0.1', b'"q": 0.1')),
         (COLUMNS, ABOUT.replace(b"0.1", b"NaN")),
         ({"label": COLUMNS["label"], "expected.p": COLUMNS["expected.p"]}, ABOUT),
-        ({**COLUMNS, "label": pa.array([None], pa.int8())}, ABOUT),
-        ({**COLUMNS, "label": pa.array([1], pa.int64())}, ABOUT),
+        ({**COLUMNS, "label": pa.array([b"1"])}, ABOUT),
+        ({**COLUMNS, "label": pa.array([[1]])}, ABOUT),
         ({**COLUMNS, "expected.p": pa.array([0.5], pa.float64())}, ABOUT),
         ({**COLUMNS, "carrier": pa.array([b"AA"])}, ABOUT),
         ({**COLUMNS, "carrier": pa.array([["AA"]])}, ABOUT),
@@ -170,8 +172,8 @@ def test_the_table_that_the_next_test_breaks_is_sound(tmp_path):
         "tolerance of another output",
         "tolerance NaN",
         "no inputs",
-        "label null",
-        "label of another type",
+        "label of bytes",
+        "label of lists",
         "expected of another type",
         "input of bytes",
         "input of lists",
@@ -377,3 +379,65 @@ def test_a_host_that_reads_a_golden_set_loads_neither_kernels_nor_pandas(tmp_pat
     args = [sys.executable, "-c", code, str(tmp_path / "golden.arrow")]
     done = subprocess.run(args, check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def decided(tolerance: float = 0.01) -> Golden:
+    """Three rows of a probability, and the label that a threshold of 0.5 makes of it."""
+    p = np.array([0.2, 0.495, 0.9], np.float32)
+    label = np.array(["no", "no", "yes"], object)
+    return Golden(
+        inputs={"x": p},
+        labels=label,
+        expected={"probability": p, "label": label},
+        tolerance={"probability": tolerance, "label": 0.0},
+        precision="fp32",
+        datatypes={"x": "FP32", "probability": "FP32", "label": "BYTES"},
+        decision=Decision(output="label", by="probability", at=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "passed"),
+    [
+        (["no", "no", "yes"], True),
+        (["no", "yes", "yes"], True),  # 0.495 may fall on either side of 0.5
+        (["yes", "no", "yes"], False),
+        (["no", "no", "no"], False),
+    ],
+)
+def test_a_decision_may_differ_only_where_its_probability_is_undecided(tmp_path, labels, passed):
+    write_golden(tmp_path / "golden.arrow", decided())
+    golden = read_golden(tmp_path / "golden.arrow")
+    answers = {"probability": golden.inputs["x"], "label": np.array(labels, object)}
+    assert replay(lambda _: answers, golden).passed is passed
+
+
+def test_the_likeliest_class_may_differ_only_where_two_are_nearly_as_likely(tmp_path):
+    p = np.array([[0.5, 0.49, 0.01], [0.6, 0.3, 0.1]], np.float32)
+    label = np.array(["a", "a"], object)
+    golden = replace(
+        decided(),
+        inputs={"x": p[:, 0]},
+        labels=label,
+        expected={"probabilities": p, "label": label},
+        tolerance={"probabilities": 0.01, "label": 0.0},
+        datatypes={"x": "FP32", "probabilities": "FP32", "label": "BYTES"},
+        decision=Decision(output="label", by="probabilities", at=None),
+    )
+    for labels, passed in ((["b", "a"], True), (["a", "b"], False)):
+        answers = {"probabilities": p, "label": np.array(labels, object)}
+        assert replay(lambda _, found=answers: found, golden).passed is passed
+
+
+def test_a_decision_that_names_no_output_is_refused(tmp_path):
+    golden = replace(decided(), decision=Decision(output="label", by="score", at=0.5))
+    write_golden(tmp_path / "golden.arrow", golden)
+    with pytest.raises(BundleRefused, match="its decision names an output that there is not"):
+        read_golden(tmp_path / "golden.arrow")
+
+
+def test_weights_come_back(tmp_path):
+    write_golden(tmp_path / "golden.arrow", replace(decided(), weights=np.array([1.0, 2.0, 0.5])))
+    assert read_golden(tmp_path / "golden.arrow").weights.tolist() == [1.0, 2.0, 0.5]
+    write_golden(tmp_path / "golden.arrow", decided())
+    assert read_golden(tmp_path / "golden.arrow").weights is None

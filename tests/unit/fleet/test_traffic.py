@@ -70,7 +70,7 @@ def good(latency_ms=1.0, version=V, rows=4):
 def test_every_answered_row_is_taken_down_with_its_label(payload):
     traffic = ask(payload, good())
     assert (traffic.requests, traffic.answered, traffic.rows) == (50, 50, 200)
-    np.testing.assert_array_equal(traffic.scored.labels, np.tile(payload[0].labels, 5))
+    np.testing.assert_array_equal(traffic.scored.labels, np.tile(payload[0].labels.astype(int), 5))
     np.testing.assert_array_equal(traffic.scored.questions, np.arange(200))
 
 
