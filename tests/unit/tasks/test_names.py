@@ -50,7 +50,7 @@ def test_every_unknown_name_is_told_at_once_with_the_near_one(tmp_path: Path):
         tmp_path,
         ingest__time="moments",
         ingest__key=["id", "idd"],
-        ingest__label="lat",
+        ingest__target__column="lat",
         prepare__categories={"kinds": "What it is"},
         prepare__numbers={"size": "How large", "wieght": "How heavy, kg"},
         evaluate__slices=["kinds", "sise", "nothing"],
@@ -59,7 +59,7 @@ def test_every_unknown_name_is_told_at_once_with_the_near_one(tmp_path: Path):
     assert problems(tmp_path, config) == [
         "ingest.key.1: the query gives no column 'idd'; did you mean 'id'?",
         "ingest.time: the query gives no column 'moments'; did you mean 'moment'?",
-        "ingest.label: the query gives no column 'lat'; did you mean 'late'?",
+        "ingest.target.column: the query gives no column 'lat'; did you mean 'late'?",
         "prepare.categories.kinds: the query gives no column 'kinds'; did you mean 'kind'?",
         "prepare.numbers.wieght: the query gives no column 'wieght'; did you mean 'weight'?",
         "evaluate.slices.1: 'sise' is no feature of prepare; did you mean 'size'?",
@@ -113,15 +113,18 @@ def test_a_query_finds_no_variable_of_this_program(tmp_path: Path):
         ),
         (
             {"ingest__query": query("delay > 10")},
-            "ingest.label: 'late' must be 0 or 1, is BOOLEAN; CAST it AS TINYINT",
+            "ingest.target: 'late' is BOOLEAN, its values here (0, 1) are of another type; write them"
+            " as the column has them, or CAST it AS TINYINT in ingest.query",
         ),
         (
             {"ingest__query": query("CASE WHEN delay > 10 THEN 1.0 ELSE 0.0 END")},
-            "ingest.label: 'late' must be 0 or 1, is DECIMAL(2,1); CAST it AS TINYINT",
+            "ingest.target: 'late' is DECIMAL(2,1), its values here (0, 1) are of another type; write"
+            " them as the column has them, or CAST it AS TINYINT in ingest.query",
         ),
         (
             {"ingest__query": query("'1'")},
-            "ingest.label: 'late' must be 0 or 1, is VARCHAR; CAST it AS TINYINT",
+            "ingest.target: 'late' is VARCHAR, its values here (0, 1) are of another type; write them"
+            " as the column has them, or CAST it AS TINYINT in ingest.query",
         ),
         (
             {"ingest__query": query("1").replace("kind,", "1.5::FLOAT AS kind,")},

@@ -28,7 +28,7 @@ def test_only_matrices_decay():
     from slipway.config import load_config
     from tests.project import REPOSITORY
 
-    config = load_config(REPOSITORY, "flights").train
+    config = load_config(REPOSITORY, "flights").families.network
     decayed, free = new_optimizer(two_kinds(), config).param_groups
     assert {p.ndim for p in decayed["params"]} == {2}
     assert {p.ndim for p in free["params"]} == {1}
