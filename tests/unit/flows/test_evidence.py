@@ -35,21 +35,21 @@ CONFIG = Path(__file__).parents[3] / "configs/flights.yaml"
 LOCK = """\
 schema: '2.0'
 stages:
-  train@flights:
-    cmd: python -m tasks train flights
+  train@flights-network:
+    cmd: python -m tasks train flights network
     deps:
     - path: data/flights/prepared
       md5: 00000000000000000000000000000000.dir
     outs:
-    - path: models/flights/weights
+    - path: models/flights/network/weights
       hash: md5
       md5: 11111111111111111111111111111111.dir
       size: 573834
       nfiles: 3
-  train@flights-nyc:
-    cmd: python -m tasks train flights-nyc
+  train@flights-nyc-network:
+    cmd: python -m tasks train flights-nyc network
     outs:
-    - path: models/flights-nyc/weights
+    - path: models/flights-nyc/network/weights
       md5: 22222222222222222222222222222222.dir
 """
 
@@ -87,7 +87,8 @@ def _proof() -> dict[str, Any]:
         for gate in result["gates"]
     ]
     kept = {key: measured[key] for key in ("provider", "hardware", "latency", "measured_at")}
-    return {"version": "00" * 32, "verdict": "pass", "precision": "fp32", "gates": flat} | kept
+    chosen = gates("flights")["chosen"]
+    return {"version": "00" * 32, "verdict": "pass", "precision": chosen, "gates": flat} | kept
 
 
 def _evidence(traced: dict[str, Any], facts: Facts = Facts()) -> Evidence:  # noqa: B008 - frozen
@@ -103,6 +104,10 @@ def _bundle(root: Path, folder: Path) -> Path:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
+
+
+def _metrics(root: Path) -> Any:
+    return _json(root / "models/flights/evaluation/metrics.json")
 
 
 def test_exactly_the_evidence_files_are_written(bundle: Path) -> None:
@@ -148,18 +153,34 @@ class TestLineage:
             "sha256": "5e" * 32,
             "rows": 336_776,
         }
-        assert found["rows"]["train"] == 218_405
-        assert found["rows"]["quarantined"] == 31
-        assert found["config"]["train"]["seed"] == 7
-        assert found["metrics"]["test"]["auc"] == 0.6785
-        assert repr(found["metrics"]["test"]["rows"]) == "28378"  # a count is no 28378.0
+        assert found["rows"] == {
+            "raw": 327_346,
+            "valid": 327_315,
+            "quarantined": 31,
+            "golden": 5000,
+            "train": 218_405,
+            "stop": 13_201,
+            "choose": 13_902,
+            "test": 28_378,
+        }
+        assert found["config"]["families"]["network"]["seed"] == 7
+        assert found["config"]["quantize"]["int8-static"]["method"] == "minmax"
+        assert found["family"] == "network"
+        assert found["training"]["trees"]["stopped"] == "no better for 50 rounds"
+        assert found["training"]["network"]["parameters"] == 96_417
+        assert {who: each["auc"] for who, each in found["metrics"].items()} == {
+            "network": 0.6785,
+            "trees": 0.6812,
+            "base": 0.5,
+        }
+        assert repr(found["metrics"]["network"]["rows"]) == "28378"  # a count is no 28378.0
         assert found["hardware"]["cores"] == 2
         assert found["toolchain"]["packages"]["numpy"] == importlib.metadata.version("numpy")
 
     def test_holds_the_hashes_of_this_pipelines_outs_only(self, bundle: Path) -> None:
         assert _json(bundle / "lineage.json")["dvc_lock"] == {
-            "train@flights": {
-                "models/flights/weights": {
+            "train@flights-network": {
+                "models/flights/network/weights": {
                     "md5": "11111111111111111111111111111111.dir",
                     "size": 573_834,
                     "nfiles": 3,
@@ -248,7 +269,11 @@ class TestSbom:
         assert card["modelParameters"]["datasets"] == [{"ref": "data:flights"}]
         measures = card["quantitativeAnalysis"]["performanceMetrics"]
         assert {"type": "auc", "value": "0.6785", "slice": "test"} in measures
+        [origin] = [each for each in measures if each["slice"] == "test, origin = EWR"]
+        ewr = _metrics(project)["slices"]["origin"]["EWR"]
+        assert origin == {"type": "auc", "value": str(ewr["network"]), "slice": origin["slice"]}
         assert not [each for each in measures if each["slice"] == "test, carrier = F9"]
+        assert card["modelParameters"]["architectureFamily"] == "residual neural network"
 
     def test_takes_its_time_from_the_proof(self, bundle: Path) -> None:
         document = _json(bundle / "sbom.cdx.json")
@@ -296,21 +321,23 @@ class TestCard:
             "carrier": [golden.inputs["carrier"][0]],
             "delay": [None],
         }
-        assert f"{golden.expected['probability'][0]:.6f}" in text
+        assert f"answered with probability {golden.expected['probability'][0]:.6g}." in text
 
     def test_says_what_the_numbers_do_not_carry(self, bundle: Path) -> None:
         text = (bundle / "card.md").read_text("utf-8")
 
         assert "Learned from 1 Jan 2013 to 31 Aug 2013" in text
-        assert "25.1 % in training, 17.2 % in the test days" in text
+        assert "25.1 % in training, 17.2 % in the test part" in text
         assert "say anything about: carrier F9, carrier YV, carrier HA, hour 23." in text
 
     def test_shows_quality_slices_and_gates(self, bundle: Path) -> None:
         text = (bundle / "card.md").read_text("utf-8")
 
+        assert "| | Network | Trees | Base |" in text
         assert "| AUC | 0.6785 | 0.6812 | 0.5000 |" in text
         assert "### By origin" in text
-        assert "| batch invariance | 1.2e−7 | ≤ 1.0e−6 | pass |" in text
+        assert "| parity with fp32 (mean) | 0.001922 | ≤ 0.01 | pass |" in text
+        assert "| batch invariance | 1.2e−7" not in text  # that is another candidate's
 
     def test_names_changes_that_are_not_in_the_commit(self, project: Path, bundle: Path) -> None:
         traced = _json(bundle / "lineage.json")
@@ -322,8 +349,9 @@ class TestCard:
 
     def test_escapes_what_markdown_and_html_act_on(self, project: Path, bundle: Path) -> None:
         evil = "<img src=x> | [a](b)\n# c"
-        slices = {"by": {evil: {"auc": 0.7, "rows": 900}}}
-        facts = parse(Facts, {"metrics": {"slices": slices}})
+        slices = {"by": {evil: {"network": 0.7, "rows": 900}}}
+        metrics = {"families": {"network": {"auc": 0.7}}, "slices": slices}
+        facts = parse(Facts, {"metrics": metrics})
         traced = _json(bundle / "lineage.json")
 
         text = card(project / "models/flights/payload", _evidence(traced, facts))

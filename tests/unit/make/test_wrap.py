@@ -353,7 +353,7 @@ def test_rows_come_in_many_files_and_mean_the_same(suffix, tmp_path):
     assert given.inputs["n"].dtype == np.float32
     assert given.inputs["s"].tolist() == ["a", "ü"]
     assert (given.inputs["i"].tolist(), given.inputs["i"].dtype) == ([-1, 5], np.int8)
-    assert given.labels.tolist() == [-1, -1]
+    assert given.labels.tolist() == [None, None]
 
 
 DTYPES = (("n", np.float64), ("s", str), ("i", np.int64))

@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_every_value_and_every_library_is_kept(root: Path) -> None:
     found = read_inputs(root, "flights")
-    assert found.config["train.processes"] == 2
+    assert found.config["families.network.processes"] == 2
     assert found.config["validate.timeout_s"] > 0
     assert found.libraries["torch"] == "2.13.0"
     assert found.libraries["ast-serialize"]
