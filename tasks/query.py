@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 KEPT = '"the table"'
 """Where the first result is kept. Sources are identifiers, so none has a space in its name."""
 
+ROUNDED = {"DOUBLE": 1e-11, "FLOAT": 2e-7}
+"""What a sum of floats may differ by when it adds in another order, as a share of its size or of
+the column's median: a few last bits."""
+
 CHANCE = {
     *("random", "setseed", "uuid", "uuidv4", "uuidv7", "gen_random_uuid"),
     *("nextval", "currval", "setval", "txid_current", "current_transaction_id"),
@@ -103,12 +107,10 @@ def count_kept(database: duckdb.DuckDBPyConnection) -> int:
     return int(rows)
 
 
-def first_moment(
-    database: duckdb.DuckDBPyConnection, config: "IngestConfig", kept: str
-) -> int | None:
+def first_moment(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> int | None:
     """Return when the first of the kept rows was asked for, in microseconds."""
     moment = f"TRY(epoch_us({quoted(config.time)}))"
-    [(first,)] = database.execute(f"SELECT min({moment}) FROM {kept}").fetchall()
+    [(first,)] = database.execute(f"SELECT min({moment}) FROM {KEPT}").fetchall()
     return None if first is None else int(first)
 
 
@@ -146,15 +148,17 @@ def compare(
 ) -> Difference:
     """Run the query on the sources as they are now and compare it with what was kept.
 
-    `until` leaves out rows asked for after a moment, in microseconds. All threads come first, by
-    a hash of each row, as that is faster; what they find different counts only if one thread
-    alone finds it too.
+    `until` leaves out rows asked for after a moment, in microseconds. A hash of each row comes
+    first, as that is faster, and all threads do; what they find different counts only if one
+    thread alone finds it too.
     """
     against = _Against(config, kept, left_out, until)
     found = _compare_hashes(database, against)
     if found.columns:
+        found = _compare(database, against)
+    if found.columns:
         with one_thread(database):
-            return _compare(database, against)
+            found = _compare(database, against)
     return found
 
 
@@ -223,7 +227,7 @@ def is_unique(database: duckdb.DuckDBPyConnection, key: Sequence[str], kept: str
         f"SELECT count(*), max(rows) FROM (SELECT count(*) AS rows FROM {kept} GROUP BY {columns})"
     )
     [(_, most)] = database.execute(counted).fetchall()
-    return most == 1
+    return bool(most == 1)
 
 
 def _require_unique(database: duckdb.DuckDBPyConnection, key: Sequence[str]) -> None:
@@ -248,8 +252,10 @@ def _compare(database: duckdb.DuckDBPyConnection, against: _Against) -> Differen
     result = _select(database, against.config)
     wanted = _wanted(database, against)
     there = [column for column in wanted if column in result.columns]
+    types = dict(zip(result.columns, map(str, result.types), strict=True))
+    typical = _typical_sizes(database, against.kept, [c for c in there if types[c] in ROUNDED])
     differs = ", ".join(
-        f"count_if(kept.there AND kept.{quoted(c)} IS DISTINCT FROM now.{quoted(c)})" for c in there
+        f"count_if(kept.there AND {_differs(c, types[c], typical.get(c, 0.0))})" for c in there
     )
     columns = ", ".join(map(quoted, dict.fromkeys([*against.config.key, *there])))
     rows, common, *counts = _joined(result, against, columns, [differs] if there else [])
@@ -257,6 +263,33 @@ def _compare(database: duckdb.DuckDBPyConnection, against: _Against) -> Differen
     gone = [column for column in wanted if column not in there]
     kept = _count(database, against)
     return Difference(kept, rows, common, tuple(sorted([*differing, *gone])))
+
+
+def _differs(column: str, kind: str, typical: float) -> str:
+    """Write whether two values differ; two floats by more than the order of a sum makes.
+
+    The order follows DuckDB's plan, and that follows how many rows it expects.
+    """
+    kept, now = f"kept.{quoted(column)}", f"now.{quoted(column)}"
+    other = f"{kept} IS DISTINCT FROM {now}"
+    if kind not in ROUNDED:
+        return other
+    size = f"greatest(abs({kept}), abs({now}), {typical!r})"
+    near = f"coalesce(abs({kept} - {now}) <= {ROUNDED[kind]} * {size}, false)"
+    return f"({other} AND NOT (isfinite({kept}) AND isfinite({now}) AND {near}))"
+
+
+def _typical_sizes(
+    database: duckdb.DuckDBPyConnection, kept: str, columns: Sequence[str]
+) -> dict[str, float]:
+    """Return the median size of what each column holds."""
+    if not columns:
+        return {}
+    medians = ", ".join(
+        f"coalesce(median(abs({quoted(c)})) FILTER (isfinite({quoted(c)})), 0)" for c in columns
+    )
+    [found] = database.execute(f"SELECT {medians} FROM {kept}").fetchall()
+    return {column: float(size) for column, size in zip(columns, found, strict=True)}
 
 
 def _compare_hashes(database: duckdb.DuckDBPyConnection, against: _Against) -> Difference:
@@ -289,7 +322,7 @@ def _joined(
     )
     assert counts is not None, "a SELECT gives a relation"
     [found] = counts.fetchall()
-    return [int(count) for count in found]
+    return [int(count or 0) for count in found]  # count_if of no rows is missing
 
 
 def _wanted(database: duckdb.DuckDBPyConnection, against: _Against) -> list[str]:

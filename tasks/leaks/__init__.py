@@ -24,7 +24,7 @@ import duckdb
 
 from slipway.errors import SlipwayError
 from tasks.leaks.change import AFTER_A_CUT, KINDS, ROWS, Kind, changed, milder
-from tasks.leaks.cuts import choose_cuts
+from tasks.leaks.cuts import choose_cuts, choose_one
 from tasks.leaks.parts import are_small, draw_part, plan_sampling
 from tasks.leaks.table import Table, set_aside, standing
 from tasks.query import (
@@ -88,7 +88,8 @@ class Search:
         self.database = database
         self.config = config
         self.everything = everything
-        self.known = any(table.known_at for table in everything.tables)
+        known = any(table.known_at for table in everything.tables)
+        self.since = first_moment(database, config) if known else None
         self.sampling = plan_sampling(database, everything.tables, config.key)
         self.found: list[Found] = []
         self.seed = 0
@@ -99,14 +100,17 @@ class Search:
         for turn, kind in enumerate(KINDS):
             with self._part(turn) as part:
                 self._try(part, kind, None)
-                if self.known:
-                    cuts = self._cuts(part, turn)[turn :: len(KINDS)]
+                if self.since is not None:
+                    cuts = choose_cuts(self.database, part.tables, turn, self.since)
+                    cuts = cuts[turn :: len(KINDS)]
                     for number, cut in enumerate(cuts):
                         self._try(part, AFTER_A_CUT[number % len(AFTER_A_CUT)], cut)
         return self.found
 
     def _change_everything(self) -> None:
-        cuts = [None, *(self._cuts(self.everything, 0)[:1] if self.known else [])]
+        cuts: list[int | None] = [None]
+        if self.since is not None:
+            cuts += choose_one(self.database, self.everything.tables, self.since)
         for cut in cuts:
             if (error := self._change(self.everything, ROWS, cut)) is not None:
                 names = ", ".join(
@@ -117,10 +121,6 @@ class Search:
                     f" is known only later ({names}): {one_line(error)}; put TRY(...) around what"
                     " fails"
                 )
-
-    def _cuts(self, part: Part, seed: int) -> list[int]:
-        since = first_moment(self.database, self.config, part.kept)
-        return [] if since is None else choose_cuts(self.database, part.tables, seed, since)
 
     @contextmanager
     def _part(self, seed: int) -> Iterator[Part]:
@@ -163,8 +163,8 @@ class Search:
         }
         known_leaks = {c for one in self.found for c in one.difference.columns}
         stored = part.small or "rowid" in names_in(self.config.query)
-        with standing(self.database, selects, stored=stored):
-            try:
+        try:
+            with standing(self.database, selects, stored=stored):
                 difference = compare(
                     self.database,
                     self.config,
@@ -172,10 +172,10 @@ class Search:
                     left_out={self.config.label, *known_leaks},
                     until=cut,
                 )
-            except duckdb.OutOfMemoryException:
-                raise
-            except duckdb.Error as error:
-                return error
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            return error
         self.found.append(Found(cut, difference))
         return None
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import duckdb
 
-from tasks.leaks.pools import POOL, draw_row, draw_value, pool_columns, pool_rows
+from tasks.leaks.pools import pool_columns, pool_rows
 from tasks.leaks.strange import strange
 from tasks.leaks.table import ROW, Table, dice
 from tasks.query import quoted
@@ -65,49 +65,51 @@ def changed(
 ) -> str:
     """Write the SELECT that gives the table's rows with later values changed.
 
-    Its pool is made at once, under the table's own name.
+    Its pools are made at once.
     """
-    if table.whole and kind.way == "rows":  # moving rows changes nothing there
-        new = {}
-    elif kind.way == "rows":
-        modulus = pool_rows(database, table, seed, cut)
-        new = draw_row(table, modulus, seed)
-        whole_mask = _marked(table, kind, "") if (kind.first, kind.last) != (0, EIGHTHS) else "true"
-        new = {c: _where(whole_mask, value, c) for c, value in new.items()}
-    else:
-        pool_columns(database, table, seed, cut)
-        new = {c: _cell(table, kind, c, seed) for c in table.later}
+    new = _values(database, table, kind, seed, cut)
     if table.known_at is not None:
         new = {c: _where('"is open"', value, c) for c, value in new.items()}
-    pool = f'"the pool of {table.source}"'
-    if new:
-        database.execute(f"CREATE OR REPLACE TEMP TABLE {pool} AS FROM {POOL}")
-    columns = ", ".join(
-        f"{new[c]} AS {quoted(c)}" if c in new else f"was.{quoted(c)}" for c in table.types
-    )
+    columns = ", ".join(f"{new[c]} AS {quoted(c)}" if c in new else quoted(c) for c in table.types)
     was = f'SELECT *, rowid AS {ROW}, {table.open_at(cut)} AS "is open" FROM {table.stored}'
-    drawn_from = f"CROSS JOIN {pool} AS pool" if new else ""
     kept = f"WHERE NOT ({_dropped(table, kind)})" if table.whole else ""
-    return f"SELECT {columns} FROM ({was}) AS was {drawn_from} {kept}"
+    return f"SELECT {columns} FROM ({was}) {kept}"
+
+
+def _values(
+    database: duckdb.DuckDBPyConnection, table: Table, kind: Kind, seed: int, cut: int | None
+) -> dict[str, str]:
+    if kind.way != "rows":
+        drawn = pool_columns(database, table, seed, cut)
+        return {c: _cell(table, kind, c, seed, value) for c, value in drawn.items()}
+    if table.whole:  # moving rows changes nothing there
+        return {}
+    mask = _mask(table, kind, "")
+    return {c: _where(mask, v, c) for c, v in pool_rows(database, table, seed, cut).items()}
 
 
 def _where(condition: str, value: str, column: str) -> str:
     if condition == "true":
         return value
-    return f"CASE WHEN {condition} THEN {value} ELSE was.{quoted(column)} END"
+    return f"CASE WHEN {condition} THEN {value} ELSE {quoted(column)} END"
 
 
-def _cell(table: Table, kind: Kind, column: str, seed: int) -> str:
+def _cell(table: Table, kind: Kind, column: str, seed: int, drawn: str) -> str:
     """Write a value that is drawn, or a strange one; the moment it was known at stays real."""
-    value, number = f"was.{quoted(column)}", dice("value", seed, table.source, column)
+    number = dice("value", seed, table.source, column)
     new = None
     if kind.way != "columns" and column != table.known_at:
-        new = strange(value, table.types[column], number, texts=kind.way == "strange values")
+        texts = kind.way == "strange values"
+        new = strange(quoted(column), table.types[column], number, texts=texts)
     if new is None:
-        taken = f"{number} % {EIGHTHS} < {TAKEN}"
-        new = f"CASE WHEN NOT {taken} THEN {draw_value(table, column, seed)} END"
-    mask = "true" if kind.last - kind.first == EIGHTHS else _marked(table, kind, column)
-    return _where(mask, new, column)
+        new = f"CASE WHEN {number} % {EIGHTHS} >= {TAKEN} THEN {drawn} END"
+    return _where(_mask(table, kind, column), new, column)
+
+
+def _mask(table: Table, kind: Kind, column: str) -> str:
+    if kind.last - kind.first == EIGHTHS:
+        return "true"
+    return _marked(table, kind, column)
 
 
 def _marked(table: Table, kind: Kind, column: str) -> str:

@@ -21,32 +21,44 @@ def choose_cuts(
     database: duckdb.DuckDBPyConnection, tables: Sequence[Table], seed: int, since: int
 ) -> list[int]:
     """Choose moments after the first row: of random rows, and of those with the rarest values."""
-    found = [_of_table(database, table, seed, since) for table in tables if table.known_at]
+    found = []
+    for table in tables:
+        if table.known_at is not None:
+            rarest = [_rarest(database, table, column, since) for column in table.later]
+            found += [_random(database, table, seed, since, CUTS), list(chain(*rarest))]
     in_turn = [cut for cut in chain(*zip_longest(*found)) if cut is not None]
     return list(dict.fromkeys(in_turn))[:CUTS]
 
 
-def _of_table(
-    database: duckdb.DuckDBPyConnection, table: Table, seed: int, since: int
+def choose_one(
+    database: duckdb.DuckDBPyConnection, tables: Sequence[Table], since: int
 ) -> list[int]:
+    """Choose the moment of a random row, if there is one."""
+    found = [_random(database, table, 0, since, 1) for table in tables if table.known_at]
+    return list(chain(*found))[:1]
+
+
+def _random(
+    database: duckdb.DuckDBPyConnection, table: Table, seed: int, since: int, count: int
+) -> list[int]:
+    order = dice("cut", seed, table.source)
+    chosen = f"SELECT known FROM {_known(table, since)} ORDER BY {order} LIMIT {count}"
+    return [cut for (cut,) in database.execute(chosen).fetchall()]
+
+
+def _rarest(
+    database: duckdb.DuckDBPyConnection, table: Table, column: str, since: int
+) -> list[int]:
+    rarest = (
+        f"SELECT arg_min(known, {ROW}) AS first FROM {_known(table, since)}"
+        f" GROUP BY {quoted(column)} ORDER BY count(*), first LIMIT 1"
+    )
+    return [cut for (cut,) in database.execute(rarest).fetchall()]
+
+
+def _known(table: Table, since: int) -> str:
     assert table.known_at is not None
     known = microseconds(table.known_at)
-    order = dice("cut", seed, table.source)
-    rows = (
-        f"SELECT *, {known} AS known, rowid AS {ROW} FROM {table.stored} WHERE {known} >= {since}"
+    return (
+        f"(SELECT *, {known} AS known, rowid AS {ROW} FROM {table.stored} WHERE {known} >= {since})"
     )
-    chosen = database.execute(
-        f"SELECT known FROM ({rows}) ORDER BY {order} LIMIT {CUTS}"
-    ).fetchall()
-    rarest = [
-        database.execute(
-            f"SELECT arg_min(known, {order}) AS first FROM ({rows}) GROUP BY {quoted(c)}"
-            " ORDER BY count(*), first LIMIT 1"
-        ).fetchall()
-        for c in table.later
-    ]
-    return [
-        cut
-        for (cut,) in chain(*zip_longest(chosen, chain(*rarest), fillvalue=(None,)))
-        if cut is not None
-    ]

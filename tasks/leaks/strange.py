@@ -8,6 +8,8 @@ import re
 
 WHOLE = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 BROKEN = re.compile(r"FLOAT|DOUBLE|DECIMAL.*")
+FILLER = "TIMESTAMP '2001-02-03 04:05:06'"
+LATER, EARLIER = "INTERVAL '1003 days 5 hours 7 minutes'", "INTERVAL '41 days 13 hours'"
 MOMENT = re.compile(r"DATE|TIMESTAMP.*")
 
 
@@ -17,13 +19,13 @@ def strange(value: str, kind: str, number: str, *, texts: bool) -> str | None:
     None where nothing is known of the type, or it is text and `texts` are to stay. What does not
     fit the type becomes missing, and what is missing a value.
     """
-    match _changes(value, kind, texts=texts):
-        case None:
-            return None
-        case filler, *changed:
-            cases = " ".join(f"WHEN {i} THEN {one}" for i, one in enumerate(changed))
-            new = f"CASE {number} % {len(changed)} {cases} END"
-            return f"CASE WHEN {value} IS NULL THEN {filler} ELSE TRY(CAST({new} AS {kind})) END"
+    changes = _changes(value, kind, texts=texts)
+    if changes is None:
+        return None
+    filler, *changed = changes
+    cases = " ".join(f"WHEN {i} THEN {one}" for i, one in enumerate(changed))
+    new = f"TRY(CAST(CASE {number} % {len(changed)} {cases} END AS {kind}))"
+    return f"CASE WHEN {value} IS NULL THEN CAST({filler} AS {kind}) ELSE {new} END"
 
 
 def _changes(value: str, kind: str, *, texts: bool) -> tuple[str, ...] | None:
@@ -34,8 +36,11 @@ def _changes(value: str, kind: str, *, texts: bool) -> tuple[str, ...] | None:
         wide = f"CAST({value} AS DOUBLE)"
         return "7.5", f"{wide} + 1", f"-1.5 - {wide}", f"3 * {wide} + 1001.25", "NULL"
     if MOMENT.fullmatch(kind):
-        later, earlier = "INTERVAL '1003 days 5 hours 7 minutes'", "INTERVAL '41 days 13 hours'"
-        return "TIMESTAMP '2001-02-03 04:05:06'", f"{value} + {later}", f"{value} - {earlier}"
+        known = f"{value} BETWEEN '1700-01-01' AND '2250-01-01'"  # what all types of moments hold
+        step, back = ("1003", "41") if kind == "DATE" else (LATER, EARLIER)
+        return FILLER, *(
+            f"CASE WHEN {known} THEN {value} {by} END" for by in (f"+ {step}", f"- {back}")
+        )
     if kind == "BOOLEAN":
         return "true", f"NOT {value}"
     if kind == "VARCHAR" and texts:
