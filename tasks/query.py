@@ -107,13 +107,6 @@ def count_kept(database: duckdb.DuckDBPyConnection) -> int:
     return int(rows)
 
 
-def first_moment(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> int | None:
-    """Return when the first of the kept rows was asked for, in microseconds."""
-    moment = f"TRY(epoch_us({quoted(config.time)}))"
-    [(first,)] = database.execute(f"SELECT min({moment}) FROM {KEPT}").fetchall()
-    return None if first is None else int(first)
-
-
 def require_repeatable(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> None:
     """Refuse a query that gives something else when it runs again on the same sources.
 

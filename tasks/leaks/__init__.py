@@ -26,13 +26,12 @@ from slipway.errors import SlipwayError
 from tasks.leaks.change import AFTER_A_CUT, KINDS, ROWS, Kind, changed, milder
 from tasks.leaks.cuts import choose_cuts, choose_one
 from tasks.leaks.parts import are_small, draw_part, plan_sampling
-from tasks.leaks.table import Table, set_aside, standing
+from tasks.leaks.table import Table, microseconds, set_aside, standing
 from tasks.query import (
     KEPT,
     Difference,
     compare,
     create,
-    first_moment,
     is_unique,
     names_in,
     one_line,
@@ -88,8 +87,7 @@ class Search:
         self.database = database
         self.config = config
         self.everything = everything
-        known = any(table.known_at for table in everything.tables)
-        self.since = first_moment(database, config) if known else None
+        self.known = any(table.known_at for table in everything.tables)
         self.sampling = plan_sampling(database, everything.tables, config.key)
         self.found: list[Found] = []
         self.seed = 0
@@ -100,8 +98,8 @@ class Search:
         for turn, kind in enumerate(KINDS):
             with self._part(turn) as part:
                 self._try(part, kind, None)
-                if self.since is not None:
-                    cuts = choose_cuts(self.database, part.tables, turn, self.since)
+                if self.known:
+                    cuts = choose_cuts(self.database, part.tables, self._moments(part), turn)
                     cuts = cuts[turn :: len(KINDS)]
                     for number, cut in enumerate(cuts):
                         self._try(part, AFTER_A_CUT[number % len(AFTER_A_CUT)], cut)
@@ -109,8 +107,10 @@ class Search:
 
     def _change_everything(self) -> None:
         cuts: list[int | None] = [None]
-        if self.since is not None:
-            cuts += choose_one(self.database, self.everything.tables, self.since)
+        if self.known:
+            cuts += choose_one(
+                self.database, self.everything.tables, self._moments(self.everything)
+            )
         for cut in cuts:
             if (error := self._change(self.everything, ROWS, cut)) is not None:
                 names = ", ".join(
@@ -121,6 +121,9 @@ class Search:
                     f" is known only later ({names}): {one_line(error)}; put TRY(...) around what"
                     " fails"
                 )
+
+    def _moments(self, part: Part) -> str:
+        return f"SELECT {microseconds(self.config.time)} AS moment FROM {part.kept}"
 
     @contextmanager
     def _part(self, seed: int) -> Iterator[Part]:

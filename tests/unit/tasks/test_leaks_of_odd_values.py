@@ -2,7 +2,6 @@
 
 import pytest
 
-from slipway.errors import SlipwayError
 from tasks import query
 from tasks.leaks import find_leaks
 from tests.odd_tables import config, opened, select
@@ -20,7 +19,8 @@ PLANTED = {
     "a value of one row only": "o.status = 'fraud'",
     "case on a value of one row only": "CASE o.status WHEN 'fraud' THEN 9 ELSE 1 END",
     "one row of many with a condition": "o.status = 'fraud' AND o.amount > 0",
-    "is there any of one row": "EXISTS (SELECT 1 FROM orders z WHERE z.status = 'fraud' AND z.batch = o.batch)",
+    "is there any of one row":
+        "EXISTS (SELECT 1 FROM orders z WHERE z.status = 'fraud' AND z.batch = o.batch)",
     "the largest integer": "o.code = 9223372036854775807",
     "parity": "o.code % 2",
     "bit": "(o.code >> 3) & 1",
@@ -56,16 +56,23 @@ PLANTED = {
     "share of a batch": "avg(CAST(o.paid AS INT)) OVER (PARTITION BY o.batch)",
     "all of a batch": "bool_and(o.paid) OVER (PARTITION BY o.id // 3)",
     "modes of a batch": "(SELECT mode(z.status) FROM orders z WHERE z.batch = o.batch)",
-    "texts of a batch": "(SELECT string_agg(z.status, ',' ORDER BY z.id) FROM orders z WHERE z.batch = o.batch)",
+    "texts of a batch":
+        "(SELECT string_agg(z.status, ',' ORDER BY z.id) FROM orders z WHERE z.batch ="
+        " o.batch)",
     "lists of a batch": "(SELECT list(z.code ORDER BY z.id) FROM orders z WHERE z.batch = o.batch)",
     "by the order of a later one": "lag(o.amount) OVER (ORDER BY o.closed, o.id)",
     "next known by a later order": "lead(o.id) OVER (PARTITION BY o.customer ORDER BY o.due, o.id)",
-    "known first by a later one": "first_value(o.amount) OVER (PARTITION BY o.batch ORDER BY o.score, o.id)",
-    "known where a later one is largest": "(SELECT arg_max(z.amount, z.refund) FROM orders z WHERE z.batch = o.batch)",
-    "known average of those that a later one chose": "(SELECT avg(z.amount) FROM orders z WHERE z.batch = o.batch AND z.paid)",
-    "count of those that a later one chose": "(SELECT count(*) FROM orders z WHERE z.customer = o.customer AND z.closed < o.moment)",
+    "known first by a later one":
+        "first_value(o.amount) OVER (PARTITION BY o.batch ORDER BY o.score, o.id)",
+    "known where a later one is largest":
+        "(SELECT arg_max(z.amount, z.refund) FROM orders z WHERE z.batch = o.batch)",
+    "known average of those that a later one chose":
+        "(SELECT avg(z.amount) FROM orders z WHERE z.batch = o.batch AND z.paid)",
+    "count of those that a later one chose":
+        "(SELECT count(*) FROM orders z WHERE z.customer = o.customer AND z.closed < o.moment)",
     "comes back": "o.id IN (SELECT id FROM returns)",
-    "came back before": "(SELECT count(*) FROM returns r WHERE r.id BETWEEN o.id - 30 AND o.id - 1)",
+    "came back before":
+        "(SELECT count(*) FROM returns r WHERE r.id BETWEEN o.id - 30 AND o.id - 1)",
     "never comes back": "NOT EXISTS (SELECT 1 FROM returns r WHERE r.id = o.id)",
     "why it comes back": "(SELECT max(why) FROM returns r WHERE r.id // 20 = o.batch)",
     "all that come back": "(SELECT count(*) FROM returns) + o.amount",
