@@ -4,7 +4,8 @@ Each leaves something as it is that another changes. Whole rows of later values 
 whatever the query can compute it still can, and what is missing stays missing where most is. Each
 column by itself breaks what goes together; in half of the rows only, so that rows remain whatever
 the query demands of them, and in the other half the next time, so that no value stays. Values
-that nobody has seen change what no redrawing does: the only value, the highest.
+that nobody has seen change what no redrawing does: the only value, the highest. And each value
+is missing once, though it be one row of all that is asked whether it is.
 
 Where nothing of a source is known earlier, rows are taken out of it too.
 """
@@ -28,7 +29,7 @@ TAKEN = 1
 class Kind:
     """A way to change later values, and the eighths of the values that are changed."""
 
-    way: Literal["rows", "columns", "strange values", "strange numbers"]
+    way: Literal["rows", "columns", "missing", "strange values", "strange numbers"]
     first: int = 0
     last: int = EIGHTHS
     mask: str = ""
@@ -42,6 +43,8 @@ KINDS = (
     Kind("columns", 4, 8, "halves"),
     Kind("strange values", 0, 4, "strange halves"),
     Kind("columns", 0, 1, "few"),
+    Kind("missing", 0, 4, "missing halves"),
+    Kind("missing", 4, 8, "missing halves"),
 )
 AFTER_A_CUT = (Kind("strange values"), *KINDS, ROWS)
 """A cut may leave one row that tells something: there every value changes once more."""
@@ -49,6 +52,7 @@ AFTER_A_CUT = (Kind("strange values"), *KINDS, ROWS)
 MILDER: dict[str, tuple[Literal["rows", "columns", "strange numbers"], ...]] = {
     "rows": (),
     "columns": ("rows",),
+    "missing": ("columns", "rows"),
     "strange values": ("strange numbers", "columns", "rows"),
 }
 """What is tried where a query cannot stand a change, such as the logarithm of a duration that
@@ -97,6 +101,9 @@ def _where(condition: str, value: str, column: str) -> str:
 def _cell(table: Table, kind: Kind, column: str, seed: int, drawn: str) -> str:
     """Write a value that is drawn, or a strange one; the moment it was known at stays real."""
     number = dice("value", seed, table.source, column)
+    if kind.way == "missing":
+        gone = f"CASE WHEN {quoted(column)} IS NULL THEN {drawn} END"
+        return _where(_mask(table, kind, column), gone, column)
     new = None
     if kind.way != "columns" and column != table.known_at:
         texts = kind.way == "strange values"

@@ -13,7 +13,7 @@ import duckdb
 from tasks.leaks.table import ROW, Table, dice
 from tasks.query import quoted
 
-PART_ROWS = 50_000
+PART_ROWS = 25_000
 """Rows of the largest source in a part, about; sources of up to twice as many come whole."""
 
 

@@ -35,7 +35,8 @@ def leaks(
     section = IngestConfig.model_validate(
         {
             "sources": {"trips": {**source, "known_at": known_at}},
-            "query": f"SELECT t.id, t.moment, t.delay > 20 AS late{chosen} FROM trips t WHERE {where}",
+            "query": f"SELECT t.id, t.moment, t.delay > 20 AS late{chosen} FROM trips t"
+            f" WHERE {where}",
             "key": ["id"],
             "time": "moment",
             "label": "late",

@@ -91,6 +91,20 @@ PLANTED = {
     "the same as the row before": "o.status = lag(o.status) OVER (ORDER BY o.id)",
     "rows until the next": "sum(CAST(o.paid AS INT)) OVER (ORDER BY o.id DESC)",
     "divided by itself": "o.refund / nullif(o.refund, 0)",
+    "is missing in one row": "o.id = 77 AND o.closed IS NULL",
+    "moment of a match":
+        "(SELECT n.amount FROM (SELECT o.closed AS c) q ASOF JOIN orders n ON q.c >= n.moment)",
+    "filtered window": "count(*) FILTER (WHERE o.paid) OVER (PARTITION BY o.customer)",
+    "values in two batches":
+        "(SELECT count(*) FROM (SELECT code FROM orders WHERE batch = o.batch"
+        " INTERSECT SELECT code FROM orders WHERE batch = o.batch + 1))",
+    "items of a list": "len(list_filter(o.steps, lambda step: step > 3))",
+    "a value that is nowhere": "o.currency = 'EUR~'",
+    "entropy": "(SELECT entropy(status) FROM orders)",
+    "not known to come back":
+        "(SELECT count(*) FROM orders z ANTI JOIN returns r ON z.id = r.id"
+        " WHERE z.batch = o.batch)",
+    "row numbers": "(SELECT min(r.rowid) FROM returns r WHERE r.id > o.id)",
     "a struct of later ones": "{'a': o.paid, 'b': 1}",
 }  # fmt: skip
 
@@ -195,3 +209,41 @@ def test_a_key_may_be_a_hash_of_what_is_known_and_of_nothing_else() -> None:
 
 def test_a_query_may_name_the_numbers_of_rows() -> None:
     assert leaks("SELECT rowid AS id, moment, amount, paid AS late FROM orders") == []
+
+
+SHAPES = [
+    (
+        "SELECT id, moment, count(*) OVER () AS n, amount, paid AS late FROM orders WHERE paid",
+        ["n"],
+    ),
+    (
+        "SELECT batch AS id, max(moment) AS moment, count(*) AS n, bool_or(paid) AS late"
+        " FROM orders WHERE status <> 'lost' GROUP BY batch",
+        ["moment", "n"],
+    ),
+    (
+        "SELECT batch AS id, max(moment) AS moment, count(*) AS n, bool_or(paid) AS late"
+        " FROM orders GROUP BY batch",
+        [],
+    ),
+    (
+        "SELECT DISTINCT ON (customer) customer AS id, moment, amount, paid AS late FROM orders"
+        " ORDER BY customer, refund DESC, id",
+        ["amount", "moment"],
+    ),
+    ("SELECT id, coalesce(closed, moment) AS moment, paid AS late FROM orders", ["moment"]),
+    (
+        "SELECT id, moment, amount, paid AS late FROM orders WHERE paid UNION ALL"
+        " SELECT id, moment, -amount, paid FROM orders WHERE NOT coalesce(paid, false)",
+        ["amount"],
+    ),
+    (
+        "SELECT row_number() OVER (ORDER BY closed, id) AS id, moment, paid AS late FROM orders",
+        ["moment"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("sql", "found"), SHAPES)
+def test_a_leak_may_be_in_how_rows_are_made(sql: str, found: list[str]) -> None:
+    assert leaks(sql) == found
