@@ -109,9 +109,13 @@ PLANTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("where", ["true", "o.status IN ('late', 'ok', 'fraud')"])
-def test_every_planted_leak_is_found(where: str) -> None:
-    assert set(PLANTED) - set(leaks(select(PLANTED, where))) == set()
+@pytest.mark.parametrize(
+    ("nested", "where"), [(False, "true"), (True, "o.status IN ('late', 'ok', 'fraud')")]
+)
+def test_every_planted_leak_is_found(nested: bool, where: str) -> None:
+    """In two queries, as DuckDB's plan of many nested ones grows out of all proportion."""
+    planted = {name: e for name, e in PLANTED.items() if ("SELECT" in e) == nested}
+    assert set(planted) - set(leaks(select(planted, where))) == set()
 
 
 CLEAN = {
