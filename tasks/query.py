@@ -5,7 +5,7 @@ Threads add floats in the order in which they happen to come: with DuckDB 2.0 on
 for all. So what counts is always the result of one thread.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 KEPT = '"the table"'
 """Where the first result is kept. Sources are identifiers, so none has a space in its name."""
+
+ROUNDED = {"DOUBLE": 1e-11, "FLOAT": 2e-7}
+"""What a sum of floats may differ by when it adds in another order, as a share of its size or of
+the column's median: a few last bits."""
 
 CHANCE = {
     *("random", "setseed", "uuid", "uuidv4", "uuidv7", "gen_random_uuid"),
@@ -39,12 +43,30 @@ CLOCK = {"current_date", "current_time", "current_timestamp", "localtime", "loca
 class Difference:
     """What a result has other than the one that was kept."""
 
+    kept: int
+    """Rows that were kept."""
     rows: int
     """Rows of the result."""
     common: int
     """Those whose key the kept rows have too."""
     columns: tuple[str, ...]
-    """Columns that differ in any common row, or are gone; the label only where it was asked for."""
+    """Columns that differ in any common row, or are gone, but for those that were left out."""
+
+
+@dataclass(frozen=True)
+class _Against:
+    """What a result is compared with."""
+
+    config: "IngestConfig"
+    kept: str
+    left_out: Collection[str]
+    until: int | None
+
+    def asked(self) -> str:
+        """Write the condition of the rows that count."""
+        if self.until is None:
+            return "true"
+        return f"coalesce(TRY(epoch_us({quoted(str(self.config.time))})) <= {self.until}, false)"
 
 
 def keep(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> int:
@@ -54,14 +76,20 @@ def keep(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> int:
             f"ingest.query uses {', '.join(names)}: it would give other values every time it"
             " runs; take the time from a column, and chance from hash(key)"
         )
-    with one_thread(database):
-        try:
-            _select(database, config).create(KEPT)
-        except duckdb.Error as error:
-            raise SlipwayError(f"ingest.query: {one_line(error)}") from None
+    try:
+        create(database, config, KEPT)
+    except duckdb.Error as error:
+        raise SlipwayError(f"ingest.query: {one_line(error)}") from None
     if config.key:
         _require_unique(database, config.key)
     return count_kept(database)
+
+
+def create(database: duckdb.DuckDBPyConnection, config: "IngestConfig", kept: str) -> None:
+    """Run the query on the sources as they are now, and keep the result in place of an older."""
+    database.execute(f"DROP TABLE IF EXISTS {kept}")
+    with one_thread(database):
+        _select(database, config).create(kept)
 
 
 def kept_in_order(
@@ -81,14 +109,22 @@ def count_kept(database: duckdb.DuckDBPyConnection) -> int:
 
 
 def require_repeatable(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> None:
-    """Refuse a query that gives something else when it runs again on the same sources."""
-    rows = count_kept(database)
+    """Refuse a query that gives something else when it runs again on the same sources.
+
+    Sums of what is in the rows tell it: no rows are joined. All threads come first, as that is
+    faster; what they find different counts only if one thread alone finds it too.
+    """
+    kept = database.table(KEPT)
     try:
-        again = compare(database, config, wholly=True)
+        wanted = _sum_of_rows(kept)
+        if _sum_of_rows(_select(database, config)) == wanted:
+            return
+        with one_thread(database):
+            if _sum_of_rows(_select(database, config)) == wanted:
+                return
+            again = _compare(database, _Against(config, KEPT, (), None))
     except duckdb.Error as error:
         raise SlipwayError(f"ingest.query, run again: {one_line(error)}") from None
-    if again == Difference(rows, rows, ()):
-        return
     other = f"values in {', '.join(again.columns)}" if again.columns else "rows"
     raise SlipwayError(
         f"ingest.query gives other {other} when it runs twice on the same sources, so nothing"
@@ -97,18 +133,26 @@ def require_repeatable(database: duckdb.DuckDBPyConnection, config: "IngestConfi
 
 
 def compare(
-    database: duckdb.DuckDBPyConnection, config: "IngestConfig", *, wholly: bool = False
+    database: duckdb.DuckDBPyConnection,
+    config: "IngestConfig",
+    *,
+    kept: str = KEPT,
+    left_out: Collection[str] = (),
+    until: int | None = None,
 ) -> Difference:
     """Run the query on the sources as they are now and compare it with what was kept.
 
-    `wholly` also compares labels, and which rows there are. All threads come first, as that is
-    faster; what they find different counts only if one thread alone finds it too.
+    `until` leaves out rows asked for after a moment, in microseconds. A hash of each row comes
+    first, as that is faster, and all threads do; what they find different counts only if one
+    thread alone finds it too.
     """
-    left_out = set() if wholly else {config.label}
-    found, rows = _compare(database, config, left_out), count_kept(database)
-    if found.columns or (wholly and not found.rows == found.common == rows):
+    against = _Against(config, kept, left_out, until)
+    found = _compare_hashes(database, against)
+    if found.columns:
+        found = _compare(database, against)
+    if found.columns:
         with one_thread(database):
-            return _compare(database, config, left_out)
+            found = _compare(database, against)
     return found
 
 
@@ -140,6 +184,11 @@ def one_thread(database: duckdb.DuckDBPyConnection) -> Iterator[None]:
         database.execute(f"SET threads = {int(threads)}")
 
 
+def names_in(query: str) -> set[str]:
+    """Name what a query names, in small letters."""
+    return {word.strip('"').lower() for word in _words(query)}
+
+
 def quoted(name: str) -> str:
     """Write a column's name for SQL, whatever stands in it."""
     return '"' + name.replace('"', '""') + '"'
@@ -166,6 +215,16 @@ def _select(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> duck
     return result
 
 
+def is_unique(database: duckdb.DuckDBPyConnection, key: Sequence[str], kept: str) -> bool:
+    """Tell whether there are kept rows, each with its own key."""
+    columns = ", ".join(map(quoted, key))
+    counted = (
+        f"SELECT count(*), max(rows) FROM (SELECT count(*) AS rows FROM {kept} GROUP BY {columns})"
+    )
+    [(_, most)] = database.execute(counted).fetchall()
+    return bool(most == 1)
+
+
 def _require_unique(database: duckdb.DuckDBPyConnection, key: Sequence[str]) -> None:
     """Refuse a key that several rows share: it would name none of them."""
     columns = ", ".join(map(quoted, key))
@@ -183,48 +242,101 @@ def _require_unique(database: duckdb.DuckDBPyConnection, key: Sequence[str]) -> 
         )
 
 
-def _compare(
-    database: duckdb.DuckDBPyConnection, config: "IngestConfig", left_out: set[str]
-) -> Difference:
-    result = _select(database, config)
-    kept = [column for column in database.table(KEPT).columns if column not in left_out]
-    there = [column for column in kept if column in result.columns]
-    if not config.key:
-        return _compare_as_bags(database, result, there)
-    same_key = " AND ".join(
-        f"kept.{quoted(column)} IS NOT DISTINCT FROM now.{quoted(column)}" for column in config.key
-    )
+def _compare(database: duckdb.DuckDBPyConnection, against: _Against) -> Difference:
+    """Compare column by column."""
+    result = _select(database, against.config)
+    wanted = _wanted(database, against)
+    there = [column for column in wanted if column in result.columns]
+    types = dict(zip(result.columns, map(str, result.types), strict=True))
+    typical = _typical_sizes(database, against.kept, [c for c in there if types[c] in ROUNDED])
     differs = ", ".join(
-        f"count_if(kept.rowid IS NOT NULL"
-        f" AND kept.{quoted(column)} IS DISTINCT FROM now.{quoted(column)})"
-        for column in there
+        f"count_if(kept.there AND {_differs(c, types[c], typical.get(c, 0.0))})" for c in there
     )
-    counted = result.query(
-        "the result",
-        f"SELECT count(*), count(kept.rowid), {differs}"
-        f' FROM "the result" AS now LEFT JOIN {KEPT} AS kept ON {same_key}',
-    )
-    assert counted is not None, "a SELECT gives a relation"
-    [(rows, common, *counts)] = counted.fetchall()
+    columns = ", ".join(map(quoted, dict.fromkeys([*against.config.key, *there])))
+    rows, common, *counts = _joined(result, against, columns, [differs] if there else [])
     differing = [column for column, count in zip(there, counts, strict=True) if count]
-    gone = [column for column in kept if column not in there]
-    return Difference(int(rows), int(common), tuple(sorted([*differing, *gone])))
+    gone = [column for column in wanted if column not in there]
+    kept = _count(database, against)
+    return Difference(kept, rows, common, tuple(sorted([*differing, *gone])))
 
 
-def _compare_as_bags(
-    database: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyRelation, columns: Sequence[str]
-) -> Difference:
-    """Compare rows that nothing names: each as often as before, whatever their order."""
-    rows, kept = ", ".join(map(quoted, columns)), count_kept(database)
-    counted = result.query(
-        "the result",
-        f'SELECT (SELECT count(*) FROM "the result"), count(*) FROM (SELECT {rows} FROM'
-        f' "the result" EXCEPT ALL SELECT {rows} FROM {KEPT})',
+def _differs(column: str, kind: str, typical: float) -> str:
+    """Write whether two values differ; two floats by more than the order of a sum makes.
+
+    The order follows DuckDB's plan, and that follows how many rows it expects.
+    """
+    kept, now = f"kept.{quoted(column)}", f"now.{quoted(column)}"
+    other = f"{kept} IS DISTINCT FROM {now}"
+    if kind not in ROUNDED:
+        return other
+    size = f"greatest(abs({kept}), abs({now}), {typical!r})"
+    near = f"coalesce(abs({kept} - {now}) <= {ROUNDED[kind]} * {size}, false)"
+    return f"({other} AND NOT (isfinite({kept}) AND isfinite({now}) AND {near}))"
+
+
+def _typical_sizes(
+    database: duckdb.DuckDBPyConnection, kept: str, columns: Sequence[str]
+) -> dict[str, float]:
+    """Return the median size of what each column holds."""
+    if not columns:
+        return {}
+    medians = ", ".join(
+        f"coalesce(median(abs({quoted(c)})) FILTER (isfinite({quoted(c)})), 0)" for c in columns
     )
+    [found] = database.execute(f"SELECT {medians} FROM {kept}").fetchall()
+    return {column: float(size) for column, size in zip(columns, found, strict=True)}
+
+
+def _compare_hashes(database: duckdb.DuckDBPyConnection, against: _Against) -> Difference:
+    """Compare a hash of each row: names all columns where any differs."""
+    result = _select(database, against.config)
+    wanted = _wanted(database, against)
+    kept = _count(database, against)
+    if set(wanted) - set(result.columns):
+        return Difference(kept, 0, 0, tuple(wanted))
+    values = ", ".join(map(quoted, wanted)) or "0"
+    columns = ", ".join([*map(quoted, against.config.key), f'hash({values}) AS "the values"'])
+    differs = 'count_if(kept."the values" <> now."the values")'
+    rows, common, different = _joined(result, against, columns, [differs])
+    return Difference(kept, rows, common, tuple(wanted) if different else ())
+
+
+def _joined(
+    result: duckdb.DuckDBPyRelation, against: _Against, columns: str, counted: Sequence[str]
+) -> list[int]:
+    """Count the result's rows, those whose key was kept, and what else is counted over these."""
+    same_key = " AND ".join(
+        f"kept.{quoted(c)} IS NOT DISTINCT FROM now.{quoted(c)}" for c in against.config.key
+    )
+    counts = result.query(
+        "the result",
+        f"SELECT {', '.join(['count_if(now.asked)', 'count(kept.there)', *counted])}"
+        f' FROM (SELECT {columns}, {against.asked()} AS asked FROM "the result") AS now'
+        f" LEFT JOIN (SELECT {columns}, true AS there FROM {against.kept}"
+        f" WHERE {against.asked()}) AS kept ON {same_key}",
+    )
+    assert counts is not None, "a SELECT gives a relation"
+    [found] = counts.fetchall()
+    return [int(count or 0) for count in found]  # count_if of no rows is missing
+
+
+def _wanted(database: duckdb.DuckDBPyConnection, against: _Against) -> list[str]:
+    return [c for c in database.table(against.kept).columns if c not in against.left_out]
+
+
+def _count(database: duckdb.DuckDBPyConnection, against: _Against) -> int:
+    counted = f"SELECT count(*) FROM {against.kept} WHERE {against.asked()}"
+    [(rows,)] = database.execute(counted).fetchall()
+    return int(rows)
+
+
+def _sum_of_rows(rows: duckdb.DuckDBPyRelation) -> tuple[int, int]:
+    """Count the rows and add up a hash of each: of a hash, as DuckDB's of several is an xor."""
+    values = ", ".join(map(quoted, rows.columns))
+    counted = rows.query("the rows", f'SELECT count(*), sum(hash(hash({values}))) FROM "the rows"')
     assert counted is not None, "a SELECT gives a relation"
-    [(now, new)] = counted.fetchall()
-    same = int(now) - int(new)
-    return Difference(int(now), same if same == kept else -1, ())
+    [(count, total)] = counted.fetchall()
+    return int(count), int(total or 0)
 
 
 def _words(query: str) -> list[str]:

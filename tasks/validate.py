@@ -84,7 +84,9 @@ def stop_leaks(facts: TableFacts, table: pa.Table) -> None:
         raise SlipwayError(
             f"leak: {', '.join(leaks)} depend{'s' if len(leaks) == 1 else ''} on what is known"
             f" only later ({', '.join(facts.known_later)}); take it out of ingest.query. A window"
-            " over the rows that a filter on it leaves depends on it too: compute it before"
+            " over the rows that a filter on it leaves depends on it too: compute it before."
+            " If it is made of earlier rows' outcomes, name in known_at of their source the column"
+            " that tells when these became known, and use only what was known before the row's time"
         )
 
 

@@ -48,6 +48,11 @@ class Source(Section):
     """Columns known only after the moment of prediction. They may decide the label and which
     rows count; a feature that changes when they change is a leak, under whatever name.
     A table whose rows themselves come later names all of its columns, its keys too."""
+    known_at: str | None = None
+    """The column that tells when a row's later values became known, as a `timestamp` or
+    `datetime` on the clock of `ingest.time`. A row may then use those that were known before its
+    own time, not at it: the mean delay of the day before. Where it is left out, or a row has
+    none, nobody knows when, so no row may use them."""
 
     @model_validator(mode="after")
     def _later_columns_are_read(self) -> Self:
@@ -55,6 +60,16 @@ class Source(Section):
             near = [f"{name}{suggest(name, list(self.columns))}" for name in strangers]
             raise ValueError(f"known_later names columns that are not read: {', '.join(near)}")
         return self
+
+    @model_validator(mode="after")
+    def _known_at_is_a_moment(self) -> Self:
+        if self.known_at is None or self.columns.get(self.known_at) in ("timestamp", "datetime"):
+            return self
+        moments = [c for c, kind in self.columns.items() if kind in ("timestamp", "datetime")]
+        raise ValueError(
+            f"known_at must name a timestamp or datetime that is read"
+            f" ({', '.join(moments) or 'there is none'}), got {self.known_at}"
+        )
 
 
 class IngestConfig(Section):
@@ -91,6 +106,11 @@ class IngestConfig(Section):
             raise ValueError(
                 f"key: needed where a source ({', '.join(later)}) has known_later columns: what"
                 " depends on them is found by comparing rows of the same key"
+            )
+        if self.time is None and (early := [n for n, s in self.sources.items() if s.known_at]):
+            raise ValueError(
+                f"time: needed where a source ({', '.join(early)}) says known_at: a row may depend"
+                " on what was known before its time"
             )
         return self
 

@@ -22,6 +22,7 @@ OFFERED = {"reports", "checkpoints", "precision", "family"}
 """What the runner offers beside declared paths."""
 
 WHOLE = (
+    "tasks/leaks",
     "tasks/train",
     "tasks/models/network",
     "tasks/models/trees",

@@ -158,6 +158,15 @@ def test_a_column_known_later_that_is_not_read_is_refused_with_the_near_name(tmp
     )
 
 
+def test_when_a_value_became_known_is_a_moment_that_is_read(tmp_path: Path):
+    text = edited(ingest__sources__flights__known_at="arr_delay")
+    [problem] = problems(tmp_path, text)
+    assert problem == (
+        "ingest.sources.flights: known_at must name a timestamp or datetime that is read"
+        " (time_hour), got arr_delay"
+    )
+
+
 def test_the_environment_is_refused_unless_the_config_says_otherwise(tmp_path: Path):
     assert load_config(REPOSITORY, "flights").environment == "refuse"
     assert problems(tmp_path, edited(environment="ignore")) == [

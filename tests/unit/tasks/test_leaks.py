@@ -147,7 +147,7 @@ WHOLE = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(whole=WHOLE, expression=EXPRESSIONS)
 def test_what_differs_in_another_future_is_a_leak_and_nothing_is_that_never_looks_there(
     whole: str, expression: str
@@ -219,8 +219,8 @@ def test_a_query_that_fails_in_any_other_future_is_refused_with_the_way_out() ->
 
 def test_a_query_that_keeps_hardly_any_row_in_another_future_is_refused() -> None:
     sql = (
-        "SELECT hash(t.id, t.dep, t.arr, t.landed, t.gate, t.reason, t.delay) AS id, t.moment,"
-        " t.size, t.delay > 10 AS late FROM things t WHERE t.delay IS NOT NULL"
+        "SELECT hash(t.id, (SELECT sum(dep) FROM things)) AS id, t.moment, t.size,"
+        " t.delay > 10 AS late FROM things t WHERE t.delay IS NOT NULL AND t.flag"
     )
     with pytest.raises(SlipwayError, match="hardly a row keeps its key"):
         leaks(sql, rows=1500)
