@@ -59,6 +59,11 @@ def with_rows(facts: TableFacts, table: pa.Table) -> TableFacts:
     return replace(facts, rows=table.num_rows, time_range=times)
 
 
+def with_extent(facts: TableFacts, rows: int, times: tuple[Any, Any]) -> TableFacts:
+    """Update the same from what was measured of rows that nobody holds at once."""
+    return replace(facts, rows=rows, time_range=[time.isoformat() for time in times])
+
+
 def require_columns(table: pa.Table, wanted: list[str], who: str) -> None:
     """Refuse a config that names columns the table does not have."""
     if missing := [name for name in wanted if name not in table.column_names]:
