@@ -80,7 +80,9 @@ def _problems(index: int, entry: Any, known: set[str]) -> list[str]:
     if level not in LEVELS:
         problems.append(f"{where}.meta.level: must be one of {', '.join(LEVELS)}, got {level!r}")
     if not isinstance(kwargs, dict) or not all(_plain(value) for value in kwargs.values()):
-        problems.append(f"{where}.kwargs: must map names to plain values, lists or mappings of them")
+        problems.append(
+            f"{where}.kwargs: must map names to plain values, lists or mappings of them"
+        )
     elif level == "row" and not set(COLUMN_ARGUMENTS) & set(kwargs):
         problems.append(f"{where}: a rule for rows must name a column")
     return problems

@@ -76,6 +76,7 @@ def check(
     count = quarantine.find_broken(relation, failed)
     kept = relation.view(KEPT) if count else relation
     by_table = docs.check("table", [rule for rule in rules if rule.level == "suite"], kept)
+    docs.write()
     if count:
         stop_quarantine(config, relation, count, rules)
     stop_suite(by_table, docs.index)
@@ -131,7 +132,9 @@ def stop_quarantine(
 
 def stop_suite(verdicts: Sequence[Verdict], docs: Path) -> None:
     """Refuse a table that breaks a rule for the whole table."""
-    broken = [f"{verdict.rule.text}: {_found(verdict)}" for verdict in verdicts if not verdict.success]
+    broken = [
+        f"{verdict.rule.text}: {_found(verdict)}" for verdict in verdicts if not verdict.success
+    ]
     if broken:
         raise SlipwayError(
             f"the table breaks {len(broken)} of its expectations:\n  "

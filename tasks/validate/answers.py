@@ -171,7 +171,7 @@ def _shown(column: Column) -> str:
 def _as_known(column: Column, value: Any) -> Any:
     """Give a value as people know it: a float32 of 0.1 is 0.1."""
     if value is not None and column.sql_type == "FLOAT":
-        return np.float32(value)
+        return float(str(np.float32(value)))
     return value
 
 

@@ -16,8 +16,9 @@ from tasks.query import one_line
 from tasks.validate.answers import METRICS, ROW_METRICS, dry_run, find_test, settle
 from tasks.validate.columns import is_type
 from tasks.validate.engine import TableDatasource, TableEngine, gx, register_metrics
-from tasks.validate.literals import Refusal, literal
-from tasks.validate.relation import Relation
+from tasks.validate.literals import Refusal, literal, parse_moment
+from tasks.validate.relation import EMPTY, Relation
+from tasks.validate.replaced import register_replaced
 from tasks.validate.row_tests import RowTest
 
 FORMAT = {"result_format": "BASIC"}
@@ -82,7 +83,9 @@ def _is_about_table(cls: Any) -> bool:
 
 def require_answers(suite: Path, rules: Sequence[Rule], relation: Relation) -> None:
     """Refuse the rules that cannot be answered for this table, before a row of it is read."""
-    register_metrics()
+    with _quiet():
+        register_metrics()
+        register_replaced()
     problems = []
     for number, rule in enumerate(rules):
         try:
@@ -105,7 +108,7 @@ def _try_out(rule: Rule, relation: Relation) -> None:
     _require_kind(rule)
     engine = TableEngine()
     for metric in _metrics(rule, engine).values():
-        dry_run(relation, engine.begin(relation, metric))
+        dry_run(relation, engine.begin(relation.view(EMPTY), metric))
     for name in [*rule.kwargs.get("type_list", []), *filter(None, [rule.kwargs.get("type_")])]:
         if not is_type(name):
             raise Refusal(f"no type is called {name!r}; say it as table.json does")
@@ -131,7 +134,18 @@ def _require_bounds(rule: Rule, relation: Relation) -> None:
 def _expectation(rule: Rule, number: int = 0) -> Any:
     cls = gx.expectations.registry.get_expectation_impl(rule.kind)
     meta = {"rule": number, "level": rule.level, "notes": rule.notes}
-    return cls(**rule.kwargs, meta=meta)
+    return cls(**(rule.kwargs | _bounds(rule)), meta=meta)
+
+
+def _bounds(rule: Rule) -> dict[str, str]:
+    """Say days as the moments of their beginning: Great Expectations compares no day with one."""
+    given = {k: v for k in ("min_value", "max_value") if isinstance(v := rule.kwargs.get(k), str)}
+    if rule.kind not in MEASURED:
+        return {}
+    try:
+        return {key: parse_moment(text).isoformat() for key, text in given.items()}
+    except ValueError:
+        return {}  # its own model says what is wrong
 
 
 def _metrics(rule: Rule, engine: TableEngine) -> dict[str, Any]:
@@ -177,7 +191,7 @@ class DataDocs:
         self.index = folder / "index.html"
 
     def check(self, name: str, rules: Sequence[Rule], relation: Relation) -> list[Verdict]:
-        """Judge the rules on a table and write its page."""
+        """Judge the rules on some rows of the table."""
         if not rules:
             return []
         with _quiet():
@@ -188,16 +202,14 @@ class DataDocs:
             definition = gx.ValidationDefinition(
                 name=name, data=batch, suite=self._context.suites.add(suite)
             )
-            action = gx.checkpoint.actions.UpdateDataDocsAction(name="docs", site_names=["docs"])
-            checkpoint = gx.Checkpoint(
-                name=name,
-                validation_definitions=[self._context.validation_definitions.add(definition)],
-                actions=[action],
-                result_format=FORMAT,
-            )
-            outcome = self._context.checkpoints.add(checkpoint).run()
-        [run_result] = outcome.run_results.values()
-        return [_verdict(rules, result) for result in run_result.results]
+            definition = self._context.validation_definitions.add(definition)
+            outcome = definition.run(result_format=FORMAT)
+        return [_verdict(rules, result) for result in outcome.results]
+
+    def write(self) -> None:
+        """Write the pages of all that was judged; once, as it costs more than the judging."""
+        with _quiet():
+            self._context.build_data_docs(site_names=["docs"])
 
 
 @contextmanager

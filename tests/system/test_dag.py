@@ -22,7 +22,7 @@ from tests.project import REPOSITORY, environment, run, stage
 OFFERED = {"reports", "checkpoints", "precision"}
 """What the runner offers beside declared paths."""
 
-WHOLE = ("tasks/train", "src/slipway/problem")
+WHOLE = ("tasks/train", "tasks/validate", "src/slipway/problem")
 """Packages that are a dependency as a whole."""
 
 LATER = {
