@@ -29,13 +29,15 @@ with left_out():
     from great_expectations.expectations.row_conditions import (
         AndCondition,
         ComparisonCondition,
-        Condition,
         NullityCondition,
         OrCondition,
+        deserialize_row_condition,
     )
     from great_expectations.validator.metric_configuration import MetricConfiguration
 
 __all__ = ["TableDatasource", "TableEngine", "gx", "register_metrics"]
+
+CONDITIONS = (AndCondition, ComparisonCondition, NullityCondition, OrCondition)
 
 NAME = "table"
 """What the data source and its asset are called."""
@@ -82,11 +84,11 @@ class TableEngine(ExecutionEngine[str]):
 
     def given(self, relation: Relation, kwargs: Mapping[str, Any]) -> str:
         """Write the condition on the rows that a rule is about."""
-        condition = kwargs.get("row_condition")
+        condition = deserialize_row_condition(kwargs.get("row_condition"))
         if condition is None:
             return "TRUE"
-        if not isinstance(condition, Condition):
-            raise Refusal("row_condition must be one of Great Expectations' own conditions")
+        if not isinstance(condition, CONDITIONS):
+            raise Refusal('row_condition needs `"condition_parser": "great_expectations"`')
         self._relation = relation
         return f"coalesce({self.condition_to_filter_clause(condition)}, FALSE)"
 

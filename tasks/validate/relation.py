@@ -29,6 +29,9 @@ BROKEN = "broken"
 KEPT = "kept"
 """The rows that are left."""
 
+MEMORY = "256MB"
+"""What queries may hold before they use the disk: groups of a unique key grow with the rows."""
+
 INTERRUPT_AGAIN_S = 0.2
 """An interrupt between two queries is lost."""
 
@@ -68,10 +71,17 @@ class Relation:
         """Answer a query, unless there is no time left."""
         try:
             self._require_time()
-            return self.database.execute(query).fetchall()
+            return self._rows(query)
         except duckdb.InterruptException:
             self._require_time()
             raise
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        try:
+            return self.database.execute(query).fetchall()
+        except duckdb.OutOfMemoryException:  # quantiles cannot use the disk
+            self.database.execute("RESET memory_limit")
+            return self.database.execute(query).fetchall()
 
     def _require_time(self) -> None:
         if time.monotonic() > self.deadline:
@@ -84,6 +94,7 @@ def opened(path: Path, timeout_s: float, scratch: Path) -> Iterator[Relation]:
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         database.execute("SET preserve_insertion_order = true")
+        database.execute(f"SET memory_limit = '{MEMORY}'")
         database.execute(f"SET temp_directory = {quoted_text(str(scratch))}")
         columns = _create_views(database, path)
         with _interrupted_after(database, timeout_s):
@@ -113,7 +124,8 @@ def _create_views(database: duckdb.DuckDBPyConnection, path: Path) -> tuple[Colu
 def _value(column: Column) -> str:
     if column.kind != "float":
         return column.sql
-    return f"nullif({column.sql}, CAST('nan' AS {column.sql_type})) AS {column.sql}"
+    # nullif(x, 'nan') is optimized away: DuckDB 2.0 takes statistics without NaN for all values
+    return f"CASE WHEN isnan({column.sql}) THEN NULL ELSE {column.sql} END AS {column.sql}"
 
 
 @contextmanager

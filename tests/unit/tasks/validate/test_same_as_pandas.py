@@ -156,10 +156,8 @@ def plain(value: Any) -> Any:
     return None if math.isnan(number) else float(f"{number:.9g}")
 
 
-@pytest.mark.filterwarnings("ignore")
-@settings(max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
-@given(st.lists(ROW, min_size=2, max_size=8))
-def test_every_rule_is_judged_as_pandas_judges_it(rows: list[dict[str, Any]]):
+def require_same(rows: list[dict[str, Any]]) -> None:
+    """Judge some rows both ways."""
     table = pa.Table.from_pylist(rows, SCHEMA)
     with tempfile.TemporaryDirectory() as folder:
         verdicts = judged(Path(folder), table, *RULES)
@@ -171,3 +169,29 @@ def test_every_rule_is_judged_as_pandas_judges_it(rows: list[dict[str, Any]]):
     assert differ == []
     silent = [one.columns for one, judgement in zip(RULES, theirs, strict=True) if not judgement]
     assert all(columns == ["moment"] for columns in silent)  # it compares no moment with a day
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_small_table_is_judged_as_pandas_judges_it():
+    texts = ["a", None, "abc", "2024-01-31", "{}", "a"]
+    require_same(
+        [
+            {
+                "whole": i % 4 - 1,
+                "other": 2 - i % 3,
+                "real": None if i == 2 else i / 4,
+                "text": text,
+                "moment": START + timedelta(days=i),
+                "yes": i > 2,
+            }
+            for i, text in enumerate(texts)
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=25, deadline=None, database=None, phases=[Phase.generate])
+@given(st.lists(ROW, min_size=2, max_size=8))
+def test_every_rule_is_judged_as_pandas_judges_it(rows: list[dict[str, Any]]):
+    require_same(rows)
