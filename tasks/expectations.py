@@ -6,6 +6,7 @@ rows that break it are set aside) or for the table (`"level": "suite"`: it stops
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,13 @@ from typing import Any
 from slipway.errors import ConfigError
 
 LEVELS = ("row", "suite")
+
+COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
+"""Where a rule names the columns whose values it is about."""
+
+FILLED_IN = re.compile(r"\$(\{|[A-Za-z_])")
+"""What Great Expectations would fill in: `$PARAMETER` and `${VARIABLE}`. A `$` that ends a
+regular expression is none."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +36,16 @@ class Rule:
     def text(self) -> str:
         """Name the rule in a line that a person can act on."""
         plain = self.kind.removeprefix("expect_").replace("_", " ")
-        columns = self.kwargs.get("column") or ", ".join(self.kwargs.get("column_list", []))
-        values = {k: v for k, v in self.kwargs.items() if k not in ("column", "column_list")}
-        return f"{columns}: {plain} {json.dumps(values)}" if columns else f"{plain} {values}"
+        columns = ", ".join(self.columns)
+        values = {k: v for k, v in self.kwargs.items() if k not in COLUMN_ARGUMENTS}
+        said = " ".join([plain, json.dumps(values, ensure_ascii=False)]) if values else plain
+        return f"{columns}: {said}" if columns else said
+
+    @property
+    def columns(self) -> list[str]:
+        """Name the columns that it is about, in the rule's order."""
+        named = [self.kwargs[key] for key in COLUMN_ARGUMENTS if key in self.kwargs]
+        return [c for name in named for c in (name if isinstance(name, list) else [name])]
 
 
 def read_rules(path: Path, known: set[str]) -> list[Rule]:
@@ -65,14 +80,18 @@ def _problems(index: int, entry: Any, known: set[str]) -> list[str]:
     if level not in LEVELS:
         problems.append(f"{where}.meta.level: must be one of {', '.join(LEVELS)}, got {level!r}")
     if not isinstance(kwargs, dict) or not all(_plain(value) for value in kwargs.values()):
-        problems.append(f"{where}.kwargs: must map names to plain values or lists of them")
-    elif level == "row" and "column" not in kwargs and "column_list" not in kwargs:
+        problems.append(
+            f"{where}.kwargs: must map names to plain values, lists or mappings of them"
+        )
+    elif level == "row" and not set(COLUMN_ARGUMENTS) & set(kwargs):
         problems.append(f"{where}: a rule for rows must name a column")
     return problems
 
 
 def _plain(value: Any) -> bool:
+    """Tell whether a value is what it says: nothing in it is filled in later."""
     if isinstance(value, list):
-        return all(isinstance(v, str | int | float | bool | None) for v in value)
-    # "$PARAMETER" dictionaries and ${VARIABLES} would be filled in by Great Expectations
-    return isinstance(value, str | int | float | bool | None) and "$" not in str(value)
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(_plain(part) for item in value.items() for part in item)
+    return isinstance(value, str | int | float | None) and not FILLED_IN.search(str(value))

@@ -103,6 +103,12 @@ def time_range(time: str | None, table: pa.Table) -> list[str] | None:
     return [bounds[end].as_py().isoformat() for end in ("min", "max")]
 
 
+def with_extent(facts: TableFacts, rows: int, times: tuple[Any, Any] | None) -> TableFacts:
+    """Update the same from what was measured of rows that nobody holds at once."""
+    moments = None if times is None else [time.isoformat() for time in times]
+    return replace(facts, rows=rows, time_range=moments)
+
+
 def require_columns(there: list[str], wanted: list[str], who: str) -> None:
     """Refuse a config that names columns the table does not have."""
     if missing := [name for name in wanted if name not in there]:

@@ -24,6 +24,7 @@ OFFERED = {"reports", "checkpoints", "precision", "family"}
 WHOLE = (
     "tasks/leaks",
     "tasks/train",
+    "tasks/validate",
     "tasks/models/network",
     "tasks/models/trees",
     "src/slipway/problem",

@@ -112,7 +112,7 @@ def test_a_leak_by_behaviour_stops_the_line(tmp_path: Path):
 def test_a_label_with_one_class_stops_the_line(tmp_path: Path):
     ones = table().set_column(4, "late", pa.array(np.ones(ROWS, "int8")))
     with pytest.raises(
-        SlipwayError, match="'late' must hold 0, 1 in .*, found only 1; there is no row of 0"
+        SlipwayError, match=r"'late' must hold 0, 1 in .*, found only 1; there is no row of 0"
     ):
         validated(tmp_path, ones)
 
@@ -121,16 +121,6 @@ def test_a_rule_about_a_column_that_is_not_there_is_an_error_not_a_pass(tmp_path
     ghost = rule("column_values_to_not_be_null", "row", column="ghost")
     with pytest.raises(SlipwayError, match="ghost"):
         validated(tmp_path, table(), ghost)
-
-
-def test_validation_that_never_ends_is_stopped():
-    def spin() -> None:
-        with validate.time_limit(1):
-            while True:
-                pass
-
-    with pytest.raises(SlipwayError, match="took more than 1 s"):
-        spin()
 
 
 @pytest.mark.parametrize(
