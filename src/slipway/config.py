@@ -18,6 +18,7 @@ from slipway.hours import Hours
 from slipway.precision import name_of
 from slipway.provider import Provider
 from slipway.sections import Section, parse, suggest
+from slipway.source import Source as Source
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Pipelines, fleets and hosts: they become file names, URLs and model names."""
@@ -33,30 +34,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 EnvironmentPolicy = Literal["refuse", "record"]
 """What is done where other versions are installed than requirements.lock has."""
-
-ColumnType = Literal["string", "int64", "float64", "bool", "timestamp", "datetime"]
-
-
-class Source(Section):
-    """One table, named by URL."""
-
-    url: str
-    """A file, `pkg://DISTRIBUTION/PATH` for one of an installed package, or what fsspec can read.
-    The name's ending says the format: .csv .parquet .jsonl, packed as .zip or .gz."""
-    columns: Annotated[dict[Identifier, ColumnType], Field(min_length=1)]
-    """The columns to read and their types; a file that lacks one is refused.
-    `timestamp` carries an offset and becomes UTC; `datetime` carries none and stays as it is."""
-    known_later: list[str]
-    """Columns known only after the moment of prediction. They may decide the label and which
-    rows count; a feature that changes when they change is a leak, under whatever name.
-    A table whose rows themselves come later names all of its columns, its keys too."""
-
-    @model_validator(mode="after")
-    def _later_columns_are_read(self) -> Self:
-        if strangers := sorted(set(self.known_later) - set(self.columns)):
-            near = [f"{name}{suggest(name, list(self.columns))}" for name in strangers]
-            raise ValueError(f"known_later names columns that are not read: {', '.join(near)}")
-        return self
 
 
 class IngestConfig(Section):

@@ -22,7 +22,7 @@ from tests.project import REPOSITORY, environment, run, stage
 OFFERED = {"reports", "checkpoints", "precision"}
 """What the runner offers beside declared paths."""
 
-WHOLE = ("tasks/train", "src/slipway/problem")
+WHOLE = ("tasks/reading", "tasks/train", "src/slipway/problem")
 """Packages that are a dependency as a whole."""
 
 LATER = {
@@ -44,6 +44,7 @@ RUNNER = {
     "src/slipway/remotes.py",
     "src/slipway/runs",
     "src/slipway/sections.py",
+    "src/slipway/source.py",
     "src/slipway/state.py",
     "src/slipway/wording.py",
     "tasks/__main__.py",
@@ -52,6 +53,9 @@ RUNNER = {
     "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",
+    "tasks/reading/__init__.py",
+    "tasks/reading/sql.py",
+    "tasks/reading/types.py",
     "tasks/reasons.py",
     "tasks/results.py",
     "tasks/sums.py",
