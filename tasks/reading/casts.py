@@ -10,8 +10,8 @@ from slipway.source import EPOCHS, decimal_of
 from tasks.reading.dialect import Dialect
 from tasks.reading.sql import text
 
-EXACT_MAX = 2**53
-"""Up to here every integer is a float64."""
+EXACT_MAX = 2**53 - 1
+"""Up to here an integer is a float64 of its own: 2**53 is also that of 2**53 + 1."""
 
 DAY = r"\d{4}-\d\d-\d\d"
 CLOCK = r"\d\d:\d\d(:\d\d(\.\d+)?)?"
@@ -63,7 +63,7 @@ def _float(x: str) -> str:
     value = f"TRY_CAST({x} AS DOUBLE)"
     rounded = f"regexp_full_match({x}, '\\s*[+-]?\\d+\\s*') AND {not_exact(value, x)}"
     return (
-        f"CASE WHEN abs({value}) <= {EXACT_MAX} THEN {value}"
+        f"CASE WHEN abs({value}) < {EXACT_MAX + 1} THEN {value}"
         f" WHEN isinf({value}) AND contains(lower({x}), 'inf') THEN {value}"
         f" WHEN isfinite({value}) AND NOT ({rounded}) THEN {value} END"
     )
@@ -103,13 +103,10 @@ def from_epoch(number: str, written: str) -> str:
     """Turn a number of units since 1970 into a time; NULL outside of the years 1 to 9999."""
     units = PER_SECOND[written]
     exact = f"TRY_CAST({number} AS DECIMAL(38, 9))"
-    micros = (
-        f"floor({exact} * {10**6 // units})"
-        if units < 10**6
-        else f"floor({exact} / {units // 10**6})"
-    )
-    if units == 10**6:
-        micros = exact
+    micros = f"floor({exact} * {10**6 // units})"
+    if units > 10**6:  # the division of decimals is one of floats
+        whole, by = f"CAST(floor({exact}) AS HUGEINT)", units // 10**6
+        micros = f"({whole} - ({whole} % {by} + {by}) % {by}) // {by}"
     bounded = (
         f"CASE WHEN {exact} BETWEEN {-62135596800 * units} AND {253402300799 * units}"
         f" THEN CAST({micros} AS BIGINT) END"

@@ -2,10 +2,11 @@
 
 import csv
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from slipway.sections import suggest
 from slipway.source import find_twins
@@ -133,45 +134,66 @@ def line_of(path: Path, dialect: Dialect, above: int, row: int) -> int | None:
     return None
 
 
-def rewrite(path: Path, header: Header, dialect: Dialect, target: Path) -> None:
-    """Write the same table with one kind of line end; refuse the first row that is none.
+def check(path: Path, header: Header, dialect: Dialect, target: Path | None = None) -> int:
+    """Count the rows by Python's parser; refuse the first that is none.
 
-    DuckDB takes a file whose lines end in several ways for broken.
+    With a target they are written there with one kind of line end: DuckDB takes a file whose
+    lines end in several ways for broken.
     """
-    with (
-        path.open(encoding="utf-8", newline="") as file,
-        target.open("w", encoding="utf-8", newline="") as plain,
-    ):
-        plain.writelines("\n" * header.above)
+    count = -1  # the columns' names
+    with ExitStack() as files:
+        out = None
+        if target is not None:
+            plain = files.enter_context(target.open("w", encoding="utf-8", newline=""))
+            plain.writelines("\n" * header.above)
+            out = _writer(plain, dialect)
+        for cells in _checked(path, header, dialect):
+            count += 1
+            if out is not None:
+                out.writerow(cells)
+    return count
+
+
+def _writer(file: TextIO, dialect: Dialect) -> Any:
+    return csv.writer(
+        file,
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        lineterminator="\n",
+    )
+
+
+def _checked(path: Path, header: Header, dialect: Dialect) -> Iterator[list[str]]:
+    """Give the rows that are not empty, the columns' names first."""
+    width, line = len(header.names), 0
+    with path.open(encoding="utf-8", newline="") as file:
         list(islice(file, header.above))
-        rows, line = _rows(file, dialect), 0
-        out = csv.writer(
-            plain,
-            delimiter=dialect.delimiter,
-            quotechar=dialect.quote or None,
-            quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
-            lineterminator="\n",
-        )
+        rows = _rows(file, dialect)
         try:
             for cells in rows:
-                if len(cells) > len(header.names) and not any(cells[len(header.names) :]):
-                    cells = cells[: len(header.names)]
-                if cells and len(cells) != len(header.names):
-                    raise _ragged(cells, header, header.above + line + 1)
+                if len(cells) > width and not any(cells[width:]):
+                    del cells[width:]  # a delimiter at the end of the line
+                if cells and len(cells) != width:
+                    raise _ragged(cells, width, header.above + line + 1)
                 if cells:
-                    out.writerow(cells)
+                    yield cells
                 line = rows.line_num  # type: ignore[attr-defined]
         except csv.Error as error:
             raise Fault(_broken(error, dialect), header.above + line + 1) from None
+        except UnicodeDecodeError as error:
+            found = find_undecodable(path) or (None, str(error))
+            raise Fault(found[1], found[0]) from None
 
 
-def _ragged(cells: list[str], header: Header, line: int) -> Fault:
-    shown = ", ".join(cells)
+def _ragged(cells: list[str], width: int, line: int) -> Fault:
+    shown = " | ".join(cells)
     shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
+    count = f"{len(cells)} field{'s' if len(cells) != 1 else ''}"
     return Fault(
-        f"{len(cells)} fields, expected {len(header.names)}: {shown!r}; a title or a total is to be"
-        " taken out of the file (`skip_rows` leaves out lines above the columns' names), and a"
-        " file that ends early is truncated",
+        f"{count}, expected {width}: {shown!r}; a file that ends early is truncated, and a title"
+        " or a total is to be taken out of it (`skip_rows` leaves out lines above the columns'"
+        " names)",
         line,
     )
 

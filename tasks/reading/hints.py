@@ -13,6 +13,7 @@ PARTED = re.compile(
 )
 COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 BY_NUMBERS = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d{2})\b(.*)")
+YEAR_FIRST = re.compile(r"(\d{4})([-./])\d{1,2}\2\d{1,2}\b(.*)")
 EPOCH_DIGITS = {10: "epoch_s", 13: "epoch_ms", 16: "epoch_us", 19: "epoch_ns"}
 CLOCKS = {
     r"": "",
@@ -30,8 +31,12 @@ def of_value(value: str, kind: str, written: str | None, dialect: Dialect) -> st
     """Say what to write where a value is not of the declared type; "" where nothing is known."""
     if value.strip().lower() in NOTHING or not value.strip():
         return f"; if that is no value, write `null_values: [{_yaml(value)}]`"
+    if value.startswith(("{", "[")):
+        return "; it is an object or a list: take what is needed of it out into columns"
     if kind in ("date", "datetime", "timestamp"):
         return _of_time(value.strip(), kind, written)
+    if not re.search(r"\d", value) and kind != "bool":
+        return "; declare string, or take the line out of the file if it is a title or a total"
     if kind == "bool":
         return "; a bool is true, false, 1 or 0; declare string, and compare it in the query"
     return _of_number(value.strip(), kind, dialect)
@@ -43,11 +48,15 @@ def _of_number(value: str, kind: str, dialect: Dialect) -> str:
         return (" without being rounded" if kind == "float64" else " of 64 bits") + wide
     if kind == "int64" and re.fullmatch(r"[+-]?\d*\.\d*([eE][+-]?\d+)?", value):
         return "; declare float64, and CAST it in the query"
+    if kind.startswith("decimal") and re.fullmatch(r"[+-]?\d*\.\d*", value):
+        return ", which holds fewer digits"
     found = PARTED.fullmatch(value)
     if found and not dialect.thousands:
-        thousands = f'`thousands: "{found["by"]}"`'
-        comma = ' and `decimal: ","`' if (found["rest"] or "").startswith(",") else ""
-        if found["by"] == "," and not found["rest"] and value.count(",") == 1:
+        thousands = f"`thousands: {_yaml(found['by'])}`"
+        rest = found["rest"] or ""
+        other = rest.startswith(",") or found["by"] == "." == dialect.decimal
+        comma = ' and `decimal: ","`' if other else ""
+        if found["by"] == "," != dialect.decimal and not rest and value.count(",") == 1:
             return f'; write {thousands} if it is a thousand, `decimal: ","` if it is a fraction'
         return f"; write {thousands}{comma}"
     if COMMA.fullmatch(value) and dialect.decimal != ",":
@@ -69,6 +78,10 @@ def _of_time(value: str, kind: str, written: str | None) -> str:
         return "; it carries no offset, which a timestamp does: declare datetime"
     if re.fullmatch(r"\d+", value) and len(value) in EPOCH_DIGITS:
         return f"; if it counts from 1970, write `date_format: {EPOCH_DIGITS[len(value)]}`"
+    if kind == "date" and re.fullmatch(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*", value):
+        return "; it has an hour: declare datetime, or timestamp where it carries an offset"
+    if re.fullmatch(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?", value):
+        return "; there is no such day or hour"
     return _of_order(value) or '; write how it is written as `date_format`, such as "%Y%m%d"'
 
 
@@ -80,10 +93,12 @@ def _of_epoch(value: str, written: str) -> str:
 
 def _of_order(value: str) -> str | None:
     """Name the formats that a date may have, and what it is by each; they may be two."""
+    if found := YEAR_FIRST.fullmatch(value):
+        by = found[2]
+        return f'; write `date_format: "%Y{by}%m{by}%d{_of_clock(found[3])}"`'
     found = BY_NUMBERS.fullmatch(value)
     if not found:
         return None
-    clock = next((f for p, f in CLOCKS.items() if re.fullmatch(p, found[4])), None)
     between, year = value[len(found[1])], "%Y" if len(found[3]) == 4 else "%y"
     readings = []
     for order in (["%d", "%m", year], ["%m", "%d", year]):
@@ -92,10 +107,15 @@ def _of_order(value: str) -> str | None:
             read = datetime.strptime(value[: len(value) - len(found[4])], day)
         except ValueError:
             continue
-        readings.append((f"{day}{clock if clock is not None else '...'}", read.date()))
+        readings.append((f"{day}{_of_clock(found[4])}", read.date()))
     said = ", or ".join(f'`date_format: "{written}"` for {day}' for written, day in readings)
     both = "it has two readings: " if len(readings) == 2 else ""
     return f"; {both}write {said}" if readings else None
+
+
+def _of_clock(value: str) -> str:
+    found = next((f for p, f in CLOCKS.items() if re.fullmatch(p, value)), "...")
+    return found.replace(" ", "T", 1) if value.startswith("T") else found
 
 
 def of_header(

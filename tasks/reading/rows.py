@@ -64,4 +64,5 @@ def explain(message: str) -> Fault:
     if found[1] == "line":
         # what is broken is counted from 2 on
         return Fault(f"not readable as JSON: {problem}", int(found[2]) - ("Malformed" in message))
-    return Fault(f"not readable as JSON, at value {found[2]} of the array: {problem}")
+    number = int(found[2]) - ("Malformed" in message)
+    return Fault(f"not readable as JSON, at object {number} of the array: {problem}")

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 import duckdb
 
 from slipway.errors import SlipwayError
 from tasks.reading import delimited, hints, parquet, rows
 from tasks.reading.casts import from_text
-from tasks.reading.dialect import Dialect, dialect_of
-from tasks.reading.encodings import as_utf8, find_undecodable
+from tasks.reading.dialect import Dialect
 from tasks.reading.failures import Fault
-from tasks.reading.formats import FORMATS
-from tasks.reading.packing import PlainFile, unpack
+from tasks.reading.opening import Opened, open_files
+from tasks.reading.packing import PlainFile
 from tasks.reading.scan import UNREADABLE, Cell, Scan
 from tasks.reading.sql import quoted, text
 from tasks.reading.types import duckdb_type
@@ -46,18 +44,6 @@ class Loaded:
     """Every column of its files, with its type where they say one."""
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A file, as it can be read: UTF-8, at a path without characters that mean something."""
-
-    file: PlainFile
-    path: Path
-    where: str
-    dialect: Dialect
-    partitions: dict[str, str]
-    """Columns that its folders name, such as `year=2024`."""
-
-
 def load(
     database: duckdb.DuckDBPyConnection, name: str, source: "Source", files: Sequence[PlainFile]
 ) -> Loaded:
@@ -67,7 +53,7 @@ def load(
     database.execute(f"CREATE TEMP TABLE {quoted(name)} ({columns})")
     loaded, first = 0, None
     with TemporaryDirectory(prefix="slipway-") as folder:
-        for opened in _opened(name, source, files, Path(folder)):
+        for opened in open_files(name, source, files, Path(folder)):
             count, stored = _load_file(database, name, source, opened)
             first = first or (opened, stored)
             _require_same(opened, stored, *first)
@@ -75,59 +61,13 @@ def load(
     where = f"source {name!r} ({source.url})"
     if loaded == 0:
         raise SlipwayError(f"{where} has no rows: the file names its columns and ends there")
-    if first and FORMATS[first[0].file.suffix] == "json":
+    if first and first[0].format_ == "json":
         _require_values(database, name, source, where)
     return Loaded(loaded, first[1] if first else {})
 
 
-def _opened(
-    name: str, source: "Source", files: Sequence[PlainFile], folder: Path
-) -> Iterator[_Opened]:
-    """Unpack, decode and link each file below a folder; no more than one file is there at once."""
-    formats: set[str] = set()
-    for packed in files:
-        with TemporaryDirectory(dir=folder) as own:
-            where = _where(name, source, packed)
-            for number, file in enumerate(unpack(packed, where, _made(Path(own) / "unpacked"))):
-                where = _where(name, source, file)
-                formats.add(FORMATS[file.suffix])
-                if len(formats) > 1:
-                    raise SlipwayError(
-                        f"{where}: {' and '.join(sorted(formats))} in one source; a glob such as"
-                        " `*.csv` names files of one format"
-                    )
-                yield _open(file, where, source, _made(Path(own) / f"{number}"))
-
-
-def _where(name: str, source: "Source", file: PlainFile) -> str:
-    return f"source {name!r} ({source.url}){f', {file.label}' if file.label else ''}"
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def _open(file: PlainFile, where: str, source: "Source", folder: Path) -> _Opened:
-    if file.path.stat().st_size == 0:
-        raise SlipwayError(f"{where}: the file is empty (0 bytes)")
-    dialect = dialect_of(source, file.suffix)
-    plain = file.path
-    if FORMATS[file.suffix] != "parquet":
-        plain = as_utf8(plain, dialect.encoding, where, folder / "utf8")
-    # DuckDB takes *, ? and [ in a path for a glob
-    link = folder / "table"
-    link.symlink_to(plain.absolute())
-    return _Opened(file, link, where, dialect, _partitions(file.inside))
-
-
-def _partitions(inside: str) -> dict[str, str]:
-    pairs = (part.partition("=") for part in inside.split("/")[:-1])
-    return {unquote(key): unquote(value) for key, equals, value in pairs if key and equals}
-
-
 def _load_file(
-    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: _Opened
+    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: Opened
 ) -> tuple[int, dict[str, str]]:
     with _told(opened):
         scan = _scan(database, source, opened, opened.path)
@@ -136,40 +76,46 @@ def _load_file(
         except duckdb.Error as error:
             if UNREADABLE in str(error):
                 _explain_value(database, source, opened, scan)
-            if FORMATS[opened.file.suffix] == "json":
-                raise rows.explain(str(error)) from None
-            if FORMATS[opened.file.suffix] == "parquet":
-                raise Fault(f"truncated or damaged: {_one_line(error)}") from None
+            match opened.format_:
+                case "json":
+                    raise rows.explain(str(error)) from None
+                case "parquet":
+                    raise Fault(f"truncated or damaged: {_one_line(error)}") from None
         return _load_otherwise(database, name, source, opened)
 
 
 def _load_otherwise(
-    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: _Opened
+    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: Opened
 ) -> tuple[int, dict[str, str]]:
-    """Read delimited text that DuckDB cannot read in parallel, or not at all as it is.
+    """Read delimited text that DuckDB cannot read in pieces, or not at all as it is.
 
-    Quotes and line ends in fields can be so that no part of the file can be read by itself.
+    Quotes and line ends in fields can be so that no piece can be read by itself. Read as a whole
+    DuckDB leaves out, in silence, what follows a quote that nothing closes: Python's parser has
+    the last word on what is broken, and on the number of rows.
     """
-    scan = _scan(database, source, opened, opened.path, parallel=False)
-    for again in (False, True):
+    header = delimited.read_header(opened.path, _own(source, opened), opened.dialect)
+    expected = delimited.check(opened.path, header, opened.dialect)
+    rewritten = opened.path.with_name("rewritten")
+    for path in (opened.path, rewritten):
+        if path is rewritten:
+            delimited.check(opened.path, header, opened.dialect, target=rewritten)
+        scan = _scan(database, source, opened, path, parallel=False)
+        problem = f"{expected} rows, of which only a part can be read"
+        database.begin()
         try:
-            return _insert(database, name, scan), scan.stored
+            if _insert(database, name, scan) == expected:
+                database.commit()
+                return expected, scan.stored
         except duckdb.Error as error:
-            if UNREADABLE in str(error):
-                _explain_value(database, source, opened, scan)
-            if undecodable := find_undecodable(opened.path):
-                raise Fault(undecodable[1], undecodable[0]) from None
-            if again:
-                raise Fault(_one_line(error)) from None
-        header = delimited.read_header(opened.path, _own(source, opened), opened.dialect)
-        plain = opened.path.with_name("rewritten")
-        delimited.rewrite(opened.path, header, opened.dialect, plain)
-        scan = _scan(database, source, opened, plain, parallel=False)
-    raise AssertionError("the last try returns or raises")
+            problem = _one_line(error)
+        database.rollback()
+        if UNREADABLE in problem:
+            _explain_value(database, source, opened, scan)
+    raise Fault(problem)
 
 
 @contextmanager
-def _told(opened: _Opened) -> Iterator[None]:
+def _told(opened: Opened) -> Iterator[None]:
     """Name the file of what is wrong with it."""
     try:
         yield
@@ -180,13 +126,13 @@ def _told(opened: _Opened) -> Iterator[None]:
 def _scan(
     database: duckdb.DuckDBPyConnection,
     source: "Source",
-    opened: _Opened,
+    opened: Opened,
     path: Path,
     *,
     parallel: bool = True,
 ) -> Scan:
     own = _own(source, opened)
-    match FORMATS[opened.file.suffix]:
+    match opened.format_:
         case "csv":
             scan = delimited.scan(path, own, opened.dialect, parallel=parallel)
         case "json":
@@ -201,7 +147,7 @@ def _scan(
     return Scan(scan.table, tuple(cells[name] for name in source.columns), stored)
 
 
-def _own(source: "Source", opened: _Opened) -> "Source":
+def _own(source: "Source", opened: Opened) -> "Source":
     """Leave out what the file itself does not hold, since its folders say it."""
     if not {*opened.partitions} & {*source.columns}:
         return source
@@ -221,7 +167,7 @@ def _insert(database: duckdb.DuckDBPyConnection, name: str, scan: Scan) -> int:
 
 
 def _explain_value(
-    database: duckdb.DuckDBPyConnection, source: "Source", opened: _Opened, scan: Scan
+    database: duckdb.DuckDBPyConnection, source: "Source", opened: Opened, scan: Scan
 ) -> None:
     """Say which value stopped the reading: the first one of the file."""
     [found] = database.execute(scan.first_unreadable).fetchall()
@@ -230,22 +176,19 @@ def _explain_value(
     cell, value = next((c, v) for c, v, b in zip(scan.cells, raws, bad, strict=True) if b)
     line = _line(source, opened, row)
     shown = value if len(value) <= 60 else f"{value[:60]}..."
-    said = "is an object or a list, no string" if cell.kind == "string" else f"is no {cell.kind}"
-    hint = ""
-    if cell.kind != "string":
-        hint = hints.of_value(value, cell.kind, source.format_of(cell.name), opened.dialect)
-    raise Fault(f"row {row}, column {cell.name!r}: {shown!r} {said}{hint}", line)
+    hint = hints.of_value(value, cell.kind, source.format_of(cell.name), opened.dialect)
+    raise Fault(f"row {row}, column {cell.name!r}: {shown!r} is no {cell.kind}{hint}", line)
 
 
-def _line(source: "Source", opened: _Opened, row: int) -> int | None:
-    if FORMATS[opened.file.suffix] != "csv" or row > LINES_COUNTED_MAX:
+def _line(source: "Source", opened: Opened, row: int) -> int | None:
+    if opened.format_ != "csv" or row > LINES_COUNTED_MAX:
         return None
     header = delimited.read_header(opened.path, _own(source, opened), opened.dialect)
     return delimited.line_of(opened.path, opened.dialect, header.above, row)
 
 
 def _require_same(
-    opened: _Opened, stored: dict[str, str], first: _Opened, expected: dict[str, str]
+    opened: Opened, stored: dict[str, str], first: Opened, expected: dict[str, str]
 ) -> None:
     """Refuse a file whose columns are others than those of the first file."""
     more, fewer = (

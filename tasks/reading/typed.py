@@ -19,23 +19,26 @@ def is_nested(stored: str) -> bool:
     return stored.endswith("]") or stored.startswith(NESTED)
 
 
-def raw_text(x: str, stored: str, dialect: Dialect) -> str:
-    """Write a value as text; NULL where the config says that it is none."""
-    if stored == "BLOB":
-        return f"decode({x})"
-    if (stored == "VARCHAR" or stored.startswith("ENUM")) and dialect.nulls:
-        return f"CASE WHEN {x} NOT IN ({texts(dialect.nulls)}) THEN CAST({x} AS VARCHAR) END"
-    return f"CAST({x} AS VARCHAR)"
+def is_text(stored: str) -> bool:
+    """Say whether values are texts, some of which the config calls no value."""
+    return stored in ("VARCHAR", "BLOB") or stored.startswith("ENUM")
+
+
+def raw_text(x: str, stored: str, kind: str, dialect: Dialect) -> str:
+    """Write a value as text; NULL where it is none."""
+    raw = f"decode({x})" if stored == "BLOB" else f"CAST({x} AS VARCHAR)"
+    nulls = dialect.nulls if kind == "string" else ("", *dialect.nulls)
+    if not is_text(stored) or not nulls:
+        return raw
+    return f"CASE WHEN {raw} NOT IN ({texts(nulls)}) THEN {raw} END"
 
 
 def from_typed(
     x: str, stored: str, kind: str, *, dialect: Dialect, written: str | None
 ) -> tuple[str, bool] | None:
     """Read a value, given as SQL, and say whether that never fails; None where no value could."""
-    if stored in ("VARCHAR", "BLOB") or stored.startswith("ENUM"):
-        raw = raw_text(x, stored, dialect)
-        if kind != "string":
-            raw = f"nullif({raw}, '')"
+    if is_text(stored):
+        raw = raw_text(x, stored, kind, dialect)
         return from_text(raw, kind, dialect, written), kind == "string"
     if kind == "string":
         return f"CAST({x} AS VARCHAR)", True
