@@ -128,6 +128,8 @@ def test_a_text_is_read_as_its_column_is_declared(
         ("1704067200", "datetime", {}, "write `date_format: epoch_s`"),
         ("1704067200000", "datetime", {"date_format": "epoch_s"}, "perhaps epoch_ms"),
         ("infinity", "datetime", {}, "date_format"),
+        ("0044-03-15 (BC) 00:00:00", "datetime", {}, "date_format"),
+        ("20240-01-01 00:00:00", "datetime", {}, "date_format"),
         ("31/12/2024", "datetime", {"date_format": "%m/%d/%Y"}, "as date_format '%m/%d/%Y' has it"),
     ],
 )
