@@ -7,7 +7,7 @@ leaves both as they are. Where nothing changed, no source is read.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ def accept(root: Path, pipeline: str, incoming: Incoming) -> None:
     profile, lock = path_of(root, pipeline), _lock(root, pipeline)
     write_profiles(profile, incoming.profiles)
     if incoming.repinned:
-        pins = {name: asdict(pin) for name, pin in sorted(incoming.pins.items())}
+        pins = {name: pin.entry() for name, pin in sorted(incoming.pins.items())}
         write_durably(lock, f"{json.dumps(pins, indent=2)}\n".encode())
 
 

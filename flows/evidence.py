@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from flows.report.facts import Facts, Json, read_facts, read_json
+from flows.report.facts import Facts, Json, read_facts
 from flows.report.panels import parts
 from slipway.make.build import BASE, Build, Evidence, TrainingFacts
 from slipway.make.lineage import SourceFile, lineage
 from slipway.runs.git import GitState
+from tasks.sources import read_pins
 
 
 def gather(root: Path, pipeline: str, proof: Mapping[str, Any], git: GitState) -> Evidence:
@@ -89,9 +90,18 @@ def locked_outs(root: Path, pipeline: str) -> dict[str, dict[str, Json]]:
 
 def _sources(root: Path, pipeline: str, facts: Facts) -> dict[str, SourceFile]:
     """Join the pins (what was accepted) with the rows that were read from them."""
-    pins = read_json(root / "data" / pipeline / "sources.lock")
+    pins = read_pins(root / "data" / pipeline / "sources.lock")
     rows = {name: source.rows for name, source in facts.table.sources.items()}
-    return {name: SourceFile(**pin, rows=rows.get(name)) for name, pin in pins.items()}
+    return {
+        name: SourceFile(
+            url=pin.url,
+            sha256=pin.sha256,
+            size_bytes=pin.size_bytes,
+            rows=rows.get(name),
+            about={"files": str(len(pin.members))} if pin.members else None,
+        )
+        for name, pin in pins.items()
+    }
 
 
 def _rows(facts: Facts) -> Json:

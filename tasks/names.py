@@ -12,20 +12,12 @@ from typing import TYPE_CHECKING
 
 from slipway.errors import ConfigError
 from slipway.sections import suggest
+from tasks.reading.sql import quoted
+from tasks.reading.types import duckdb_type
 
 if TYPE_CHECKING:
     from slipway.config import Config, IngestConfig, PrepareConfig
     from tasks.expectations import Rule
-
-DUCKDB_TYPES = {
-    "string": "VARCHAR",
-    "int64": "BIGINT",
-    "float64": "DOUBLE",
-    "bool": "BOOLEAN",
-    "timestamp": "TIMESTAMP",
-    "datetime": "TIMESTAMP",
-}
-"""What ingest's tables hold; zones are gone by then."""
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 """What a label of 0 and 1 may be; `sum` gives HUGEINT, and 0.0 in a CASE gives DECIMAL."""
@@ -69,7 +61,7 @@ def columns_of(ingest: "IngestConfig") -> Columns:
     with duckdb.connect(config=SEALED) as database:
         database.execute("SET python_enable_replacements = false")
         for name, source in ingest.sources.items():
-            columns = (f'"{c}" {DUCKDB_TYPES[kind]}' for c, kind in source.columns.items())
+            columns = (f"{quoted(c)} {duckdb_type(kind)}" for c, kind in source.columns.items())
             database.execute(f'CREATE TABLE "{name}" ({", ".join(columns)})')
         try:
             statements = database.extract_statements(ingest.query)

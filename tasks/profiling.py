@@ -1,24 +1,27 @@
-"""Measure what a source holds, as `ingest` reads it, in one pass over batches of rows.
+"""Measure what a source holds, as `ingest` reads it, over batches of rows.
 
-Memory is bounded by a batch and a few counts per column, whatever the source's size.
+Memory is bounded, whatever the source's size: what was read spills to disk beyond `MEMORY`.
 """
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from decimal import Decimal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from slipway.errors import SlipwayError
-from tasks import ingest
 from tasks.profiles import RARE, Bound, ColumnProfile, SourceProfile
-from tasks.sources import DAMAGED, Pin, open_pinned, unpacked
+from tasks.reading.sql import quoted, text
+from tasks.reading.table import load
+from tasks.sources import Pin, open_pinned
 
 if TYPE_CHECKING:
     from slipway.config import Source
+
+MEMORY = "1GB"
+BATCH_ROWS = 1 << 16
 
 DISTINCT_MAX = 1000
 """A column with more values than these has no categories; they are no longer counted."""
@@ -32,62 +35,38 @@ LONG = 60
 
 def profile(name: str, source: "Source", pin: Pin) -> SourceProfile:
     """Read a source once and say what it holds; raise SlipwayError where it cannot be read."""
-    schema = pa.schema([(c, ingest.ARROW_TYPES[kind]) for c, kind in source.columns.items()])
-    tallies = {field.name: _ColumnTally(field.type) for field in schema}
-    rows = 0
-    with open_pinned(name, source.url, pin) as packed:
-        with unpacked(name, source.url, packed) as (file, suffix):
-            stored = _stored(name, source, file, suffix)
-        packed.seek(0)
-        with unpacked(name, source.url, packed) as (file, suffix):
-            for batch in _batches(name, source, ingest._read(file, suffix, schema)):
-                rows += batch.num_rows
-                for column, tally in tallies.items():
-                    tally.add(batch[column])
+    with TemporaryDirectory(prefix="slipway-") as folder, duckdb.connect() as database:
+        database.execute(f"SET memory_limit = '{MEMORY}'")
+        database.execute(f"SET temp_directory = {text(folder)}")
+        with open_pinned(name, source.url, pin) as files:
+            loaded = load(database, name, source, files)
+        columns = _tallied(database, name)
     return SourceProfile(
         sha256=pin.sha256,
         size_bytes=pin.size_bytes,
-        rows=rows,
+        rows=loaded.rows,
         reads=dict(source.columns),
         columns={
-            column: tally.result(stored.get(column) or source.columns[column])
-            for column, tally in tallies.items()
+            column: tally.result(loaded.stored.get(column) or source.columns[column])
+            for column, tally in columns.items()
         },
-        unread={column: kind for column, kind in stored.items() if column not in source.columns},
+        unread={c: kind for c, kind in loaded.stored.items() if c not in source.columns},
     )
+
+
+def _tallied(database: duckdb.DuckDBPyConnection, name: str) -> dict[str, "_ColumnTally"]:
+    """Take what was read into account, batch by batch."""
+    reader = database.sql(f"FROM {quoted(name)}").to_arrow_reader(BATCH_ROWS)
+    tallies = {field.name: _ColumnTally(field.type) for field in reader.schema}
+    for batch in reader:
+        for column, tally in tallies.items():
+            tally.add(batch[column])
+    return tallies
 
 
 def unreadable(source: "Source", pin: Pin) -> SourceProfile:
     """Stand for a source that cannot be read as the config says."""
     return SourceProfile(pin.sha256, pin.size_bytes, rows=None, reads=dict(source.columns))
-
-
-def _batches(
-    name: str, source: "Source", batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from batches
-    except (pa.ArrowException, KeyError) as error:
-        raise _explained(name, source, error) from None
-
-
-def _stored(name: str, source: "Source", file: BinaryIO, suffix: str) -> dict[str, str]:
-    """Return the columns that a file says it has, with the types that it says they have."""
-    try:
-        match suffix:
-            case ".csv":
-                return dict.fromkeys(pyarrow.csv.open_csv(file).schema.names, "")
-            case ".parquet":
-                return {field.name: str(field.type) for field in pq.ParquetFile(file).schema_arrow}
-    except DAMAGED:
-        raise  # `unpacked` says what that means
-    except (pa.ArrowException, KeyError) as error:
-        raise _explained(name, source, error) from None
-    return {}  # lines of JSON may each have other keys; ingest names an unknown format
-
-
-def _explained(name: str, source: "Source", error: Exception) -> SlipwayError:
-    return SlipwayError(f"source {name!r} ({source.url}): {' '.join(str(error).split())}")
 
 
 class _ColumnTally:
@@ -143,4 +122,6 @@ def _plain(value: Any) -> Bound | None:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) and value else value + 0.0  # no negative zero
+    if isinstance(value, Decimal):
+        return float(value)
     return str(value.isoformat())

@@ -5,31 +5,32 @@ facts such as a modification time differ between machines, so they never go into
 live in `.slipway/` and only save reading a source whose digest is known.
 """
 
-import gzip
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import tempfile
-import time
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-from slipway.errors import SlipwayError, Unavailable, may_pass
+from slipway.errors import SlipwayError
+from tasks.reading.packing import PlainFile
+from tasks.reading.places import Place, explained, find_files, identity
 
 if TYPE_CHECKING:
     from slipway.config import Source
 
-DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
-"""What reading a truncated or damaged archive raises."""
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one file of a folder or a glob was."""
+
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,21 @@ class Pin:
     url: str
     size_bytes: int
     sha256: str
+    """Of the file; of several, of their names, sizes and digests."""
+    members: Mapping[str, Member] = field(default_factory=dict)
+    """The files of a folder or a glob, by their names below it."""
+
+    def entry(self) -> dict[str, Any]:
+        """Return what a pin file holds of it; of a single file, nothing about members."""
+        members = {name: vars(member) for name, member in self.members.items()}
+        entry = {"url": self.url, "size_bytes": self.size_bytes, "sha256": self.sha256}
+        return {**entry, "members": members} if members else entry
+
+
+def pin_of(entry: Mapping[str, Any]) -> Pin:
+    """Read what `entry` gave."""
+    members = {name: Member(**member) for name, member in entry.get("members", {}).items()}
+    return Pin(**{**entry, "members": members})
 
 
 def refresh_pin(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> bool:
@@ -47,7 +63,7 @@ def refresh_pin(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> b
     pins = read_sources(root, pipeline, sources)
     if lock.is_file() and read_pins(lock) == pins:
         return False
-    _write(lock, {name: asdict(pin) for name, pin in sorted(pins.items())})
+    _write(lock, {name: pin.entry() for name, pin in sorted(pins.items())})
     return True
 
 
@@ -65,14 +81,15 @@ def read_sources(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> 
     probes = _remembered(memory)
     pins, seen = {}, {}
     for name, source in sources.items():
-        probe = _probe(name, source.url)
+        places = find_files(name, source.url)
+        probe = {place.name: dict(place.facts) for place in places}
         known = probes.get(name)
         if known is not None and known.probe == probe and known.pin.url == source.url:
             pins[name] = known.pin
         else:
-            with open_source(name, source.url) as file:
-                pins[name] = Pin(source.url, file.seek(0, 2), _digest(file))
-        seen[name] = {"probe": probe, "pin": asdict(pins[name])}
+            with _copied(name, source.url, places) as files:
+                pins[name] = _pin(source.url, files)
+        seen[name] = {"probe": probe, "pin": pins[name].entry()}
     _write(memory, seen)
     return pins
 
@@ -81,7 +98,8 @@ def read_sources(root: Path, pipeline: str, sources: Mapping[str, "Source"]) -> 
 class Probe:
     """What told that a source was as before, when it was read last."""
 
-    probe: Mapping[str, str]
+    probe: Mapping[str, Mapping[str, str]]
+    """Of each of its files."""
     pin: Pin
 
 
@@ -89,7 +107,7 @@ def _remembered(memory: Path) -> dict[str, Probe]:
     """Read what earlier probes said; a file that a crash left half-written says nothing."""
     try:
         entries = json.loads(memory.read_text("utf-8"))
-        return {n: Probe(dict(e["probe"]), Pin(**e["pin"])) for n, e in entries.items()}
+        return {n: Probe(dict(e["probe"]), pin_of(e["pin"])) for n, e in entries.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
@@ -97,118 +115,77 @@ def _remembered(memory: Path) -> dict[str, Probe]:
 def read_pins(lock: Path) -> dict[str, Pin]:
     """Read a pin file."""
     try:
-        return {name: Pin(**pin) for name, pin in json.loads(lock.read_text("utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return {name: pin_of(e) for name, e in json.loads(lock.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SlipwayError(
             f"{lock} is not a source pin ({error}); remove it and run again"
         ) from None
 
 
 @contextmanager
-def open_pinned(name: str, url: str, pin: Pin | None) -> Iterator[BinaryIO]:
-    """Open a source whose bytes are those of its pin; refuse any other."""
+def open_pinned(name: str, url: str, pin: Pin | None) -> Iterator[list[PlainFile]]:
+    """Give the files of a source, whose bytes are those of its pin; refuse any other.
+
+    They are read after that, from where they lie, so one that changes meanwhile is refused too.
+    """
     if pin is None or pin.url != url:
         raise SlipwayError(
             f"source {name!r} ({url}) is not pinned; `slipway build` pins what is there now"
         )
-    with open_source(name, url) as file:
-        if (found := _digest(file)) != pin.sha256:
+    with _copied(name, url, find_files(name, url)) as files:
+        before = [identity(file.path) for file in files]
+        if (found := _pin(url, files)) != pin:
             raise SlipwayError(
-                f"source {name!r} ({url}) changed under its pin: expected SHA-256"
-                f" {pin.sha256[:12]}…, found {found[:12]}…; `slipway build` accepts the new data"
+                f"source {name!r} ({url}) changed under its pin: {_difference(pin, found)};"
+                " `slipway build` accepts the new data"
             )
-        file.seek(0)
-        yield file
+        yield files
+        if before != [identity(file.path) for file in files]:
+            raise SlipwayError(
+                f"source {name!r} ({url}) changed while it was read; run again when nobody writes"
+            )
+
+
+def _difference(pin: Pin, found: Pin) -> str:
+    """Say which files are others than those that were pinned."""
+    names = sorted(pin.members.keys() | found.members.keys())
+    other = [name for name in names if pin.members.get(name) != found.members.get(name)]
+    if other:
+        return f"{', '.join(other[:5])}{', ...' if len(other) > 5 else ''} added, gone or changed"
+    return f"expected SHA-256 {pin.sha256[:12]}…, found {found.sha256[:12]}…"
 
 
 @contextmanager
-def open_source(name: str, url: str) -> Iterator[BinaryIO]:
-    """Open a source for random access; a remote one is copied to a temporary file first."""
-    fs, path = _locate(name, url)
-    try:
-        if isinstance(fs, LocalFileSystem):
-            with open(path, "rb") as file:
-                yield file
-            return
-        with tempfile.TemporaryFile() as copy:
-            with fs.open(path, "rb") as remote:
-                shutil.copyfileobj(remote, copy, 1 << 20)
-            copy.seek(0)
-            yield copy
-    except Exception as error:
-        if not isinstance(error, SlipwayError) and may_pass(error):
-            raise Unavailable(f"source {name!r} ({url}) does not answer: {error}") from None
-        if isinstance(error, OSError):
-            raise SlipwayError(f"source {name!r} ({url}) cannot be read: {error}") from None
-        raise
+def _copied(name: str, url: str, places: Sequence[Place]) -> Iterator[list[PlainFile]]:
+    """Give local files: those of this machine themselves, and copies of all others."""
+    with explained(name, url, "cannot be read"), tempfile.TemporaryDirectory() as folder:
+        yield [
+            PlainFile(place.name, place.file_name, _local(place, Path(folder) / str(n)), place.name)
+            for n, place in enumerate(places)
+        ]
 
 
-@contextmanager
-def unpacked(name: str, url: str, file: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield the table inside .zip or .gz, with the suffix that says its format."""
-    inner = Path(url.rsplit("/", 1)[-1])
-    try:
-        if inner.suffix == ".zip":
-            with zipfile.ZipFile(file) as archive:
-                members = [m for m in archive.namelist() if not m.endswith("/")]
-                if len(members) != 1:
-                    raise SlipwayError(
-                        f"source {name!r} ({url}): a zip must hold one file, this holds"
-                        f" {len(members)}"
-                    )
-                with archive.open(members[0]) as member:
-                    yield member, Path(members[0]).suffix  # type: ignore[misc]
-        elif inner.suffix == ".gz":
-            with gzip.open(file) as member:
-                yield member, inner.with_suffix("").suffix  # type: ignore[misc]
-        else:
-            yield file, inner.suffix
-    except DAMAGED as error:
-        raise SlipwayError(f"source {name!r} ({url}) is truncated or damaged: {error}") from None
+def _local(place: Place, copy: Path) -> Path:
+    if place.local:
+        return Path(place.path)
+    with place.fs.open(place.path, "rb") as remote, copy.open("wb") as file:
+        shutil.copyfileobj(remote, file, COPY_BYTES)
+    return copy
 
 
-def _locate(name: str, url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    if not url.startswith("pkg://"):
-        try:
-            fs, path = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise SlipwayError(f"source {name!r} ({url}): {error}") from None
-        return fs, path
-    package, _, inside = url.removeprefix("pkg://").partition("/")
-    try:
-        # importing a data package may run (or break) its code; its files are enough
-        distribution = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise SlipwayError(
-            f"source {name!r} ({url}): no package {package!r} here; `pip install {package}`"
-        ) from None
-    return fsspec.filesystem("file"), str(distribution.locate_file(inside))
+def _pin(url: str, files: Sequence[PlainFile]) -> Pin:
+    """Say what files are: one by its digest, several by all of their names, sizes and digests."""
+    members = {f.label: Member(f.path.stat().st_size, _digest(f.path)) for f in files}
+    size_bytes = sum(member.size_bytes for member in members.values())
+    if "" in members:  # the URL names the file itself
+        return Pin(url, size_bytes, members[""].sha256)
+    lines = [f"{m.sha256} {m.size_bytes} {name}\n" for name, m in sorted(members.items())]
+    return Pin(url, size_bytes, hashlib.sha256("".join(lines).encode()).hexdigest(), members)
 
 
-def _probe(name: str, url: str) -> dict[str, str]:
-    """Ask for what changes when the bytes do: size, modification time, etag."""
-    fs, path = _locate(name, url)
-    try:
-        info = fs.info(path)
-    except Exception as error:
-        if may_pass(error):
-            raise Unavailable(f"source {name!r} ({url}) does not answer: {error}") from None
-        if not isinstance(error, OSError | ValueError):
-            raise
-        raise SlipwayError(
-            f"source {name!r} ({url}) does not exist or cannot be reached: {error}"
-        ) from None
-    telling = ("size", "mtime", "ETag", "etag", "LastModified")
-    facts = {key: str(info[key]) for key in telling if key in info}
-    if len(facts) < 2:  # nothing to go by: it is read every time
-        facts["asked_at"] = str(time.time_ns())
-    return facts
-
-
-def _digest(file: BinaryIO) -> str:
-    file.seek(0)
-    # typeshed wants readinto of it, which every file opened here has
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, value: object) -> None:

@@ -22,6 +22,7 @@ from slipway.settings.kinds import Positive, Share
 from slipway.settings.quality import LossMax, QualityLimit
 from slipway.settings.split import GroupSplit, SplitConfig, TimeSplit
 from slipway.settings.target import RegressionTarget, TargetConfig
+from slipway.source import Source as Source
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Pipelines, fleets and hosts: they become file names, URLs and model names."""
@@ -31,45 +32,6 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 EnvironmentPolicy = Literal["refuse", "record"]
 """What is done where other versions are installed than requirements.lock has."""
-
-ColumnType = Literal["string", "int64", "float64", "bool", "timestamp", "datetime"]
-
-
-class Source(Section):
-    """One table, named by URL."""
-
-    url: str
-    """A file, `pkg://DISTRIBUTION/PATH` for one of an installed package, or what fsspec can read.
-    The name's ending says the format: .csv .parquet .jsonl, packed as .zip or .gz."""
-    columns: Annotated[dict[Identifier, ColumnType], Field(min_length=1)]
-    """The columns to read and their types; a file that lacks one is refused.
-    `timestamp` carries an offset and becomes UTC; `datetime` carries none and stays as it is."""
-    known_later: list[str]
-    """Columns known only after the moment of prediction. They may decide the label and which
-    rows count; a feature that changes when they change is a leak, under whatever name.
-    A table whose rows themselves come later names all of its columns, its keys too."""
-    known_at: str | None = None
-    """The column that tells when a row's later values became known, as a `timestamp` or
-    `datetime` on the clock of `ingest.time`. A row may then use those that were known before its
-    own time, not at it: the mean delay of the day before. Where it is left out, or a row has
-    none, nobody knows when, so no row may use them."""
-
-    @model_validator(mode="after")
-    def _later_columns_are_read(self) -> Self:
-        if strangers := sorted(set(self.known_later) - set(self.columns)):
-            near = [f"{name}{suggest(name, list(self.columns))}" for name in strangers]
-            raise ValueError(f"known_later names columns that are not read: {', '.join(near)}")
-        return self
-
-    @model_validator(mode="after")
-    def _known_at_is_a_moment(self) -> Self:
-        if self.known_at is None or self.columns.get(self.known_at) in ("timestamp", "datetime"):
-            return self
-        moments = [c for c, kind in self.columns.items() if kind in ("timestamp", "datetime")]
-        raise ValueError(
-            f"known_at must name a timestamp or datetime that is read"
-            f" ({', '.join(moments) or 'there is none'}), got {self.known_at}"
-        )
 
 
 class IngestConfig(Section):

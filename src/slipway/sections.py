@@ -15,6 +15,10 @@ MAX_CONFIG_BYTES = 1_000_000
 """A config is written by people; a larger file is a mistake or an attack."""
 
 
+UNCLEAR_NUMBER = re.compile(r"[-+]?(0o?[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+)")
+"""What YAML 1.1, read here, and YAML 1.2, read by DVC, take for other numbers: 010 is 8 or 10."""
+
+
 class Section(BaseModel):
     """A frozen part of a config that knows all of its keys."""
 
@@ -69,18 +73,38 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 None, None, f'write dates in quotes, "{node.value}" (DVC needs it)', node.start_mark
             )
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        if plain and UNCLEAR_NUMBER.fullmatch(node.value):
+            raise yaml.MarkedYAMLError(None, None, _unclear(node.value), node.start_mark)
         return super().construct_object(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = str(self.construct_object(key_node, deep=True))
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(None, None, _unquoted(key_node), key_node.start_mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _unquoted(node: Any) -> str:
+    """Say what to do about a key that YAML reads as something else than text."""
+    if not isinstance(node, yaml.ScalarNode):
+        return "a key must be text"
+    read = node.tag.rpartition(":")[2]
+    return f'the key {node.value} is read as a {read}; write it in quotes, "{node.value}"'
+
+
+def _unclear(value: str) -> str:
+    return (
+        f"{value} is one number here and another one to DVC (YAML 1.1 and 1.2 differ); write it"
+        f' without the leading 0 or the colon, or in quotes, "{value}", where it is text'
+    )
 
 
 def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:

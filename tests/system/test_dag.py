@@ -23,6 +23,7 @@ OFFERED = {"reports", "checkpoints", "precision", "family"}
 
 WHOLE = (
     "tasks/leaks",
+    "tasks/reading",
     "tasks/train",
     "tasks/validate",
     "tasks/models/network",
@@ -56,6 +57,7 @@ RUNNER = {
     "src/slipway/settings/answers.py",
     "src/slipway/settings/quality.py",
     "src/slipway/settings/target.py",
+    "src/slipway/source.py",
     "src/slipway/state.py",
     "src/slipway/wording.py",
     "tasks/__main__.py",
@@ -65,6 +67,9 @@ RUNNER = {
     "tasks/models/__init__.py",
     "tasks/names.py",
     "tasks/progress.py",
+    "tasks/reading/__init__.py",
+    "tasks/reading/sql.py",
+    "tasks/reading/types.py",
     "tasks/reasons.py",
     "tasks/results.py",
     "tasks/sums.py",

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from flows import acceptance
 from slipway.config import AcceptConfig, Config, load_config
-from slipway.errors import GateError, SlipwayError
+from slipway.errors import GateError, NotAccepted, SlipwayError
+from tasks.reading.places import identity
 from tests.project import write_config, write_rows
 
 AUTO, ASK = AcceptConfig(policy="auto"), AcceptConfig(policy="ask")
@@ -62,10 +63,22 @@ def test_the_first_data_is_accepted_and_profiled(site: Site, policy: AcceptConfi
 def test_nothing_is_read_where_nothing_changed(site: Site):
     site.run()
     rows = site.root / "rows.csv"
-    stamp = rows.stat()
-    rows.write_bytes(b"!" * stamp.st_size)  # whoever reads it would see that
-    os.utime(rows, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    rows.write_bytes(b"!" * rows.stat().st_size)  # whoever reads it would see that
+    [memory] = (site.root / acceptance.INCOMING).rglob("probes/*.json")
+    probes = json.loads(memory.read_text())
+    probes["things"]["probe"][""] = identity(rows)  # as if it were the file that was probed
+    memory.write_text(json.dumps(probes))
     assert site.run(ASK) == []
+
+
+def test_a_file_rewritten_with_its_time_set_back_is_seen(site: Site):
+    site.run()
+    rows = site.root / "rows.csv"
+    stamp = rows.stat()
+    rows.write_bytes(rows.read_bytes().replace(b"alpha", b"gamma", 1))
+    os.utime(rows, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with pytest.raises(NotAccepted):
+        site.run(ASK)
 
 
 def test_auto_takes_a_change_and_shows_it(site: Site):

@@ -22,10 +22,10 @@ QUERY = 'SELECT id, "at", size, CAST(delay > 10 AS TINYINT) AS late FROM things'
 
 def config(url: str, query: str = QUERY, **more: Any) -> IngestConfig:
     columns = {"id": "int64", "at": "datetime", "delay": "float64", "size": "float64"}
-    source = {"url": url, "columns": columns, "known_later": ["delay"], **more}
+    source = {"url": url, "columns": columns, "known_later": ["delay"], "null_values": ["NA"]}
     return IngestConfig.model_validate(
         {
-            "sources": {"things": source},
+            "sources": {"things": {**source, **more}},
             "query": query,
             "key": ["id"],
             "time": "at",
@@ -145,10 +145,10 @@ def test_the_pin_follows_the_source_and_nothing_else(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (CSV.replace("size", "sise"), "Column 'size'"),
-        (CSV.replace("1.5", "big"), "invalid value 'big'"),
-        (CSV[:-6], "Expected 4 columns"),
-        ("", "Empty CSV file"),
+        (CSV.replace("size", "sise"), "line 1: no column 'size'; did you mean 'sise'"),
+        (CSV.replace("1.5", "big"), "line 2: row 1, column 'size': 'big' is no float64"),
+        (CSV[:-6], "line 3: 2 fields, expected 4"),
+        ("", "the file is empty"),
     ],
     ids=["missing column", "text in a number", "truncated", "empty file"],
 )

@@ -9,7 +9,10 @@ import pytest
 
 from slipway.config import Config, load_config
 from slipway.errors import ConfigError
-from tasks import ingest, names
+from slipway.source import COLUMN_TYPES
+from tasks import names
+from tasks.reading.packing import PlainFile
+from tasks.reading.table import load
 from tasks.validate import known_types
 from tests.project import QUERY, REPOSITORY, rule, write_config, write_suite
 
@@ -238,13 +241,14 @@ def test_the_gallery_read_from_its_source_is_the_one_that_validate_imports():
 
 
 def test_empty_tables_have_the_types_that_ingest_gives_them(tmp_path: Path):
-    assert names.DUCKDB_TYPES.keys() == ingest.ARROW_TYPES.keys()
-    source = {"url": "x.csv", "columns": {k: k for k in names.DUCKDB_TYPES}, "known_later": []}
-    config = make(tmp_path, ingest__sources={"things": source}, ingest__query="FROM things").ingest
-    schema = ingest._naive(ingest.pa.schema(list(ingest.ARROW_TYPES.items())))
+    columns = {kind: kind for kind in (*COLUMN_TYPES, "decimal(10, 2)")}
+    (tmp_path / "t.csv").write_text(f'{",".join(COLUMN_TYPES)},"decimal(10, 2)"\n{"," * 7}\n')
+    given = {"url": (tmp_path / "t.csv").as_uri(), "columns": columns, "known_later": []}
+    config = make(tmp_path, ingest__sources={"things": given}, ingest__query="FROM things").ingest
     with duckdb.connect() as database:
-        database.register("things", schema.empty_table())
-        loaded = database.sql("CREATE TEMP TABLE t AS FROM things; FROM t")
+        file = PlainFile("", "t.csv", tmp_path / "t.csv")
+        load(database, "things", config.sources["things"], [file])
+        loaded = database.sql("FROM things")
         assert names.columns_of(config) == dict(
             zip(loaded.columns, map(str, loaded.types), strict=True)
         )

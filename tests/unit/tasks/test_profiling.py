@@ -25,7 +25,8 @@ READS = {"id": "int64", "kind": "string", "size": "float64", "at": "datetime", "
 
 
 def measured(root: Path, name: str, columns: dict[str, str] | None = None):
-    source = Source(url=(root / name).as_uri(), columns=columns or READS, known_later=[])
+    url = (root / name).as_uri()
+    source = Source(url=url, columns=columns or READS, known_later=[], null_values=["NaN"])
     refresh_pin(root, "p", {"things": source})
     return profile("things", source, read_pins(root / "data/p/sources.lock")["things"])
 
