@@ -4,10 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from flows.report.charts import calibration_chart, loss_chart
 from flows.report.facts import Facts, History, read_facts
@@ -19,51 +17,14 @@ from slipway.problem import BINARY, MULTICLASS, PROBLEMS, REGRESSION
 from slipway.problem.record import CalibrationBin
 from slipway.runs.parsing import parse
 from slipway.runs.run import Run
-from tests.project import REPOSITORY
 from tests.stage_files import (
     FAMILIES,
     GOLDEN_UNITS,
     PROBLEMS_POSED,
     TREES_ONLY,
     a_run,
-    write_stage_files,
 )
-
-TARGETS: dict[str, dict[str, Any]] = {
-    "binary": {"problem": "binary", "column": "late", "positive": 1, "negative": 0},
-    "multiclass": {
-        "problem": "multiclass",
-        "column": "delay",
-        "classes": ["none", "short", "long"],
-    },
-    "regression": {"problem": "regression", "column": "taxi", "unit": "minutes"},
-}
-SHARES = {"validation": 0.1, "test": 0.1, "choose": 0.5}
-SPLITS: dict[str, dict[str, Any]] = {
-    "rows": SHARES | {"by": "rows"},
-    "group": SHARES | {"by": "group", "column": "tailnum"},
-    "given": {"by": "given", "column": "part", "train": 1, "validation": 2, "test": 3}
-    | {"choose": 0.5},
-}
-
-
-def write_project(
-    root: Path,
-    problem: str = "binary",
-    families: Sequence[str] = FAMILIES,
-    by: str = "time",
-) -> Path:
-    """Write the stages' files and the config of the pipeline that they belong to."""
-    write_stage_files(root, problem=problem, families=families, by="rows" if by == "given" else by)
-    config = yaml.safe_load((REPOSITORY / "configs/flights.yaml").read_text("utf-8"))
-    config["ingest"]["target"] = TARGETS[problem]
-    config["split"] = SPLITS.get(by, config["split"])
-    if "network" not in families:
-        config["families"]["network"] = "off"
-        config["prove"]["prefer"] = ["trees"]
-    (root / "configs").mkdir()
-    (root / "configs/flights.yaml").write_text(yaml.safe_dump(config))
-    return root
+from tests.unit.flows.pipelines import write_project
 
 
 def text_of(root: Path, problem: str = "binary", families: Sequence[str] = FAMILIES) -> str:
