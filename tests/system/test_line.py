@@ -84,7 +84,7 @@ def test_one_command_ends_with_two_hosts_that_answer(line: Path, first: Any):
 def test_it_prints_the_gates_the_curl_and_its_answer_the_report_and_how_to_stop(
     line: Path, first: Any
 ):
-    assert re.search(r"fp32 +AUC +0\.\d+ +≥ 0\.7 +pass", first.stdout)
+    assert re.search(r"network-fp32 +AUC +0\.\d+ +≥ 0\.7 +pass", first.stdout)
     for host in hosts(line):
         assert host["url"] in first.stdout
     assert "curl" in first.stdout
@@ -103,7 +103,7 @@ def test_the_printed_curl_command_works(line: Path, first: Any):
 
 
 def test_every_stage_has_a_line_with_its_time(first: Any):
-    for name in ("ingest", "train", "quantize int8-static", "payload"):
+    for name in ("ingest", "train network", "train trees", "quantize int8-static", "payload"):
         assert re.search(rf"✓ {name} +\d+\.\d s", first.stderr), name
 
 
@@ -181,7 +181,7 @@ def test_a_pipeline_that_the_dag_does_not_name_is_refused_before_anything_is_wri
     finally:
         config.unlink()
     assert done.returncode == 2
-    assert "add it to `vars.pipelines`" in done.stderr
+    assert "add it to configs/pipelines.yaml" in done.stderr
     assert not (line / "data/mine").exists()
 
 
@@ -260,7 +260,7 @@ def test_a_run_that_is_stopped_leaves_no_process_and_the_next_one_continues(
     serving_before = serving(line)
     path = line / "configs/flights.yaml"
     config = yaml.safe_load(path.read_text())
-    config["train"]["seed"] += 1
+    config["families"]["network"]["seed"] += 1
     if when == "ingest":
         config["ingest"]["query"] += " AND id >= 0"
     path.write_text(yaml.safe_dump(config, sort_keys=False))

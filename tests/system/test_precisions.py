@@ -16,15 +16,29 @@ from onnx import numpy_helper
 
 from slipway.bundle.session import open_session
 from slipway.config import ExportConfig, QuantizeConfig
+from slipway.problem.calibration import Calibration
+from slipway.settings.answers import AnswerConfig
+from slipway.settings.families import NetworkConfig
 from tasks import columns, export, prove, quantize
+from tasks.candidates import CandidateModel
 from tasks.columns import Columns
 from tasks.models import network
 from tasks.models.network import Network
 from tasks.shards import read_features
-from tests.small_models import ORIGINS, Line, prove_config, small_rows
+from tests.small_models import (
+    DYNAMIC,
+    FP32,
+    ORIGINS,
+    STATIC,
+    Line,
+    prove_config,
+    small_rows,
+    write_choice,
+)
 
 ROWS = 4000
-PRECISIONS = ("fp32", "int8-static", "int8-dynamic")
+CANDIDATES = (FP32, STATIC, DYNAMIC)
+PRECISIONS = tuple(each.precision for each in CANDIDATES)
 CPU = "CPUExecutionProvider"
 
 
@@ -35,31 +49,43 @@ def write_prepared(folder: Path, rows: pa.Table) -> None:
         {
             "categories": pa.FixedSizeListArray.from_arrays(pa.array(codes, pa.int32()), 1),
             "numbers": pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), 2),
-            "label": rows["late"].cast(pa.float32()).combine_chunks(),
+            "label": rows["late"].cast(pa.float64()).combine_chunks(),
+            "unit": pa.array(range(rows.num_rows), pa.int64()),
         }
     )
-    path = folder / "train-00000.arrow"
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-    number = {"meaning": "", "mean": 0.0, "std": 1.0, "min": -4.0, "max": 4.0}
+    for name in ("train-00000", "choose"):
+        path = folder / f"{name}.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    ends = {"min": -4.0, "max": 4.0, "missing_share": 0.1, "quantiles": [-4.0, -0.7, 0.7, 4.0]}
+    number = {"meaning": "", "center": 0.0, "scale": 1.0, **ends}
     features = {
-        "label": "late",
-        "problem": "binary",
+        "target": {"name": "late", "problem": "binary", "classes": [0, 1]},
+        "weight": None,
+        "parts": {"train": {"rows": rows.num_rows, "base_rate": 0.5}},
         "categories": [{"name": "origin", "meaning": "", "vocabulary": ORIGINS}],
         "numbers": [{"name": name, **number} for name in ("delay", "wind")],
     }
     (folder / "features.json").write_text(json.dumps(features))
 
 
-def train(raw: Columns, rows: pa.Table) -> Network:
+NETWORK = NetworkConfig(
+    processes=1, threads=1, seed=0, epochs=1, batch_rows=64, learning_rate=0.01, warmup_steps=1,
+    weight_decay=0.0, average_decay=0.0, patience=1, evaluate_every_steps=1,
+    checkpoint_every_steps=1, hidden=32, blocks=2, dropout=0.0, members=2, number_width=2, bins=3,
+    unknown_share=0.0,
+)  # fmt: skip
+
+
+def train(raw: Columns, rows: pa.Table, features: dict[str, Any]) -> Network:
     """Fit a little: untrained weights are too tame to show what quantization does."""
     torch.manual_seed(0)
-    made = Network([3], [0.0, 0.0], [1.0, 1.0], hidden=32, blocks=2, dropout=0.0)
+    made = network.build(NETWORK, features)
     codes = [torch.from_numpy(part) for part in raw.codes(columns.as_arrays(raw.table(rows)))]
     late = torch.from_numpy(rows["late"].to_numpy().astype(np.float32))
     optimizer = torch.optim.Adam(made.parameters(), lr=3e-3)
     for _ in range(60):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(made(*codes), late)
+        loss = made.loss(made(*codes), late).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -67,9 +93,10 @@ def train(raw: Columns, rows: pa.Table) -> Network:
 
 
 def export_into(line: Line, fp32: Path) -> None:
-    config = ExportConfig(opset=20, parity_batches=[1, 7, 256], parity_max=1e-5)
+    answer = AnswerConfig(operating_point=None, interval=None)
+    config = ExportConfig(opset=20, parity_batches=[1, 7, 256], parity_max=1e-5, answer=answer)
     folders = {name: line.folder(name) for name in ("weights", "prepared", "golden")}
-    export.run(config, fp32=fp32, **folders)
+    export.run(config, family="network", fp32=fp32, **folders)
 
 
 def quantize_into(line: Line, precision: str, out: Path) -> dict[str, Any]:
@@ -80,7 +107,8 @@ def quantize_into(line: Line, precision: str, out: Path) -> dict[str, Any]:
             "timeout_s": 300,
         }
     )
-    folders = {name: line.folder(name) for name in ("fp32", "prepared", "golden")}
+    folders = {name: line.folder(name) for name in ("prepared", "golden")}
+    folders["fp32"] = line.of(FP32)
     quantize.run(config, precision=precision, out=out, **folders)
     result: dict[str, Any] = json.loads((out / "result.json").read_text())
     return result
@@ -93,19 +121,23 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     rows = small_rows(ROWS)
     write_prepared(line.folder("prepared"), rows)
     pq.write_table(small_rows(1500, seed=1), line.folder("golden") / columns.GOLDEN)
-    raw = columns.from_features(read_features(line.folder("prepared")))
-    network.save(train(raw, rows), line.folder("weights"))
-    export_into(line, line.folder("fp32"))
-    for precision in PRECISIONS[1:]:
-        assert quantize_into(line, precision, line.folder(precision))["reason"] is None
+    features = read_features(line.folder("prepared"))
+    raw = columns.from_features(features, Calibration())
+    network.save(train(raw, rows, features), line.folder("weights"))
+    export_into(line, line.of(FP32))
+    for candidate in CANDIDATES[1:]:
+        folder = line.of(candidate)
+        assert quantize_into(line, candidate.precision, folder)["reason"] is None
+    write_choice(line, {"network": 0.0})
     return line
 
 
 @pytest.fixture(scope="module")
 def gates(line: Line) -> dict[str, Any]:
     prove.run(
-        prove_config(),
-        precisions={name: line.folder(name) for name in PRECISIONS},
+        prove_config(prefer=["network"]),
+        candidates={each: line.of(each) for each in CANDIDATES},
+        evaluation=line.folder("evaluation"),
         golden=line.folder("golden"),
         gates=line.folder("gates"),
         reports=line.reports,
@@ -115,14 +147,18 @@ def gates(line: Line) -> dict[str, Any]:
 
 
 def answers(line: Line, precision: str) -> np.ndarray:
-    raw = columns.read_columns(line.folder("fp32"))
+    raw = columns.read_columns(line.of(FP32))
     rows, _ = columns.read_golden_rows(line.folder("golden"), raw)
-    session = open_session(line.folder(precision) / "model.onnx", CPU, 1)
+    session = open_session(named(line, precision) / "model.onnx", CPU, 1)
     return session.run(columns.as_arrays(rows))["probability"]
 
 
+def named(line: Line, precision: str) -> Path:
+    return line.of(CandidateModel("network", precision))
+
+
 def failing(gates: dict[str, Any], precision: str) -> list[str]:
-    lines = gates["precisions"][precision]["gates"]
+    lines = gates["precisions"][f"network-{precision}"]["gates"]
     return [gate["gate"] for gate in lines if gate["verdict"] == "fail"]
 
 
@@ -134,47 +170,48 @@ def test_another_process_exports_the_same_bytes(line: Line, tmp_path: Path) -> N
     )
     subprocess.run([sys.executable, "-c", code, line.root, tmp_path], check=True)
     for name in ("model.onnx", "core.onnx", "columns.json", "export.json"):
-        assert (tmp_path / name).read_bytes() == (line.folder("fp32") / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (line.of(FP32) / name).read_bytes()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
 def test_quantizing_again_gives_the_same_bytes(line: Line, precision: str, tmp_path: Path) -> None:
     quantize_into(line, precision, tmp_path)
-    expected = (line.folder(precision) / "model.onnx").read_bytes()
+    expected = (named(line, precision) / "model.onnx").read_bytes()
     assert (tmp_path / "model.onnx").read_bytes() == expected
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_model_tells_nothing_about_the_machine_it_was_made_on(line: Line, precision: str) -> None:
-    model = (line.folder(precision) / "model.onnx").read_bytes()
+    model = (named(line, precision) / "model.onnx").read_bytes()
     assert b".py" not in model
     assert str(Path.cwd()).encode() not in model
     assert str(line.root).encode() not in model
 
 
 def test_parity_with_torch_is_recorded_at_every_batch_size(line: Line) -> None:
-    facts = json.loads((line.folder("fp32") / "export.json").read_text())
+    facts = json.loads((line.of(FP32) / "export.json").read_text())
     assert list(facts["parity"]) == ["1", "256", "7"]
     assert max(facts["parity"].values()) <= 1e-5
 
 
 def test_unknown_and_missing_values_answer_as_the_network_does_in_torch(line: Line) -> None:
     trained = network.load(line.folder("weights"))
-    session = open_session(line.folder("fp32") / "model.onnx", CPU, 1)
+    session = open_session(line.of(FP32) / "model.onnx", CPU, 1)
     rows = {
         "origin": np.array(["XXX", "", "JFK", "XXX"], object),
         "delay": np.array([1.0, 1.0, np.nan, np.nan], np.float32),
         "wind": np.array([0.5, 0.5, 0.5, np.nan], np.float32),
     }
     numbers = np.stack([rows["delay"], rows["wind"]], axis=1)
-    expected = trained.predict(np.array([[0], [0], [2], [0]]), numbers)
+    raw = columns.read_columns(line.of(FP32))
+    expected = raw.answering.respond(trained.score(np.array([[0], [0], [2], [0]]), numbers))
     answered = session.run(rows)["probability"]
     np.testing.assert_allclose(answered, expected, atol=1e-6)
     assert len(set(answered[1:].tolist())) == 3
 
 
 def test_only_matrix_products_are_quantized(line: Line) -> None:
-    model = onnx.load(line.folder("int8-static") / "model.onnx")
+    model = onnx.load(line.of(STATIC) / "model.onnx")
     writers = {output: node.op_type for node in model.graph.node for output in node.output}
     readers = {
         node.op_type
@@ -187,7 +224,7 @@ def test_only_matrix_products_are_quantized(line: Line) -> None:
 def test_int8_weights_are_so_small_that_no_cpu_saturates(line: Line) -> None:
     """Two products of u8 and s8 are added in 16 bits where there is no VNNI."""
     for precision in PRECISIONS[1:]:
-        model = onnx.load(line.folder(precision) / "model.onnx")
+        model = onnx.load(named(line, precision) / "model.onnx")
         arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
         weights = [array for array in arrays if array.dtype == np.int8 and array.ndim == 2]
         assert len(weights) == 6
@@ -211,5 +248,5 @@ def test_fp32_and_static_int8_pass_and_dynamic_int8_depends_on_its_neighbours(
 
 def test_every_made_precision_is_timed(line: Line, gates: dict[str, Any]) -> None:
     report = json.loads((line.reports / "prove.json").read_text())
-    assert sorted(report["latency"]) == sorted(PRECISIONS)
-    assert gates["chosen"] in ("fp32", "int8-static")
+    assert sorted(report["latency"]) == sorted(map(str, CANDIDATES))
+    assert gates["chosen"] in (str(FP32), str(STATIC))

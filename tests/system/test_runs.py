@@ -63,7 +63,7 @@ def test_dvc_repro_leaves_one_record_of_all_its_stages(built: Path) -> None:
         assert each["outs"], name
     assert run["version"] == payload_version(built / "models/flights/payload")
     assert run["inputs"]["sources"]["things"]["rows"] == 12_000
-    assert run["inputs"]["config"]["train.epochs"] == 2
+    assert run["inputs"]["config"]["families.network.epochs"] == 2
     assert 0.6 < run["metrics"]["auc"] < 1
     assert {gate["verdict"] for gate in run["gates"]} >= {"pass"}
     assert run["git"]["commit"]
@@ -78,7 +78,11 @@ def test_a_dvc_repro_that_skips_everything_is_no_run(built: Path) -> None:
 @pytest.mark.slow
 def test_a_failure_is_recorded_compared_and_reported(copy: Path) -> None:
     [first] = runs(copy)
-    edit(copy, "prove", auc_floor=0.999, auc_drop_max=0.01)
+    limits = {
+        "auc": {"worst": 0.999, "loss_max": 0.01},
+        "log_loss": {"worst": 0.65, "loss_max": 0.05},
+    }
+    edit(copy, "prove", quality=limits)
     assert stage(copy).returncode != 0
     failed, _ = runs(copy)
     [proved] = failed["stages"]
@@ -91,8 +95,8 @@ def test_a_failure_is_recorded_compared_and_reported(copy: Path) -> None:
     told = json.loads(slipway(copy, "diff", first["run"], "latest", "--json").stdout)
     config = [d for d in told["differences"] if d["kind"] == "config"]
     assert sorted((d["name"], d["before"], d["after"]) for d in config) == [
-        ("prove.auc_drop_max", 0.02, 0.01),
-        ("prove.auc_floor", 0.7, 0.999),
+        ("prove.quality.auc.loss_max", 0.02, 0.01),
+        ("prove.quality.auc.worst", 0.7, 0.999),
     ]
     kinds = [d["kind"] for d in told["differences"] if d["kind"] != "code"]
     assert kinds == sorted(kinds, key=ORDER.index)
@@ -108,8 +112,9 @@ def test_a_failure_is_recorded_compared_and_reported(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_dvc_repro_is_shown_as_interrupted(copy: Path) -> None:
-    edit(copy, "train", epochs=2000, patience=100_000)
-    command = [sys.executable, "-m", "dvc", "repro", "train@flights"]
+    network = yaml.safe_load((copy / "configs/flights.yaml").read_text())["families"]["network"]
+    edit(copy, "families", network=network | {"epochs": 2000, "patience": 100_000})
+    command = [sys.executable, "-m", "dvc", "repro", "train@flights-network"]
     with subprocess.Popen(
         command,
         cwd=copy,

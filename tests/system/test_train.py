@@ -40,23 +40,29 @@ def project(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(built: Path) -> bytes:
     """Return the weights of an undisturbed training."""
-    return (built / "models/flights/weights/model.safetensors").read_bytes()
+    return (built / "models/flights/network/weights/model.safetensors").read_bytes()
 
 
 def train_again(project: Path) -> None:
     """Have no weights; a checkpoint may be there, for the training to go on from."""
-    run(project, "rm", "-rf", "models/flights/weights", "models/flights/training-report")
+    run(
+        project,
+        "rm",
+        "-rf",
+        "models/flights/network/weights",
+        "models/flights/network/training-report",
+    )
 
 
 def train_command() -> list[str]:
-    return [sys.executable, "-m", "tasks", "train", "flights"]
+    return [sys.executable, "-m", "tasks", "train", "flights", "network"]
 
 
 def test_training_again_gives_the_same_bytes(project: Path, weights: bytes):
     train_again(project)
     done = run(project, *train_command())
     assert done.returncode == 0, done.stderr
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_training_waits_for_the_gpu_that_another_stage_has(
@@ -67,7 +73,7 @@ def test_training_waits_for_the_gpu_that_another_stage_has(
         "import os, sys; from pathlib import Path; from slipway.gpu.devices import GpuDevice;"
         " from slipway.gpu.slots import Slots; from tasks.__main__ import main;"
         f" slots = Slots(Path({str(tmp_path / 'slots')!r}), (GpuDevice('nvidia0'),));"
-        " code = main(['train', 'flights'], slots);"
+        " code = main(['train', 'flights', 'network'], slots);"
         " print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['CUDA_DEVICE_ORDER']);"
         " sys.exit(code)"
     )
@@ -81,11 +87,11 @@ def test_training_waits_for_the_gpu_that_another_stage_has(
         said = process.stderr.readline()
         assert said.startswith("waiting for nvidia0: evaluate@trips in "), said
         tickets = queue(tmp_path / "slots")
-        assert [ticket.what for ticket in tickets] == ["evaluate@trips", "train@flights"]
-        assert not (project / "models/flights/weights/model.safetensors").exists()
+        assert [ticket.what for ticket in tickets] == ["evaluate@trips", "train@flights-network"]
+        assert not (project / "models/flights/network/weights/model.safetensors").exists()
     out, err = process.communicate(timeout=limit(120))
     assert (process.returncode, out) == (0, "0 PCI_BUS_ID\n"), err
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_nothing_is_left_of_the_checkpoints_when_training_is_done(project: Path):
@@ -150,7 +156,7 @@ def test_training_killed_with_all_its_ranks_goes_on_to_the_same_bytes(
     again = run(project, *train_command())
     assert again.returncode == 0, again.stderr
     assert "resumed from step" in again.stderr
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_training_that_is_told_to_stop_writes_a_checkpoint_and_ends_in_the_same_bytes(
@@ -171,7 +177,7 @@ def test_training_that_is_told_to_stop_writes_a_checkpoint_and_ends_in_the_same_
     again = run(project, *train_command())
     assert again.returncode == 0, again.stderr
     assert f"resumed from step {said[1]}" in again.stderr
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_another_machine_goes_on_from_the_checkpoints_that_a_lost_one_kept_elsewhere(
@@ -193,13 +199,21 @@ def test_another_machine_goes_on_from_the_checkpoints_that_a_lost_one_kept_elsew
     assert again.returncode == 0, again.stderr
     assert re.search(r"checkpoint step-\d+0 fetched from ", again.stderr)
     assert "resumed from step" in again.stderr
-    assert (other / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (other / "models/flights/network/weights/model.safetensors").read_bytes() == weights
     assert list(elsewhere.iterdir()) == []
 
 
 def start_dvc(project: Path) -> subprocess.Popen[str]:
     """Run the stage as somebody does at a terminal, in a process group of its own."""
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "train@flights"]
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "repro",
+        "--force",
+        "--single-item",
+        "train@flights-network",
+    ]
     return subprocess.Popen(
         command, cwd=project, env=environment(), start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -225,7 +239,7 @@ def test_kill_9_of_dvc_repro_leaves_nothing_and_training_goes_on(project: Path, 
     train_again(project)
     again = run(project, *train_command())
     assert "resumed from step" in again.stderr
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_ctrl_c_in_dvc_repro_lets_training_write_its_checkpoint(project: Path, weights: bytes):
@@ -240,7 +254,7 @@ def test_ctrl_c_in_dvc_repro_lets_training_write_its_checkpoint(project: Path, w
     train_again(project)
     again = run(project, *train_command())
     assert f"resumed from step {stopped[1]}" in again.stderr
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_a_killed_rank_is_replaced_and_training_ends_in_the_same_bytes(
@@ -253,14 +267,14 @@ def test_a_killed_rank_is_replaced_and_training_ends_in_the_same_bytes(
     _, said = process.communicate(timeout=limit(120))
     assert process.returncode == 0, said
     assert "resumed from step" in said
-    assert (project / "models/flights/weights/model.safetensors").read_bytes() == weights
+    assert (project / "models/flights/network/weights/model.safetensors").read_bytes() == weights
 
 
 def test_training_that_diverges_is_stopped_with_what_to_change(project: Path):
     path = project / "configs/flights.yaml"
     before = path.read_text()
     config = yaml.safe_load(before)
-    config["train"].update(learning_rate=1e30, warmup_steps=0)
+    config["families"]["network"].update(learning_rate=1e30, warmup_steps=0)
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     train_again(project)
     try:
@@ -269,8 +283,8 @@ def test_training_that_diverges_is_stopped_with_what_to_change(project: Path):
         path.write_text(before)
     assert done.returncode == 1
     assert "training diverged: the loss was not finite at step" in done.stderr
-    assert "lower train.learning_rate" in done.stderr
-    assert not (project / "models/flights/weights/SHA256SUMS").exists()
+    assert "lower families.network.learning_rate" in done.stderr
+    assert not (project / "models/flights/network/weights/SHA256SUMS").exists()
 
 
 @pytest.fixture
@@ -311,7 +325,7 @@ def test_a_flipped_byte_in_a_prepared_shard_is_refused(project: Path):
 
 
 def test_the_curves_are_recorded(built: Path):
-    report = json.loads((built / "models/flights/training-report/history.json").read_text())
+    report = json.loads((built / "models/flights/network/training-report/history.json").read_text())
     assert report["processes"] == 2
     assert report["evaluations"][-1]["auc"] > 0.8
     assert report["steps"][0]["train_loss"] > report["steps"][-1]["train_loss"]
