@@ -123,6 +123,10 @@ def test_empty_lines_are_no_rows(folder: Folder):
     assert folder.rows_of("t.csv", f"\n\n{TEXT}\n\n", COLUMNS) == ROWS
 
 
+def test_empty_lines_are_no_rows_of_one_column_either_where_line_ends_differ(folder: Folder):
+    assert folder.rows_of("t.csv", "id\r\n1\n\n2\n", {"id": "int64"}) == [(1,), (2,)]
+
+
 def test_quotes_may_mean_nothing(folder: Folder):
     rows = folder.rows_of("t.csv", 'id,town\n1,"a\n2,b"\n', COLUMNS, quote="")
     assert rows == [(1, '"a'), (2, 'b"')]

@@ -73,6 +73,7 @@ def test_folders_name_the_values_of_columns(folder: Folder):
 
 @pytest.mark.parametrize("name", ["my towns.csv", "a%20b.csv", "w[1]*?.csv", "ä'\".csv"])
 def test_a_file_may_have_any_name(folder: Folder, name: str):
+    folder.write("w1 as a glob has it.csv", SECOND)
     assert folder.rows_of(name, FIRST, COLUMNS) == ONE
 
 
@@ -150,3 +151,9 @@ def test_a_folder_or_a_glob_without_files_is_refused(folder: Folder, url: str):
     folder.write("towns/.hidden", "")
     with pytest.raises(SlipwayError, match=r"there is no file; known: \.csv"):
         folder.read(folder.root / url, COLUMNS)
+
+
+def test_nothing_is_written_beside_a_source(folder: Folder):
+    path = folder.write("towns/t.csv", "id,town\r\n1,a\n")  # of two line ends: it is rewritten
+    assert folder.read(path, COLUMNS) == ONE
+    assert [*path.parent.iterdir()] == [path]

@@ -1,5 +1,7 @@
 """Every type of Parquet is read as declared without loss, or refused by its column."""
 
+import os
+import time
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -59,6 +61,19 @@ def test_a_type_is_read_as_another_where_nothing_is_lost(
     folder: Folder, values: list[Any], stored: pa.DataType, kind: str, expected: list[Any]
 ):
     assert read(folder, pa.array(values, stored), kind) == expected
+
+
+def test_a_time_becomes_a_text_in_utc_on_every_machine(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(os.environ, "TZ", "America/New_York")
+    time.tzset()
+    try:
+        column = pa.array([SECONDS * 10**6], pa.timestamp("us", tz="Asia/Tokyo"))
+        assert read(folder, column, "string") == ["2024-01-01 00:00:00+00"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("written", ["epoch_s", "epoch_ms", "epoch_us", "epoch_ns"])
