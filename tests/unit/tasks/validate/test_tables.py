@@ -20,7 +20,8 @@ from tasks.validate.checks import require_answers
 from tasks.validate.columns import is_type
 from tasks.validate.relation import OutOfTime
 from tests.project import rule as entry
-from tests.unit.tasks.test_data_stages import LIMITS, folder, suite
+from tests.unit.tasks.small_tables import write_folder
+from tests.unit.tasks.test_validate import LIMITS, suite
 from tests.unit.tasks.validate.tables import judged, relation_of, rule
 
 BIG = 2**53
@@ -48,7 +49,7 @@ EVERY_TYPE = pa.table(
 
 def validated(root: Path, table: pa.Table, *rules: dict[str, Any], **changes: Any) -> Path:
     limits = {**LIMITS, "rows_min": 1, "quarantine_share_max": 0.5, **changes}
-    raw = folder(root / "raw", table)
+    raw = write_folder(root / "raw", table)
     (root / "valid").mkdir()
     validate.run(
         ValidateConfig.model_validate(limits),
