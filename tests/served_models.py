@@ -94,7 +94,7 @@ def verify_model(
     datatypes: dict[str, Any] = {**session.inputs, **session.outputs}
     golden = Golden(
         inputs=dict(rows),
-        labels=np.full(len(next(iter(rows.values()))), -1, np.int8),
+        labels=np.full(len(next(iter(rows.values()))), None, object),
         expected=answers,
         tolerance=dict.fromkeys(answers, 1e-5),
         precision="fp32",
