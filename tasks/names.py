@@ -43,6 +43,7 @@ def check(root: Path, pipeline: str, config: "Config", suite: Path | None) -> No
     except ConfigError as error:
         problems += [f"{error.where}: {problem}" for problem in error.problems]
     else:
+        problems += _parting(config, columns)
         problems = [*_roles(config.ingest, columns), *_features(config.prepare, columns), *problems]
         problems += _suite(root, suite, columns) if suite else ()
     if problems:
@@ -119,6 +120,12 @@ def _target(ingest: "IngestConfig", columns: Columns) -> Iterator[str]:
 
 def _is_number(kind: str) -> bool:
     return kind in (*INTEGERS, "UBIGINT", "FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
+
+
+def _parting(config: "Config", columns: Columns) -> Iterator[str]:
+    """Find a column that parts the rows and that the query does not give."""
+    if (column := getattr(config.split, "column", None)) is not None:
+        yield from _unknown("split.column", column, columns)
 
 
 def _quality(config: "Config") -> Iterator[str]:

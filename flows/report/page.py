@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from flows.report.charts import calibration_chart, loss_chart, measure_chart
+from flows.report.charts import Chart, calibration_chart, loss_chart, measure_chart
 from flows.report.facts import Expectation, Facts, Features, Table, Validation, read_facts
 from flows.report.panels import gates, numbers_of, other_numbers, parts, precisions, timeline
 from flows.report.sentences import sentences, verdict
@@ -79,7 +79,7 @@ def _page(run: Run, facts: Facts) -> dict[str, Any]:
         "broken": _broken(facts),
         "problem": facts.problem,
         "loss_chart": loss_chart(facts.history, facts.problem.stopping),
-        "primary_chart": measure_chart(facts.history, facts.problem.primary),
+        "primary_chart": _primary_chart(facts),
         "quality": _quality(facts),
         "calibration": calibration_chart(*_curves(facts), facts.problem),
         "families": facts.families_in_words,
@@ -174,6 +174,12 @@ def _quality(facts: Facts) -> dict[str, Any]:
             best = measure.best(known)
             rows.append({"name": measure.title, "values": values, "best": best})
     return {"peers": list(peers), "rows": rows}
+
+
+def _primary_chart(facts: Facts) -> Chart | None:
+    """Draw the primary measure over the training, unless that is what stopped it."""
+    primary = facts.problem.primary
+    return None if primary is facts.problem.stopping else measure_chart(facts.history, primary)
 
 
 def _curves(facts: Facts) -> tuple[Bins, Bins]:

@@ -80,7 +80,13 @@ def parts(facts: Facts) -> tuple[DataPart, ...]:
     rows, key = facts.features.rows, facts.problem.level.key
     split = facts.config.split if facts.config else None
     found = [
-        DataPart(name, _which(split, name), rows[name], _level(facts, name, key))
+        DataPart(
+            name,
+            _which(split, name),
+            rows=rows[name],
+            level=_level(facts, name, key),
+            dated=isinstance(split, TimeSplit),
+        )
         for name in PARTS
         if name in rows
     ]

@@ -11,12 +11,13 @@ from typing import Literal
 from flows.report.facts import Facts, History, Timings
 from flows.report.panels import gate_results, label, numbers_of
 from slipway.config import Config
-from slipway.make.build import NOT_MEASURED
+from slipway.make.build import NOT_MEASURED, loss_in_words
 from slipway.problem import Problem
 from slipway.runs.run import ReleaseResult, Run, StageOutcome
 from slipway.wording import count, day, score, scrub, sentence, share
 
 BUILD_STAGES = {field.alias or name for name, field in Config.model_fields.items()} - {"release"}
+BUILD_STAGES |= {"train"}  # each family has a section of its own
 """The stages that end with the payload: nothing was published when one of them stopped."""
 
 Tone = Literal["good", "quiet", "bad"]
@@ -176,8 +177,9 @@ def _quality(facts: Facts) -> str:
     for name, compared in facts.choice.families.items():
         if name != facts.choice.best and (loss := compared.loss) is not None:
             text += (
-                f" On the rows that choose {name} loses {score(loss.value)} to"
-                f" {facts.choice.best} ({score(loss.low)} to {score(loss.high)} in 95 of 100)."
+                f" On the rows that choose {name} loses {loss_in_words(primary, loss.value)} to"
+                f" {facts.choice.best} ({loss_in_words(primary, loss.low)} to"
+                f" {loss_in_words(primary, loss.high)} in 95 of 100)."
             )
     if (error := test["ece"]) is not None:
         text += f" Its probabilities are off by {share(error, 2)} on average over the bins."
@@ -204,9 +206,10 @@ def _slices(facts: Facts) -> str:
             (low, worst), (high, best) = (high, best), (low, worst)
         text = f"{primary.title} runs from {score(low, 3)} ({worst}) to {score(high, 3)} ({best})."
     if small:
+        few = f"fewer than {facts.slice_rows_min} rows"
+        few += " or one class" if facts.problem.output.range else ""
         text += (
-            f" Grey: {small} {_plural('slice', small)} with fewer than"
-            f" {facts.slice_rows_min} rows or one class, whose {primary.name} is noise."
+            f" Grey: {small} {_plural('slice', small)} with {few}, whose {primary.name} is noise."
         )
     return f"{text} No gate looks at slices.".strip() if known else ""
 

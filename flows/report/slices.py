@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from flows.report.charts import Axis, Tick, round_step
 from flows.report.facts import Facts
 from slipway.make.build import Measures
-from slipway.problem import Problem
+from slipway.problem import Measure, Problem
 
 SLICES_SHOWN = 40
 """Rows of one plot; a column with more values shows its largest."""
@@ -57,9 +57,7 @@ def slice_plots(facts: Facts) -> list[SlicePlot]:
         for column, values in columns.items()
         if values
     }
-    bounds = (0.0, math.inf) if primary.in_unit else (0.0, 1.0)
-    if primary.key == facts.problem.stopping.key:
-        bounds = (0.0, math.inf)
+    bounds = (0.0, 1.0 if primary.higher_is_better else math.inf)
     axis = shared_axis([one for slices in known.values() for one in slices], overall, bounds)
     return [
         SlicePlot(
@@ -67,7 +65,8 @@ def slice_plots(facts: Facts) -> list[SlicePlot]:
             ticks=axis.ticks(4),
             overall_at=None if overall is None else axis.at(overall),
             slices=_shown(
-                [_placed(one, axis, columns[column][one.value], facts.problem) for one in slices]
+                [_placed(one, axis, columns[column][one.value], facts.problem) for one in slices],
+                primary,
             ),
             left_out=max(len(slices) - SLICES_SHOWN, 0),
         )
@@ -86,9 +85,9 @@ def shared_axis(
     return Axis(max(low * step, bounds[0]), min(high * step, bounds[1]), 0, 100)
 
 
-def _shown(slices: list[Slice]) -> list[Slice]:
+def _shown(slices: list[Slice], primary: Measure) -> list[Slice]:
     largest = sorted(slices, key=lambda one: -one.rows)[:SLICES_SHOWN]
-    return sorted(largest, key=_reading_order(largest))
+    return sorted(largest, key=_reading_order(largest, primary))
 
 
 def _slice(value: str, measured: Measures, facts: Facts) -> Slice:
@@ -116,10 +115,13 @@ def _placed(one: Slice, axis: Axis, measured: Measures, problem: Problem) -> Sli
     )
 
 
-def _reading_order(slices: Iterable[Slice]) -> Callable[[Slice], tuple[float, ...]]:
+def _reading_order(
+    slices: Iterable[Slice], primary: Measure
+) -> Callable[[Slice], tuple[float, ...]]:
     """Keep numbers such as hours in their order; else judged slices first, best first."""
     try:
         order = {one.value: float(one.value) for one in slices}
     except ValueError:
-        return lambda one: (not one.judged, -(one.score or 0.0), -one.rows)
+        sign = -1 if primary.higher_is_better else 1
+        return lambda one: (not one.judged, sign * (one.score or 0.0), -one.rows)
     return lambda one: (order[one.value],)

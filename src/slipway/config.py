@@ -20,7 +20,7 @@ from slipway.settings.answers import AnswerConfig
 from slipway.settings.families import OFF, FamiliesConfig
 from slipway.settings.kinds import Positive, Share
 from slipway.settings.quality import LossMax, QualityLimit
-from slipway.settings.split import GroupSplit, SplitConfig, TimeSplit
+from slipway.settings.split import GivenSplit, GroupSplit, SplitConfig, TimeSplit
 from slipway.settings.target import RegressionTarget, TargetConfig
 from slipway.source import Source as Source
 
@@ -343,14 +343,20 @@ class Config(Section):
     def _features_known_later(self) -> Iterator[str]:
         features = {*self.prepare.categories, *self.prepare.numbers}
         later = {c for source in self.ingest.sources.values() for c in source.known_later}
-        later |= {self.ingest.target.column, self.ingest.weight or self.ingest.target.column}
-        if leaks := sorted(features & later):
-            yield f"features known only later, or the weight: {', '.join(leaks)}"
+        if leaks := sorted(features & later - {self.ingest.label}):
+            yield f"features known only later: {', '.join(leaks)}"
+        if self.ingest.label in features:
+            yield f"the target {self.ingest.label} is among the features"
+        if self.ingest.weight in features:
+            yield f"the weight {self.ingest.weight} is among the features"
+        if self.ingest.weight == self.ingest.label:
+            yield f"ingest.weight: {self.ingest.weight} is the target"
 
     def _splits_by_what_there_is(self) -> Iterator[str]:
         if isinstance(self.split, TimeSplit) and self.ingest.time is None:
             yield "split.by: time needs ingest.time, the column that places a row in time"
-        if isinstance(self.split, GroupSplit) and self.split.column == self.ingest.target.column:
+        by_column = self.split if isinstance(self.split, GroupSplit | GivenSplit) else None
+        if by_column is not None and by_column.column == self.ingest.label:
             yield "split.column is the target"
 
     def _families_in_order(self) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,7 +35,7 @@ def parse(model: type[T], path: Path, root: Path) -> T:
     try:
         return model.model_validate(read_yaml(path, where))
     except ValidationError as error:
-        problems = [_without_secrets(_explain(model, e)) for e in error.errors()]
+        problems = [_without_secrets(each) for each in _explain_all(model, error.errors())]
         raise ConfigError(where, problems) from None
 
 
@@ -82,7 +83,8 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
+            # YAML reads a bare `on` as true; that is a word of ours (configs/notify.yaml)
+            if not isinstance(key, str) and key_node.value != "on":
                 raise yaml.MarkedYAMLError(None, None, _unquoted(key_node), key_node.start_mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(
@@ -107,32 +109,116 @@ def _unclear(value: str) -> str:
     )
 
 
-def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+def _explain_all(model: type[BaseModel], errors: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Turn pydantic's errors into lines, one for each thing that is wrong.
+
+    Of a value that may have several forms pydantic tells an error per form.
+    """
+    told: dict[str, str] = {}
+    for error in errors:
+        place = _walk(model, error["loc"])
+        if place.aside and any(
+            other["loc"][:1] == error["loc"][:1] for other in errors if other is not error
+        ):
+            continue
+        text = _explain(place, error)
+        told.setdefault(place.where + ("" if place.forms else text), text)
+    return list(told.values())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where something is wrong, as the file has it."""
+
+    where: str
+    sections: tuple[type[BaseModel], ...]
+    """What may stand there."""
+    aside: bool = False
+    """Whether it is a word that may stand for a whole section: `off`."""
+    forms: tuple[str, ...] = ()
+    """The types that a value there may have."""
+
+
+def _walk(model: type[BaseModel], loc: Sequence[str | int]) -> _Place:
+    """Follow an error's place, without the names that pydantic gives the forms of a value."""
+    place: list[str] = []
+    sections: tuple[type[BaseModel], ...] = (model,)
+    annotation: Any = None
+    aside = False
+    forms: tuple[str, ...] = ()
+    for part in (each for each in loc if each != "[key]"):
+        fields = {f.alias or n: f for each in sections for n, f in each.model_fields.items()}
+        chosen = [each for each in sections if part in _names_of(each)]
+        if annotation is not None and len(sections) > 1 and chosen:
+            sections = tuple(chosen)
+        elif str(part).startswith(("literal[", "function-")) or part in [
+            s.__name__ for s in sections
+        ]:
+            aside = aside or str(part).startswith("literal[")
+        elif part in SCALARS and isinstance(part, str) and part not in fields:
+            forms = (*forms, SCALARS[part])
+        else:
+            place.append(str(part))
+            if part in fields:
+                annotation = fields[str(part)].annotation
+                sections = _sections_in(annotation)
+    return _Place(".".join(place) or "the file", sections, aside, forms)
+
+
+SCALARS = {"bool": "a truth value", "int": "a whole number", "str": "a text"}
+"""Forms of a plain value, as pydantic names them in the place of an error."""
+
+
+def _names_of(section: type[BaseModel]) -> list[str]:
+    """Return what a section of several is called in an error: its class, or its own word."""
+    words = [
+        str(word)
+        for field in section.model_fields.values()
+        if get_origin(field.annotation) is Literal
+        for word in get_args(field.annotation)
+    ]
+    return [section.__name__, *words]
+
+
+def _sections_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the sections that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    return tuple(found for part in get_args(annotation) for found in _sections_in(part))
+
+
+def _explain(place: _Place, error: Mapping[str, Any]) -> str:
     """Turn one pydantic error into `where: what, got x`."""
-    loc = [str(part) for part in error["loc"] if part != "[key]"]
-    where = ".".join(loc) or "the file"
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(model, loc[:-1])
-        return f"{where}: unknown key{suggest(loc[-1], known) or f'; known: {_list(known)}'}"
-    if error["type"] == "missing":
+    where, kind, context = place.where, error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        name = where.rpartition(".")[2]
+        known = _keys_of(place.sections)
+        return f"{where}: unknown key{suggest(name, known) or f'; known: {_list(known)}'}"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        key = str(context["discriminator"]).strip("'")
+        if kind == "union_tag_not_found":
+            return f"{where}.{key}: missing"
+        *first, last = str(context["expected_tags"]).split(", ")
+        return f"{where}.{key}: must be {', '.join(first)} or {last}, got {context['tag']!r}"
+    if kind == "missing":
         return f"{where}: missing"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "must")
-    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
-    return f"{where}: {message}{got}"
+    got = "" if kind == "value_error" else f", got {error['input']!r}"
+    if place.forms:
+        return f"{where}: must be a text, a whole number or a truth value{got}"
+    if kind in ("too_short", "too_long"):
+        bound = (
+            f"at least {context['min_length']}"
+            if "min_length" in context
+            else (f"at most {context['max_length']}")
+        )
+        return f"{where}: must have {bound} entries, got {context['actual_length']}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {re.sub('^(Input|String|List|Tuple) should', 'must', message)}{got}"
 
 
-def _keys_at(model: type[BaseModel], loc: list[str]) -> list[str]:
-    """List the keys that the section at `loc` knows."""
-    for part in loc:
-        fields = {f.alias or name: f for name, f in model.model_fields.items()}
-        if part not in fields:
-            continue  # a key of a mapping, such as a source's name
-        candidates = [fields[part].annotation, *getattr(fields[part].annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return sorted(f.alias or name for name, f in model.model_fields.items())
+def _keys_of(sections: Sequence[type[BaseModel]]) -> list[str]:
+    """List the keys that may stand in a section."""
+    return sorted({f.alias or n for each in sections for n, f in each.model_fields.items()})
 
 
 def _list(names: list[str]) -> str:

@@ -44,10 +44,18 @@ def share(value: Any, digits: int = 1) -> str:
     return NOTHING if read is None else f"{read * 100:.{digits}f} %"
 
 
+LARGE = 1000.0
+"""A measure of so much needs no digits after the point."""
+
+
 def score(value: Any, digits: int = 4) -> str:
     """Write a measure of quality with the digits that still mean something."""
     read = number(value)
-    return NOTHING if read is None else f"{read:.{digits}f}"
+    if read is None:
+        return NOTHING
+    # such as an error in dollars, or in metres per second
+    plain = read == 0 or 10**-digits <= abs(read) < LARGE
+    return f"{read:.{digits}f}" if plain else compact(read)
 
 
 def compact(value: Any) -> str:

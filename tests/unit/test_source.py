@@ -70,7 +70,6 @@ def yaml_of(root: Path, text: str) -> dict[str, Any]:
     [
         ("No: int64", 'the key No is read as a bool; write it in quotes, "No"'),
         ("2024: int64", 'the key 2024 is read as a int; write it in quotes, "2024"'),
-        ("a: {on: int64}", 'the key on is read as a bool; write it in quotes, "on"'),
         ("~: int64", 'the key ~ is read as a null; write it in quotes, "~"'),
         ("a: 010", "010 is one number here and another one to DVC"),
         ("a: [0o17]", "0o17 is one number here"),

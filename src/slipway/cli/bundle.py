@@ -210,10 +210,11 @@ def _target(
         problems += ["--classes: a regression has none"] if values else []
         return Target(labels or "", problem)
     values = values or (["0", "1"] if problem == "binary" else [])
-    if (problem == "binary") != (len(values) == 2) or len(set(values)) != len(values):
+    enough = len(values) == 2 if problem == "binary" else len(values) > 2
+    if not enough or len(set(values)) != len(values):
         wanted = "two different values" if problem == "binary" else "three different ones or more"
         problems.append(f"--classes: {problem} has {wanted}, got {classes!r}")
-    whole = all(text.lstrip("-").isdigit() for text in values)
+    whole = all(re.fullmatch("-?[0-9]+", text) for text in values)
     return Target(labels or "", problem, tuple(int(v) if whole else v for v in values))
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway.problem import BINARY, Problem
-from slipway.wording import compact, share
+from slipway.problem import BINARY, Measure, Problem
+from slipway.wording import compact, score, share
 
 DRIFT_MIN = 0.01
 """A share that moves by less, or a mean by less than this part of it, is not worth a warning."""
@@ -36,10 +36,12 @@ class DataPart:
 
     name: str
     days: str
-    """Its first and last day, for people."""
+    """Which rows it holds, for people: its first and last day, or what parts them."""
     rows: float | None
     level: float | None
     """What the problem tells of its target: the share of positives, the mean."""
+    dated: bool = False
+    """Whether it is some days' rows."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Build:
         found = []
         by_name = {part.name: part for part in self.parts}
         train, test = by_name.get("train"), by_name.get("test")
-        if train and test and train.days and test.days:
+        if train and test and train.dated and test.dated:
             found.append(
                 f"Learned from {train.days}, judged on {test.days}: at other times it may do"
                 " otherwise."
@@ -160,6 +162,11 @@ class Build:
         """Tell whether a level moves enough to be worth a warning."""
         apart = abs(trained - tested)
         return apart >= (DRIFT_MIN if self.problem.level.is_share else DRIFT_MIN * abs(trained))
+
+
+def loss_in_words(measure: Measure, lost: float | None) -> str:
+    """Write how much worse one is than another: of a measure in the target's unit as a share."""
+    return share(lost, 2) if measure.in_unit else score(lost)
 
 
 def level_in_words(problem: Problem, level: float | None) -> str:

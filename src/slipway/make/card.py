@@ -17,7 +17,7 @@ from slipway.bundle.contract import Contract, InputTensor, read_contract
 from slipway.bundle.gate import SIGNS
 from slipway.bundle.golden import Golden, read_golden, take
 from slipway.bundle.request import needs_binary, write_request
-from slipway.make.build import ARCHITECTURES, FAMILY_NAMES, Evidence, level_in_words
+from slipway.make.build import ARCHITECTURES, FAMILY_NAMES, Evidence, level_in_words, loss_in_words
 from slipway.wording import FILTERS
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -60,6 +60,7 @@ def card(payload: Path, evidence: Evidence) -> str:
         call=example(golden, contract),
         answer=_first_answer(golden, contract) if evidence.build else None,
         level=level_in_words,
+        lost=loss_in_words,
         names=FAMILY_NAMES,
         architectures=ARCHITECTURES,
         signs=SIGNS,

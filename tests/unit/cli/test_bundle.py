@@ -176,7 +176,6 @@ def test_a_problem_and_its_classes_stand_in_the_contract(
             pytest.param(
                 ("--labels", "kind", "--problem", "multiclass", *given),
                 "--classes: multiclass has three different ones or more",
-                marks=pytest.mark.xfail(strict=True, reason="bundle._target looks for two only"),
             )
             for given in ((), ("--classes", "c0"))
         ),

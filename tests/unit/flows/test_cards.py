@@ -116,7 +116,7 @@ def rows_of(text: str, heading: str) -> list[list[str]]:
 
 
 def test_a_card_of_numbers_uses_no_word_of_classes(cards: dict[str, str]) -> None:
-    words = r"(?i)\bAUC\b|brier|base rate|positives?\b|probabilit|log loss|largest class|classes|%"
+    words = r"(?i)\bAUC\b|brier|base rate|positives?\b|probabilit|log loss|largest class|classes"
 
     assert not re.findall(words, cards["regression"])
 
@@ -167,7 +167,7 @@ def test_quality_is_told_of_everybody_the_chosen_one_first(
 @pytest.mark.parametrize(
     ("problem", "said"),
     [
-        ("binary", "it loses 0.0021 of AUC to the best, 4.0e\N{MINUS SIGN}4 to 0.0038 in 95 of"),
+        ("binary", "it loses 0.0021 of AUC to the best, 0.0004 to 0.0038 in 95 of"),
         ("multiclass", "it loses 0.0109 of log loss to the best, 0.0061 to 0.0158 in 95 of 100"),
     ],
 )
@@ -180,14 +180,12 @@ def test_what_a_family_loses_is_told_with_its_interval(
     assert "Step 450 was kept; training ended because: no better for 8 evaluations." in network
 
 
-@pytest.mark.xfail(strict=True, reason="a loss in the target's unit is a share, told as a number")
 def test_a_loss_in_the_target_s_unit_is_told_as_the_share_that_it_is(
     cards: dict[str, str],
 ) -> None:
     assert "it loses 0.97 % of RMSE to the best" in cards["regression"]
 
 
-@pytest.mark.xfail(strict=True, reason="the best family is said to lose 0 to itself")
 @pytest.mark.parametrize("problem", PROBLEMS_POSED)
 def test_the_best_family_is_not_said_to_lose_to_itself(problem: str, cards: dict[str, str]) -> None:
     assert "loses 0 of" not in cards[problem]
@@ -296,7 +294,6 @@ class TestTreesAlone:
         assert rows_of(text, "### By origin")[0] == ["origin", "AUC", "Base rate", "Rows"]
         assert [row[0] for row in rows_of(text, "## Candidates")[1:]] == ["trees-fp32 (this one)"]
 
-    @pytest.mark.xfail(strict=True, reason="the card speaks of other families, whoever is there")
     def test_the_card_compares_with_no_other_family(self, folder: Path) -> None:
         assert "other families" not in (folder / "card.md").read_text("utf-8")
 
@@ -314,7 +311,6 @@ class TestTreesAlone:
         assert '"architectureFamily": "gradient-boosted trees"' in re.sub(r"\s+", " ", text)
 
 
-@pytest.mark.xfail(strict=True, reason="Build.limits speaks of other times, whatever parts rows")
 @pytest.mark.parametrize("by", ["rows", "group"])
 def test_a_card_of_rows_without_time_warns_of_no_other_times(by: str, tmp_path: Path) -> None:
     text = (papers_of(tmp_path, "regression", by=by) / "card.md").read_text("utf-8")

@@ -198,7 +198,6 @@ def test_without_a_problem_labels_are_kept_and_nothing_is_judged(
     assert (contract.problem, contract.classes, contract.judged) == (None, None, None)
 
 
-@pytest.mark.xfail(strict=True, reason="rows._labels compares by ==, Target.encode by type as well")
 @pytest.mark.parametrize("labels", [[0.0, 1.0, 1.0], [False, True, True]])
 def test_labels_that_a_host_would_not_know_again_are_refused(
     labels: list[object], keys: Keys, tmp_path: Path

@@ -269,10 +269,13 @@ def _labels(source: _Source, name: str, rows: int, target: Target | None) -> Arr
             raise ValueError("must be 0 or 1 for every row; --problem names other targets")
         found[:] = [int(value) for value in found]
     elif target.classes:
-        if strangers := sorted({str(value) for value in found if value not in target.classes}):
+        if (target.encode(found) < 0).any():
+            strangers = {
+                repr(v) for v, at in zip(found, target.encode(found), strict=True) if at < 0
+            }
             raise ValueError(
                 f"must be one of {', '.join(map(str, target.classes))}, found"
-                f" {', '.join(strangers[:3])}"
+                f" {', '.join(sorted(strangers)[:3]).replace(chr(39), '')}"
             )
     elif values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise ValueError("must be a finite number for every row")

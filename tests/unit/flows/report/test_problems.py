@@ -46,7 +46,6 @@ def test_a_report_of_numbers_uses_no_word_of_classes(tmp_path: Path) -> None:
     assert "R²: higher is better; all others: lower." in text
 
 
-@pytest.mark.xfail(strict=True, reason="sentences._slices says `or one class` of every problem")
 def test_the_words_about_slices_of_numbers_know_no_class(tmp_path: Path) -> None:
     facts = read_facts(write_project(tmp_path, "regression"), "flights")
 
@@ -101,7 +100,6 @@ def test_the_loss_to_the_better_family_is_told_with_its_interval(
     assert sentences(Run(), facts)["quality"] == said
 
 
-@pytest.mark.xfail(strict=True, reason="a loss in the target's unit is a share, told as a number")
 def test_a_loss_in_the_target_s_unit_is_told_as_the_share_that_it_is(tmp_path: Path) -> None:
     facts = read_facts(write_project(tmp_path, "regression"), "flights")
 
@@ -159,7 +157,6 @@ class TestSplits:
 
         assert sentences(Run(), facts)["data"].startswith("327,346 rows. 31 ")
 
-    @pytest.mark.xfail(strict=True, reason="the template reads golden.days; they are golden.units")
     def test_the_golden_days_are_named(self, tmp_path: Path) -> None:
         count, _ = GOLDEN_UNITS["time"]
         text = text_of(write_project(tmp_path))
@@ -309,7 +306,6 @@ class TestSlices:
         assert max(filter(None, places)) - min(filter(None, places)) > 50
         assert {0.0, 100.0}.isdisjoint(places)
 
-    @pytest.mark.xfail(strict=True, reason="slices._reading_order takes the highest for the best")
     @pytest.mark.parametrize("problem", ["multiclass", "regression"])
     def test_the_best_stands_first_also_where_lower_is_better(
         self, problem: str, tmp_path: Path
