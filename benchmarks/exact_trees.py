@@ -27,7 +27,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from tasks import graph, shards  # noqa: E402  the repository must be importable first
 from tasks.models.trees.boosted import Boosted, fit  # noqa: E402
-from tasks.models.trees.fit import boost, side_by_side  # noqa: E402
+from tasks.models.trees.boosting import boost, side_by_side  # noqa: E402
 from tasks.models.trees.forest import LEAF, Forest  # noqa: E402
 from tasks.models.trees.graph import make_core  # noqa: E402
 from tasks.models.trees.settings import LabelledRows, Settings  # noqa: E402

@@ -17,6 +17,9 @@ from slipway.bundle.format import Document
 from slipway.problem import PROBLEMS, Answers, Class, Problem, Scores, Target
 from slipway.problem.calibration import Calibration
 
+AXIS: Final = "answer/axis"
+"""A constant of every graph: the dimension after that of the rows."""
+
 LABEL, LOWER, UPPER = "label", "lower", "upper"
 
 _CLASS_TYPES: Final[dict[type, Datatype]] = {bool: "BOOL", int: "INT64", str: "BYTES"}
@@ -92,7 +95,7 @@ class Answering:
     def _two(self, scores: str) -> tuple[list[NodeProto], list[TensorProto]]:
         nodes, constants = self._cooled(scores)
         nodes += [
-            helper.make_node("Squeeze", ["answer/cooled", "axis"], ["answer/logit"]),
+            helper.make_node("Squeeze", ["answer/cooled", AXIS], ["answer/logit"]),
             helper.make_node("Sigmoid", ["answer/logit"], [self.judged]),
         ]
         if self.calibration.threshold is None:
@@ -118,7 +121,7 @@ class Answering:
         return nodes, [*constants, self._classes()]
 
     def _number(self, scores: str) -> tuple[list[NodeProto], list[TensorProto]]:
-        nodes = [helper.make_node("Squeeze", [scores, "axis"], [self.judged])]
+        nodes = [helper.make_node("Squeeze", [scores, AXIS], [self.judged])]
         if (margin := self.calibration.margin) is None:
             return nodes, []
         nodes += [

@@ -111,8 +111,9 @@ def compare(problem: Problem, rows: Rows, answered: Answered) -> dict[str, Any]:
     """Say what each family loses against the best one, by the primary measure, in 95 of 100."""
     primary = problem.primary
     measured = {n: primary(rows.labels, a, rows.weights) for n, a in answered.items()}
-    known = {name: value for name, value in measured.items() if value is not None}
-    best = min(known, key=lambda name: primary.loss(known[name], 0.0)) if known else None
+    sign = -1 if primary.higher_is_better else 1
+    known = {n: sign * v for n, v in measured.items() if v is not None and np.isfinite(v)}
+    best = min(known, key=lambda name: known[name]) if known else None
     return {
         "measure": primary.key,
         "rows": len(rows),

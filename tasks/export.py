@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 FACTS = "export.json"
 
+EDGE = 1e-5
+"""A share of a threshold: some steps of float32."""
+
 PARITY_ROWS = 1024
 """Golden rows to compare on; a row that differs differs among these, or prove finds it."""
 
@@ -129,7 +132,8 @@ def _threshold(point: "OperatingPoint", choose: Rows, answers: Answers) -> float
             f"export.answer.operating_point: no threshold reaches a precision of {value:g} on the"
             f" {len(choose):,} rows that choose; ask for less"
         )
-    return float(np.float32(at))
+    # the graph's sigmoid may be another one in its last bits: rows at the edge stay where they are
+    return float(np.float32(at * (1 - EDGE) if rule == "recall" else at))
 
 
 def _margin(level: float, choose: Rows, answers: Answers) -> float:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from slipway.config import GoldenConfig
     from slipway.settings.split import SplitConfig
 
+UNIT, PLACE, NUMBER = '"slipway unit"', '"slipway place"', '"slipway number"'
+"""Columns beside the table's own, whose names are identifiers."""
+
 UNITS_LISTED = 100
 """Units that are named; of more only the number is told."""
 
@@ -37,14 +40,15 @@ UNITS_LISTED = 100
 def run(config: "GoldenConfig", split: "SplitConfig", *, valid: Path, golden: Path) -> None:
     """Write the golden rows and the units they come from."""
     facts = read_facts(valid)
+    splitting.require_column(split, facts)
     columns = ", ".join(map(quoted, facts.schema))
     with open_table(valid) as database:
         database.execute(f"CREATE TEMP VIEW golden AS {_golden_sql(config, split, facts)}")
         units = [
-            u for (u,) in database.sql("SELECT DISTINCT unit FROM golden ORDER BY 1").fetchall()
+            u for (u,) in database.sql(f"SELECT DISTINCT {UNIT} FROM golden ORDER BY 1").fetchall()
         ]
         rows = database.sql(
-            f"SELECT {columns} FROM golden ORDER BY place, number LIMIT {config.rows}"
+            f"SELECT {columns} FROM golden ORDER BY {PLACE}, {NUMBER} LIMIT {config.rows}"
         ).to_arrow_table()
     if rows.num_rows < config.rows:
         raise SlipwayError(_too_few(config, split, rows.num_rows, len(units)))
@@ -63,9 +67,10 @@ def _golden_sql(config: "GoldenConfig", split: "SplitConfig", facts: TableFacts)
     """Select the rows of the golden units, each with its unit and the hash that orders it."""
     unit, part = splitting.unit_sql(split, facts), splitting.part_sql(split, facts)
     place = splitting.fraction_sql(splitting.key_sql(facts), "order")
-    aside = f"{splitting.fraction_sql('unit', 'golden')} < {config.share_of_units!r}"
+    aside = f"{splitting.fraction_sql(UNIT, 'golden')} < {config.share_of_units!r}"
     return (
-        f"SELECT *, {place} AS place FROM (SELECT *, {unit} AS unit, row_number() OVER () AS number"
+        f"SELECT *, {place} AS {PLACE} FROM"
+        f" (SELECT *, {unit} AS {UNIT}, row_number() OVER () AS {NUMBER}"
         f" FROM {ROWS} WHERE {part} = '{splitting.TEST}') WHERE {aside}"
     )
 

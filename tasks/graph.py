@@ -12,7 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from slipway.bundle.contract import InputTensor
 from slipway.errors import SlipwayError
-from tasks.answers import Answering
+from tasks.answers import AXIS, Answering
 
 MODEL = "model.onnx"
 CORE = "core.onnx"
@@ -90,7 +90,7 @@ def assemble(core: ModelProto, inputs: Sequence[InputTensor], answering: Answeri
         ],
         [
             *inner.graph.initializer,
-            helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+            helper.make_tensor(AXIS, TensorProto.INT64, [1], [1]),
             *constants,
         ],
     )
@@ -148,7 +148,7 @@ def _encode(column: InputTensor) -> list[NodeProto]:
 
 
 def _as_column(name: str, column: str) -> NodeProto:
-    return helper.make_node("Unsqueeze", [name, "axis"], [column])
+    return helper.make_node("Unsqueeze", [name, AXIS], [column])
 
 
 def _side_by_side(columns: Sequence[InputTensor], name: str) -> list[NodeProto]:

@@ -51,6 +51,12 @@ TabM's default is 48)."""
 NORMAL_IQR: Final = 1.349
 """The interquartile range of the normal distribution, in standard deviations."""
 
+FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+"""What is beyond is as missing as infinity."""
+
+NORMAL_98: Final = 4.652
+"""Between the normal distribution's first and last percentile, in standard deviations."""
+
 FLOAT32_STEPS: Final = 1 << 17
 """A column whose middle is so many times its spread has less than 7 of float32's 24 bits left."""
 
@@ -85,6 +91,7 @@ def run(config: "PrepareConfig", split: "SplitConfig", *, valid: Path, prepared:
     """Write shards of the training rows, the other parts, and the features' facts."""
     facts = read_facts(valid)
     require_columns(list(facts.schema), [*config.categories, *config.numbers], "prepare")
+    splitting.require_column(split, facts)
     with open_table(valid) as database:
         part, unit = splitting.part_sql(split, facts), splitting.unit_sql(split, facts)
         database.execute(
@@ -131,6 +138,7 @@ def _describe_parts(
                 " ingest.target, or train on more rows"
             )
         weights = _weights(part, facts.weight)
+        _require_weights(weights, facts.weight)
         labels = encode(target, part[target.name])
         described[name] = {"rows": part.num_rows, **problem.describe(labels, weights)}
     return described
@@ -149,12 +157,17 @@ def _weights(rows: pa.Table, name: str | None) -> NDArray[np.float64] | None:
         return None
     column = pc.cast(rows[name], pa.float64(), safe=False)
     weights: NDArray[np.float64] = pc.fill_null(column, float("nan")).to_numpy()
+    return weights
+
+
+def _require_weights(weights: NDArray[np.float64] | None, name: str | None) -> None:
+    if weights is None:
+        return
     if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
         raise SlipwayError(
             f"ingest.weight {name!r} must be a finite number of at least 0 in every row, and more"
             " than 0 somewhere in each part"
         )
-    return weights
 
 
 def _category(
@@ -207,7 +220,7 @@ def _number(
     meaning: str,
 ) -> Number:
     value = f"CAST({quoted(name)} AS DOUBLE)"
-    found = f"CASE WHEN isfinite({value}) THEN {value} END"
+    found = f"CASE WHEN isfinite({value}) AND abs({value}) <= {FLOAT32_MAX!r} THEN {value} END"
     try:
         [(rows, known, low, high)] = database.sql(
             f"SELECT count(*), count({found}), min({found}), max({found}) {where}"
@@ -218,10 +231,10 @@ def _number(
         ) from None
     if not known:
         raise SlipwayError(f"prepare.numbers.{name}: every training row lacks it")
-    values = _float32(sample, name).drop_null().to_numpy().astype(np.float64)
+    values = pc.cast(sample, pa.float64(), safe=False).drop_null().to_numpy()
+    values = values[np.abs(values) <= FLOAT32_MAX]
     values = values if values.size else np.array([low, high])
-    lower, center, upper = (float(v) for v in np.quantile(values, [0.25, 0.5, 0.75]))
-    scale = (upper - lower) / NORMAL_IQR or float(values.std()) or 1.0
+    center, scale = _measure(values)
     if abs(center) > FLOAT32_STEPS * scale and high > low:
         raise SlipwayError(
             f"prepare.numbers.{name}: its values lie around {center:.6g} and differ by some"
@@ -239,6 +252,14 @@ def _number(
         missing_share=1 - known / rows,
         quantiles=[float(v) for v in np.unique(ends)],
     )
+
+
+def _measure(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the middle and the spread of numbers, of which a few may be anywhere."""
+    first, lower, center, upper, last = np.quantile(values, [0.01, 0.25, 0.5, 0.75, 0.99])
+    within = values[(values >= first) & (values <= last)]
+    spread = (upper - lower) / NORMAL_IQR or (last - first) / NORMAL_98 or within.std()
+    return float(center), float(spread) or float(np.abs(values - center).max()) or 1.0
 
 
 def _write_parts(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.errors import SlipwayError
 from tasks.reading.packing import PlainFile
-from tasks.reading.places import Place, explained, find_files, identity
+from tasks.reading.places import SourcePlace, explained, find_files, identity
 
 if TYPE_CHECKING:
     from slipway.config import Source
@@ -156,7 +156,7 @@ def _difference(pin: Pin, found: Pin) -> str:
 
 
 @contextmanager
-def _copied(name: str, url: str, places: Sequence[Place]) -> Iterator[list[PlainFile]]:
+def _copied(name: str, url: str, places: Sequence[SourcePlace]) -> Iterator[list[PlainFile]]:
     """Give local files: those of this machine themselves, and copies of all others."""
     with explained(name, url, "cannot be read"), tempfile.TemporaryDirectory() as folder:
         yield [
@@ -165,7 +165,7 @@ def _copied(name: str, url: str, places: Sequence[Place]) -> Iterator[list[Plain
         ]
 
 
-def _local(place: Place, copy: Path) -> Path:
+def _local(place: SourcePlace, copy: Path) -> Path:
     if place.local:
         return Path(place.path)
     with place.fs.open(place.path, "rb") as remote, copy.open("wb") as file:

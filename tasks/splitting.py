@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
 from slipway.settings.split import GivenSplit, GroupSplit, TimeSplit
-from tasks.tables import TableFacts, quoted, text
+from tasks.tables import TableFacts, quoted, require_columns, text
 
 if TYPE_CHECKING:
     from slipway.settings.split import Period, SplitConfig
@@ -32,6 +32,11 @@ def fraction(of: str, what_for: str) -> float:
     """Do the same here."""
     digest = hashlib.sha256(f"{what_for}:{of}".encode()).hexdigest()
     return int(digest[:_HEX_DIGITS], 16) / _HASHES
+
+
+def require_column(split: "SplitConfig", facts: TableFacts) -> None:
+    """Refuse to part rows by a column that the table does not have."""
+    require_columns(list(facts.schema), [c for c in [getattr(split, "column", None)] if c], "split")
 
 
 def key_sql(facts: TableFacts) -> str:
@@ -63,12 +68,12 @@ def part_sql(split: "SplitConfig", facts: TableFacts) -> str:
         return _case(cases)
     chooses = f"{fraction_sql(unit, 'choose')} < {split.choose!r}"
     if isinstance(split, GivenSplit):
-        said = f"CAST({quoted(split.column)} AS VARCHAR)"
+        validates = _says(split.column, split.validation)
         cases = [
-            (f"{said} = {_said(split.train)}", TRAIN),
-            (f"{said} = {_said(split.validation)} AND {chooses}", CHOOSE),
-            (f"{said} = {_said(split.validation)}", STOP),
-            (f"{said} = {_said(split.test)}", TEST),
+            (_says(split.column, split.train), TRAIN),
+            (f"{validates} AND {chooses}", CHOOSE),
+            (validates, STOP),
+            (_says(split.column, split.test), TEST),
         ]
         return _case(cases)
     place = fraction_sql(unit, "part")
@@ -105,9 +110,14 @@ def _within(day: str, period: "Period") -> str:
     return f"{day} >= {text(period.start.isoformat())} AND {day} < {text(period.end.isoformat())}"
 
 
-def _said(value: object) -> str:
-    """Write a value of the column as DuckDB casts it to text."""
-    return text(str(value).lower() if isinstance(value, bool) else str(value))
+def _says(column: str, value: object) -> str:
+    """Ask whether a column has a value, whatever its type: 0, 0.0 and false's text are told apart
+    by the value's own type."""
+    if isinstance(value, bool):
+        return f"TRY_CAST({quoted(column)} AS BOOLEAN) = {value}"
+    if isinstance(value, int):
+        return f"TRY_CAST({quoted(column)} AS DOUBLE) = {value}"
+    return f"CAST({quoted(column)} AS VARCHAR) = {text(str(value))}"
 
 
 def _case(cases: Sequence[tuple[str, str]], otherwise: str | None = None) -> str:

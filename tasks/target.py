@@ -47,7 +47,8 @@ def encode(target: Target, column: pa.ChunkedArray | pa.Array) -> Labels:
     """Turn a column into labels float64 [N]: which class, or the number itself."""
     if not target.classes:
         return _float64(pc.cast(column, pa.float64(), safe=False))
-    places = pc.index_in(column, pa.array(target.classes).cast(column.type))
+    classes = pa.array(target.classes)
+    places = pc.index_in(column.cast(classes.type), classes)
     return _float64(pc.cast(pc.fill_null(places, LABEL_MISSING), pa.float64()))
 
 

@@ -114,7 +114,7 @@ def _explain_all(model: type[BaseModel], errors: Sequence[Mapping[str, Any]]) ->
 
     Of a value that may have several forms pydantic tells an error per form.
     """
-    told: dict[str, str] = {}
+    found: dict[str, str] = {}
     for error in errors:
         place = _walk(model, error["loc"])
         if place.aside and any(
@@ -122,8 +122,8 @@ def _explain_all(model: type[BaseModel], errors: Sequence[Mapping[str, Any]]) ->
         ):
             continue
         text = _explain(place, error)
-        told.setdefault(place.where + ("" if place.forms else text), text)
-    return list(told.values())
+        found.setdefault(place.where + ("" if place.forms else text), text)
+    return list(found.values())
 
 
 @dataclass(frozen=True)

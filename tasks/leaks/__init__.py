@@ -26,7 +26,7 @@ from slipway.errors import SlipwayError
 from tasks.leaks.change import AFTER_A_CUT, KINDS, ROWS, Kind, changed, milder
 from tasks.leaks.cuts import choose_cuts, choose_one
 from tasks.leaks.parts import are_small, draw_part, plan_sampling
-from tasks.leaks.table import Table, microseconds, set_aside, standing
+from tasks.leaks.table import SourceTable, microseconds, set_aside, standing
 from tasks.query import (
     KEPT,
     Difference,
@@ -52,17 +52,17 @@ than this are gone, the key does. Filters that pass as many rows twice by chance
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """Sources as they were read, or parts of them, and what the query gives of them."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[SourceTable, ...]
     kept: str
     small: bool
     """Worth writing down."""
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundLeaks:
     """What differed after one change."""
 
     cut: int | None
@@ -74,7 +74,7 @@ def find_leaks(database: duckdb.DuckDBPyConnection, config: "IngestConfig") -> l
     if not any(source.known_later for source in config.sources.values()):
         return []
     with set_aside(database, config) as tables:
-        search = Search(database, config, Part(tables, KEPT, are_small(database, tables)))
+        search = Search(database, config, SourcePart(tables, KEPT, are_small(database, tables)))
         return _judge(config, search.look())
 
 
@@ -82,17 +82,17 @@ class Search:
     """The changes of one query's sources, one after the other."""
 
     def __init__(
-        self, database: duckdb.DuckDBPyConnection, config: "IngestConfig", everything: Part
+        self, database: duckdb.DuckDBPyConnection, config: "IngestConfig", everything: SourcePart
     ) -> None:
         self.database = database
         self.config = config
         self.everything = everything
         self.known = any(table.known_at for table in everything.tables)
         self.sampling = plan_sampling(database, everything.tables, config.key)
-        self.found: list[Found] = []
+        self.found: list[FoundLeaks] = []
         self.seed = 0
 
-    def look(self) -> list[Found]:
+    def look(self) -> list[FoundLeaks]:
         """Change everything once, and parts of it in every way."""
         self._change_everything()
         for turn, kind in enumerate(KINDS):
@@ -122,17 +122,17 @@ class Search:
                     " fails"
                 )
 
-    def _moments(self, part: Part) -> str:
+    def _moments(self, part: SourcePart) -> str:
         return f"SELECT {microseconds(str(self.config.time))} AS moment FROM {part.kept}"
 
     @contextmanager
-    def _part(self, seed: int) -> Iterator[Part]:
+    def _part(self, seed: int) -> Iterator[SourcePart]:
         """Draw a part that the query can be run on; everything where there is none."""
         if self.sampling is None:
             yield self.everything
             return
         tables = draw_part(self.database, self.everything.tables, self.sampling, seed)
-        part = Part(tables, KEPT_IN_PART, small=True)
+        part = SourcePart(tables, KEPT_IN_PART, small=True)
         with one_thread(self.database):
             usable = self._keep(part)
             if usable:
@@ -140,7 +140,7 @@ class Search:
         if not usable:
             yield self.everything
 
-    def _keep(self, part: Part) -> bool:
+    def _keep(self, part: SourcePart) -> bool:
         selects = {table.source: f"FROM {table.stored}" for table in part.tables}
         try:
             with standing(self.database, selects, stored=True):
@@ -149,17 +149,17 @@ class Search:
             return False
         return is_unique(self.database, self.config.key, part.kept)
 
-    def _try(self, part: Part, kind: Kind, cut: int | None) -> None:
+    def _try(self, part: SourcePart, kind: Kind, cut: int | None) -> None:
         """Change a part, or change it less where the query cannot stand that."""
         for one in (kind, *milder(kind)):
             if self._change(part, one, cut) is None:
                 return
 
-    def _change(self, part: Part, kind: Kind, cut: int | None) -> duckdb.Error | None:
+    def _change(self, part: SourcePart, kind: Kind, cut: int | None) -> duckdb.Error | None:
         """Change a part and compare what the query gives; return why it gives nothing."""
         self.seed += 1
         selects = {
-            table.source: changed(self.database, table, kind, self.seed, cut)
+            table.source: changed(self.database, table, kind, seed=self.seed, cut=cut)
             if table.later
             else f"FROM {table.stored}"
             for table in part.tables
@@ -179,21 +179,21 @@ class Search:
             raise
         except duckdb.Error as error:
             return error
-        self.found.append(Found(cut, difference))
+        self.found.append(FoundLeaks(cut, difference))
         return None
 
 
-def _judge(config: "IngestConfig", found: Sequence[Found]) -> list[str]:
+def _judge(config: "IngestConfig", found: Sequence[FoundLeaks]) -> list[str]:
     parted = [one for one in found if one.cut is not None]
-    told = [one.difference for one in parted or found]
-    if not any(d.common >= min(int(d.kept * COMMON_SHARE_MIN), COMMON_ENOUGH) for d in told):
+    telling = [one.difference for one in parted or found]
+    if not any(d.common >= min(int(d.kept * COMMON_SHARE_MIN), COMMON_ENOUGH) for d in telling):
         raise SlipwayError(
             "ingest.query cannot be checked for leaks: hardly a row keeps its key when what is"
             f" known only later changes; make ingest.key ({', '.join(config.key)}) of what is"
             " known, and leave out rows by the label alone"
         )
     leaks = {column for one in found for column in one.difference.columns}
-    lost = any(d.kept - d.common > LOST_SHARE_MAX * d.kept for d in told)
-    if lost and all(d.rows == d.kept for d in told):
+    lost = any(d.kept - d.common > LOST_SHARE_MAX * d.kept for d in telling)
+    if lost and all(d.rows == d.kept for d in telling):
         leaks |= set(config.key)
     return sorted(leaks - {config.label})

@@ -17,7 +17,7 @@ import duckdb
 
 from tasks.leaks.pools import pool_columns, pool_rows
 from tasks.leaks.strange import strange
-from tasks.leaks.table import ROW, Table, dice
+from tasks.leaks.table import ROW, SourceTable, dice
 from tasks.query import quoted
 
 EIGHTHS = 8
@@ -65,13 +65,13 @@ def milder(kind: Kind) -> list[Kind]:
 
 
 def changed(
-    database: duckdb.DuckDBPyConnection, table: Table, kind: Kind, seed: int, cut: int | None
+    database: duckdb.DuckDBPyConnection, table: SourceTable, kind: Kind, seed: int, cut: int | None
 ) -> str:
     """Write the SELECT that gives the table's rows with later values changed.
 
     Its pools are made at once.
     """
-    new = _values(database, table, kind, seed, cut)
+    new = _values(database, table, kind, seed=seed, cut=cut)
     if table.known_at is not None:
         new = {c: _where('"is open"', value, c) for c, value in new.items()}
     columns = ", ".join(f"{new[c]} AS {quoted(c)}" if c in new else quoted(c) for c in table.types)
@@ -81,11 +81,11 @@ def changed(
 
 
 def _values(
-    database: duckdb.DuckDBPyConnection, table: Table, kind: Kind, seed: int, cut: int | None
+    database: duckdb.DuckDBPyConnection, table: SourceTable, kind: Kind, seed: int, cut: int | None
 ) -> dict[str, str]:
     if kind.way != "rows":
         drawn = pool_columns(database, table, seed, cut)
-        return {c: _cell(table, kind, c, seed, value) for c, value in drawn.items()}
+        return {c: _cell(table, kind, c, seed=seed, drawn=value) for c, value in drawn.items()}
     if table.whole:  # moving rows changes nothing there
         return {}
     mask = _mask(table, kind, "")
@@ -98,7 +98,7 @@ def _where(condition: str, value: str, column: str) -> str:
     return f"CASE WHEN {condition} THEN {value} ELSE {quoted(column)} END"
 
 
-def _cell(table: Table, kind: Kind, column: str, seed: int, drawn: str) -> str:
+def _cell(table: SourceTable, kind: Kind, column: str, seed: int, drawn: str) -> str:
     """Write a value that is drawn, or a strange one; the moment it was known at stays real."""
     number = dice("value", seed, table.source, column)
     if kind.way == "missing":
@@ -113,18 +113,18 @@ def _cell(table: Table, kind: Kind, column: str, seed: int, drawn: str) -> str:
     return _where(_mask(table, kind, column), new, column)
 
 
-def _mask(table: Table, kind: Kind, column: str) -> str:
+def _mask(table: SourceTable, kind: Kind, column: str) -> str:
     if kind.last - kind.first == EIGHTHS:
         return "true"
     return _marked(table, kind, column)
 
 
-def _marked(table: Table, kind: Kind, column: str) -> str:
+def _marked(table: SourceTable, kind: Kind, column: str) -> str:
     eighth = f"{dice('mask', kind.mask, table.source, column)} % {EIGHTHS}"
     return f"{eighth} BETWEEN {kind.first} AND {kind.last - 1}"
 
 
-def _dropped(table: Table, kind: Kind) -> str:
+def _dropped(table: SourceTable, kind: Kind) -> str:
     """Write which rows are taken out: half of them where all would be."""
     last = kind.last if kind.last - kind.first < EIGHTHS else EIGHTHS // 2
     half = Kind(kind.way, kind.first, last, kind.mask)

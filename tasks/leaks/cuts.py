@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 
 import duckdb
 
-from tasks.leaks.table import ROW, Table, dice, microseconds
+from tasks.leaks.table import ROW, SourceTable, dice, microseconds
 from tasks.query import quoted
 
 CUTS = 24
@@ -21,7 +21,7 @@ KNOWN = '"when it was known"'
 
 def choose_cuts(
     database: duckdb.DuckDBPyConnection,
-    tables: Sequence[Table],
+    tables: Sequence[SourceTable],
     moments: str,
     seed: int,
 ) -> list[int]:
@@ -36,7 +36,7 @@ def choose_cuts(
         if table.known_at is not None and since is not None:
             rarest = [_rarest(database, table, column, since) for column in table.later]
             found += [
-                _random(database, table, seed, since, CUTS),
+                _random(database, table, seed, since=since, count=CUTS),
                 list(chain(*rarest)),
                 _closest(database, table, moments, seed),
             ]
@@ -45,12 +45,14 @@ def choose_cuts(
 
 
 def choose_one(
-    database: duckdb.DuckDBPyConnection, tables: Sequence[Table], moments: str
+    database: duckdb.DuckDBPyConnection, tables: Sequence[SourceTable], moments: str
 ) -> list[int]:
     """Choose the moment of a random row, if there is one."""
     if (since := _first(database, moments)) is None:
         return []
-    found = [_random(database, table, 0, since, 1) for table in tables if table.known_at]
+    found = [
+        _random(database, table, 0, since=since, count=1) for table in tables if table.known_at
+    ]
     return list(chain(*found))[:1]
 
 
@@ -60,7 +62,7 @@ def _first(database: duckdb.DuckDBPyConnection, moments: str) -> int | None:
 
 
 def _random(
-    database: duckdb.DuckDBPyConnection, table: Table, seed: int, since: int, count: int
+    database: duckdb.DuckDBPyConnection, table: SourceTable, seed: int, since: int, count: int
 ) -> list[int]:
     order = dice("cut", seed, table.source)
     chosen = f"SELECT {KNOWN} FROM {_known(table)} WHERE {KNOWN} >= {since} ORDER BY {order}"
@@ -68,7 +70,7 @@ def _random(
 
 
 def _rarest(
-    database: duckdb.DuckDBPyConnection, table: Table, column: str, since: int
+    database: duckdb.DuckDBPyConnection, table: SourceTable, column: str, since: int
 ) -> list[int]:
     rarest = (
         f"SELECT arg_min({KNOWN}, {ROW}) FROM {_known(table)} WHERE {KNOWN} >= {since}"
@@ -78,7 +80,7 @@ def _rarest(
 
 
 def _closest(
-    database: duckdb.DuckDBPyConnection, table: Table, moments: str, seed: int
+    database: duckdb.DuckDBPyConnection, table: SourceTable, moments: str, seed: int
 ) -> list[int]:
     order = dice("closest", seed, table.source)
     chosen = (
@@ -89,7 +91,7 @@ def _closest(
     return [cut for (cut,) in database.execute(f"{chosen} LIMIT {CUTS}").fetchall()]
 
 
-def _known(table: Table) -> str:
+def _known(table: SourceTable) -> str:
     assert table.known_at is not None
     known = microseconds(table.known_at)
     return f"(SELECT *, {known} AS {KNOWN}, rowid AS {ROW} FROM {table.stored})"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from tasks.leaks.table import ROW, Table, dice
+from tasks.leaks.table import ROW, SourceTable, dice
 from tasks.query import quoted
 
 PART_ROWS = 25_000
@@ -28,7 +28,7 @@ class Sampling:
 
 
 def plan_sampling(
-    database: duckdb.DuckDBPyConnection, tables: Sequence[Table], key: Sequence[str]
+    database: duckdb.DuckDBPyConnection, tables: Sequence[SourceTable], key: Sequence[str]
 ) -> Sampling | None:
     """Decide how to take parts; None where the sources are small or share no column of the key."""
     counts = _counts(database, tables)
@@ -45,12 +45,12 @@ def plan_sampling(
     return Sampling(tuple(t.source for t in large), shared, parts)
 
 
-def are_small(database: duckdb.DuckDBPyConnection, tables: Sequence[Table]) -> bool:
+def are_small(database: duckdb.DuckDBPyConnection, tables: Sequence[SourceTable]) -> bool:
     """Tell whether the sources come whole, each of them."""
     return max(_counts(database, tables).values()) <= 2 * PART_ROWS
 
 
-def _counts(database: duckdb.DuckDBPyConnection, tables: Sequence[Table]) -> dict[str, int]:
+def _counts(database: duckdb.DuckDBPyConnection, tables: Sequence[SourceTable]) -> dict[str, int]:
     counts = {}
     for table in tables:
         [(rows,)] = database.execute(f"SELECT count(*) FROM {table.stored}").fetchall()
@@ -59,8 +59,11 @@ def _counts(database: duckdb.DuckDBPyConnection, tables: Sequence[Table]) -> dic
 
 
 def draw_part(
-    database: duckdb.DuckDBPyConnection, tables: Sequence[Table], sampling: Sampling, seed: int
-) -> tuple[Table, ...]:
+    database: duckdb.DuckDBPyConnection,
+    tables: Sequence[SourceTable],
+    sampling: Sampling,
+    seed: int,
+) -> tuple[SourceTable, ...]:
     """Draw rows of the large sources into tables of their own."""
     return tuple(
         _draw(database, table, sampling, seed) if table.source in sampling.large else table
@@ -69,8 +72,8 @@ def draw_part(
 
 
 def _draw(
-    database: duckdb.DuckDBPyConnection, table: Table, sampling: Sampling, seed: int
-) -> Table:
+    database: duckdb.DuckDBPyConnection, table: SourceTable, sampling: Sampling, seed: int
+) -> SourceTable:
     unit = f"CAST(hash({', '.join(map(quoted, sampling.columns))}) % {1 << 35} AS BIGINT)"
     drawn = f"{dice('part', seed)} % {sampling.parts} = 0"
     stored = f'"{table.source} in part"'

@@ -7,7 +7,7 @@ also bring the rows in another order, and an average of floats would come out ot
 
 import duckdb
 
-from tasks.leaks.table import ROW, Table, dice
+from tasks.leaks.table import ROW, SourceTable, dice
 from tasks.query import quoted
 
 COLUMN_VALUES, PATTERN_ROWS = 512, 256
@@ -20,7 +20,7 @@ DRAWN = '"what is drawn"'
 
 
 def pool_columns(
-    database: duckdb.DuckDBPyConnection, table: Table, seed: int, cut: int | None
+    database: duckdb.DuckDBPyConnection, table: SourceTable, seed: int, cut: int | None
 ) -> dict[str, str]:
     """Pool the values of each later column, missing ones in their share; write a draw for each."""
     lists = ", ".join(
@@ -37,7 +37,7 @@ def pool_columns(
 
 
 def pool_rows(
-    database: duckdb.DuckDBPyConnection, table: Table, seed: int, cut: int | None
+    database: duckdb.DuckDBPyConnection, table: SourceTable, seed: int, cut: int | None
 ) -> dict[str, str]:
     """Pool whole rows of later values by what is missing in them; write a draw for each column.
 
@@ -92,23 +92,23 @@ def place_patterns(sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return places
 
 
-def _open(table: Table, cut: int | None) -> str:
+def _open(table: SourceTable, cut: int | None) -> str:
     return f"(SELECT *, rowid AS {ROW} FROM {table.stored} WHERE {table.open_at(cut)})"
 
 
-def _pattern(table: Table) -> str:
+def _pattern(table: SourceTable) -> str:
     """Write a number for which of a row's later values are missing."""
     return f"hash({', '.join(f'{quoted(c)} IS NULL' for c in table.later)})"
 
 
-def _draw(table: Table, column: str, seed: int) -> str:
+def _draw(table: SourceTable, column: str, seed: int) -> str:
     pool, number = _get(table, column), dice("draw", seed, table.source, column)
     return f"list_extract({pool}, 1 + CAST({number} % CAST(len({pool}) AS UBIGINT) AS BIGINT))"
 
 
-def _set(database: duckdb.DuckDBPyConnection, table: Table, name: str, value: str) -> None:
+def _set(database: duckdb.DuckDBPyConnection, table: SourceTable, name: str, value: str) -> None:
     database.execute(f"SET VARIABLE {quoted(f'{table.source} {name}')} = {value}")
 
 
-def _get(table: Table, name: str) -> str:
+def _get(table: SourceTable, name: str) -> str:
     return f"getvariable('{table.source} {name}')"

@@ -18,7 +18,7 @@ ROW = '"the row"'
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A source, or a part of it, as it was read."""
 
     source: str
@@ -64,7 +64,7 @@ def dice(*purpose: object) -> str:
 @contextmanager
 def set_aside(
     database: duckdb.DuckDBPyConnection, config: "IngestConfig"
-) -> Iterator[tuple[Table, ...]]:
+) -> Iterator[tuple[SourceTable, ...]]:
     """Free the names of the sources for a while, for other rows to stand there."""
     tables = tuple(_table(database, config, name) for name in config.sources)
     for table in tables:
@@ -76,12 +76,12 @@ def set_aside(
             database.execute(f"ALTER TABLE {table.stored} RENAME TO {quoted(table.source)}")
 
 
-def _table(database: duckdb.DuckDBPyConnection, config: "IngestConfig", name: str) -> Table:
+def _table(database: duckdb.DuckDBPyConnection, config: "IngestConfig", name: str) -> SourceTable:
     source = config.sources[name]
     relation = database.table(quoted(name))
     types = {c: str(kind) for c, kind in zip(relation.columns, relation.types, strict=True)}
     later = tuple(column for column in types if column in set(source.known_later))
-    return Table(name, f'"{name} as read"', types, later, source.known_at)
+    return SourceTable(name, f'"{name} as read"', types, later, known_at=source.known_at)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def read_header(path: Path, source: "Source", dialect: Dialect) -> Header:
         raise Fault(f"the line of the columns' names cannot be read: {error}") from None
     if filled is None:
         raise Fault(f"there is no line{' left' if dialect.skip_rows else ''} to name the columns")
-    _require(names, above + 1, source, dialect, first)
+    _require(names, above + 1, source, dialect=dialect, first=first)
     return Header(tuple(names), above)
 
 

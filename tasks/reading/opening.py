@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedFile:
     """A file, as it can be read: UTF-8, at a path without characters that mean something."""
 
     file: PlainFile
@@ -36,7 +36,7 @@ class Opened:
 
 def open_files(
     name: str, source: "Source", files: Sequence[PlainFile], folder: Path
-) -> Iterator[Opened]:
+) -> Iterator[OpenedFile]:
     """Unpack, decode and link each file below a folder; no more than one file is there at once."""
     formats: set[str] = set()
     for packed in files:
@@ -62,7 +62,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _open(file: PlainFile, where: str, source: "Source", folder: Path) -> Opened:
+def _open(file: PlainFile, where: str, source: "Source", folder: Path) -> OpenedFile:
     if file.path.stat().st_size == 0:
         raise SlipwayError(f"{where}: the file is empty (0 bytes)")
     dialect = dialect_of(source, file.suffix)
@@ -72,7 +72,7 @@ def _open(file: PlainFile, where: str, source: "Source", folder: Path) -> Opened
     # DuckDB takes *, ? and [ in a path for a glob
     link = folder / "table"
     link.symlink_to(plain.absolute())
-    return Opened(file, link, where, dialect, _partitions(file.inside))
+    return OpenedFile(file, link, where, dialect, partitions=_partitions(file.inside))
 
 
 def _partitions(inside: str) -> dict[str, str]:

@@ -74,7 +74,7 @@ def _cell(
     if read is None:
         raise Fault(f"column {name!r} is {arrow}, which is no {kind}{_instead(arrow, kind)}")
     value, sure = read
-    return Cell(name, kind, raw_text(x, stored, kind, dialect), value, sure)
+    return Cell(name, kind, raw_text(x, stored, kind, dialect), value, sure=sure)
 
 
 def _instead(arrow: pa.DataType, kind: str) -> str:

@@ -23,7 +23,7 @@ TELLING = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified")
 
 
 @dataclass(frozen=True)
-class Place:
+class SourcePlace:
     """One file of a source, somewhere."""
 
     name: str
@@ -44,7 +44,7 @@ class Place:
         return base_name(self.path)
 
 
-def find_files(name: str, url: str) -> list[Place]:
+def find_files(name: str, url: str) -> list[SourcePlace]:
     """Return the files of a source in the order of their names, none of them read."""
     with explained(name, url, "does not exist or cannot be reached"):
         fs, path = _locate(name, url)
@@ -53,7 +53,7 @@ def find_files(name: str, url: str) -> list[Place]:
         info = fs.info(path)
         if info.get("type") == "directory":
             return _several(name, url, _inside(fs, path))
-        return [Place("", path, fs, _facts(fs, path, info))]
+        return [SourcePlace("", path, fs, _facts(fs, path, info))]
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def _is_glob(fs: Any, path: str) -> bool:
     return not (isinstance(fs, LocalFileSystem) and os.path.lexists(path))
 
 
-def _globbed(fs: Any, path: str) -> Iterator[Place]:
+def _globbed(fs: Any, path: str) -> Iterator[SourcePlace]:
     fixed = list(PurePosixPath(path).parts)
     root = PurePosixPath(*fixed[: next(i for i, part in enumerate(fixed) if GLOB & {*part})])
     for found, info in fs.glob(path, detail=True).items():
@@ -103,17 +103,17 @@ def _globbed(fs: Any, path: str) -> Iterator[Place]:
             yield _place(fs, found, info, root=str(root))
 
 
-def _inside(fs: Any, path: str) -> Iterator[Place]:
+def _inside(fs: Any, path: str) -> Iterator[SourcePlace]:
     for found, info in fs.find(path, detail=True).items():
         yield _place(fs, found, info, root=path)
 
 
-def _place(fs: Any, path: str, info: Mapping[str, Any], *, root: str) -> Place:
+def _place(fs: Any, path: str, info: Mapping[str, Any], *, root: str) -> SourcePlace:
     inside = PurePosixPath(os.path.relpath("/" + path.lstrip("/"), "/" + root.lstrip("/")))
-    return Place(str(inside), path, fs, _facts(fs, path, info))
+    return SourcePlace(str(inside), path, fs, _facts(fs, path, info))
 
 
-def _several(name: str, url: str, found: Iterator[Place]) -> list[Place]:
+def _several(name: str, url: str, found: Iterator[SourcePlace]) -> list[SourcePlace]:
     places = sorted((p for p in found if not is_hidden(p.name)), key=lambda place: place.name)
     if not places:
         raise SlipwayError(f"source {name!r} ({url}): there is no file; {KNOWN}")

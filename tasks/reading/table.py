@@ -19,7 +19,7 @@ from tasks.reading import delimited, hints, parquet, rows
 from tasks.reading.casts import from_text
 from tasks.reading.dialect import Dialect
 from tasks.reading.failures import Fault
-from tasks.reading.opening import Opened, open_files
+from tasks.reading.opening import OpenedFile, open_files
 from tasks.reading.packing import PlainFile
 from tasks.reading.scan import UNREADABLE, Cell, Scan
 from tasks.reading.sql import quoted, text
@@ -36,7 +36,7 @@ NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedSource:
     """What a source turned out to hold."""
 
     rows: int
@@ -46,7 +46,7 @@ class Loaded:
 
 def load(
     database: duckdb.DuckDBPyConnection, name: str, source: "Source", files: Sequence[PlainFile]
-) -> Loaded:
+) -> LoadedSource:
     """Make the table of a source of its files, packed or not."""
     database.execute("SET TimeZone = 'UTC'")
     columns = ", ".join(f"{quoted(c)} {duckdb_type(kind)}" for c, kind in source.columns.items())
@@ -63,11 +63,11 @@ def load(
         raise SlipwayError(f"{where} has no rows: the file names its columns and ends there")
     if first and first[0].format_ == "json":
         _require_values(database, name, source, where)
-    return Loaded(loaded, first[1] if first else {})
+    return LoadedSource(loaded, first[1] if first else {})
 
 
 def _load_file(
-    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: Opened
+    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: OpenedFile
 ) -> tuple[int, dict[str, str]]:
     with _told(opened):
         scan = _scan(database, source, opened, opened.path)
@@ -85,7 +85,7 @@ def _load_file(
 
 
 def _load_otherwise(
-    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: Opened
+    database: duckdb.DuckDBPyConnection, name: str, source: "Source", opened: OpenedFile
 ) -> tuple[int, dict[str, str]]:
     """Read delimited text that DuckDB cannot read in pieces, or not at all as it is.
 
@@ -115,7 +115,7 @@ def _load_otherwise(
 
 
 @contextmanager
-def _told(opened: Opened) -> Iterator[None]:
+def _told(opened: OpenedFile) -> Iterator[None]:
     """Name the file of what is wrong with it."""
     try:
         yield
@@ -126,7 +126,7 @@ def _told(opened: Opened) -> Iterator[None]:
 def _scan(
     database: duckdb.DuckDBPyConnection,
     source: "Source",
-    opened: Opened,
+    opened: OpenedFile,
     path: Path,
     *,
     parallel: bool = True,
@@ -147,7 +147,7 @@ def _scan(
     return Scan(scan.table, tuple(cells[name] for name in source.columns), stored)
 
 
-def _own(source: "Source", opened: Opened) -> "Source":
+def _own(source: "Source", opened: OpenedFile) -> "Source":
     """Leave out what the file itself does not hold, since its folders say it."""
     if not {*opened.partitions} & {*source.columns}:
         return source
@@ -167,7 +167,7 @@ def _insert(database: duckdb.DuckDBPyConnection, name: str, scan: Scan) -> int:
 
 
 def _explain_value(
-    database: duckdb.DuckDBPyConnection, source: "Source", opened: Opened, scan: Scan
+    database: duckdb.DuckDBPyConnection, source: "Source", opened: OpenedFile, scan: Scan
 ) -> None:
     """Say which value stopped the reading: the first one of the file."""
     [found] = database.execute(scan.first_unreadable).fetchall()
@@ -180,7 +180,7 @@ def _explain_value(
     raise Fault(f"row {row}, column {cell.name!r}: {shown!r} is no {cell.kind}{hint}", line)
 
 
-def _line(source: "Source", opened: Opened, row: int) -> int | None:
+def _line(source: "Source", opened: OpenedFile, row: int) -> int | None:
     if opened.format_ != "csv" or row > LINES_COUNTED_MAX:
         return None
     header = delimited.read_header(opened.path, _own(source, opened), opened.dialect)
@@ -188,7 +188,7 @@ def _line(source: "Source", opened: Opened, row: int) -> int | None:
 
 
 def _require_same(
-    opened: Opened, stored: dict[str, str], first: Opened, expected: dict[str, str]
+    opened: OpenedFile, stored: dict[str, str], first: OpenedFile, expected: dict[str, str]
 ) -> None:
     """Refuse a file whose columns are others than those of the first file."""
     more, fewer = (

@@ -23,6 +23,9 @@ from tasks.train.job import TrainingJob, write_job
 from tasks.train.launch import local
 from tasks.train.launch.launcher import TrainingLauncher
 
+GRAPH = "graph.py"
+"""Makes a family's graph after it was trained: an edit of it trains nothing anew."""
+
 
 def run(
     config: NetworkConfig | TreesConfig | FamiliesConfig,
@@ -134,4 +137,5 @@ def code_files(family: str) -> list[Path]:
     modules = [str(module.__file__) for module in (problem, statistics)]
     folders = [find_source(family), *(Path(file).parent for file in (__file__, *modules))]
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    files = [path for path in files if path.name != GRAPH]
     return [*files, Path(shards.__file__)]

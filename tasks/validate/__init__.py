@@ -17,7 +17,7 @@ from tasks.expectations import Rule, read_rules
 from tasks.tables import TABLE, TableFacts, read_facts, with_extent, write_facts, write_json
 from tasks.target import require_target
 from tasks.validate import quarantine
-from tasks.validate.checks import DataDocs, Verdict, known_types, require_answers, test_of
+from tasks.validate.checks import DataDocs, RuleVerdict, known_types, require_answers, test_of
 from tasks.validate.relation import KEPT, OutOfTime, Relation, opened
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(
             f"validation took more than {config.timeout_s} s (validate.timeout_s)"
         ) from None
     texts = [rule.text for rule in rules]
-    quarantine.part(raw / TABLE, valid / TABLE, valid / ASIDE, checked.broken, texts)
+    quarantine.part(raw / TABLE, valid / TABLE, valid / ASIDE, broken=checked.broken, texts=texts)
     extent = quarantine.measure(valid / TABLE, facts.label, facts.time)
     require_target(facts, extent.labels, "the valid rows")
     write_facts(valid, with_extent(facts, extent.rows, extent.times))
@@ -67,7 +67,7 @@ def run(
 
 def check(
     config: "ValidateConfig", rules: Sequence[Rule], relation: Relation, docs: DataDocs
-) -> "Checked":
+) -> "CheckedTable":
     """Judge every row, then the table that is left; stop at what may not be."""
     for_rows = [rule for rule in rules if rule.level == "row"]
     by_row = docs.check("rows", for_rows, relation)
@@ -80,15 +80,15 @@ def check(
     if count:
         stop_quarantine(config, relation, count, rules)
     stop_suite(by_table, docs.index)
-    return Checked((*by_row, *by_table), quarantine.read_broken(relation))
+    return CheckedTable((*by_row, *by_table), quarantine.read_broken(relation))
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedTable:
     """A table that may go on, without the rows that may not."""
 
-    verdicts: tuple[Verdict, ...]
-    broken: quarantine.Broken
+    verdicts: tuple[RuleVerdict, ...]
+    broken: quarantine.BrokenRows
 
 
 def stop_leaks(facts: TableFacts, columns: Sequence[str]) -> None:
@@ -113,7 +113,7 @@ def stop_row_count(config: "ValidateConfig", rows: int) -> None:
         )
 
 
-def stop_errors(verdicts: Sequence[Verdict]) -> None:
+def stop_errors(verdicts: Sequence[RuleVerdict]) -> None:
     """Refuse to take a rule that could not be judged for one that no row breaks."""
     if errors := [f"{v.rule.text}: {v.error}" for v in verdicts if v.error]:
         raise SlipwayError("\n  ".join(["rules for rows could not be judged:", *errors]))
@@ -132,7 +132,7 @@ def stop_quarantine(
         )
 
 
-def stop_suite(verdicts: Sequence[Verdict], docs: Path) -> None:
+def stop_suite(verdicts: Sequence[RuleVerdict], docs: Path) -> None:
     """Refuse a table that breaks a rule for the whole table."""
     broken = [
         f"{verdict.rule.text}: {_found(verdict)}" for verdict in verdicts if not verdict.success
@@ -145,7 +145,7 @@ def stop_suite(verdicts: Sequence[Verdict], docs: Path) -> None:
         )
 
 
-def _found(verdict: Verdict) -> str:
+def _found(verdict: RuleVerdict) -> str:
     if verdict.error:
         return verdict.error
     if verdict.broken is None:
@@ -166,7 +166,7 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _summary(verdict: Verdict) -> dict[str, Any]:
+def _summary(verdict: RuleVerdict) -> dict[str, Any]:
     return {
         "expectation": verdict.rule.kind,
         "column": verdict.rule.kwargs.get("column"),

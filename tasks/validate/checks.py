@@ -34,7 +34,7 @@ ELSEWHERE = frozenset(("expect_table_row_count_to_equal_other_table",))
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RuleVerdict:
     """What became of a rule."""
 
     rule: Rule
@@ -201,7 +201,7 @@ class DataDocs:
             )
         self.index = folder / "index.html"
 
-    def check(self, name: str, rules: Sequence[Rule], relation: Relation) -> list[Verdict]:
+    def check(self, name: str, rules: Sequence[Rule], relation: Relation) -> list[RuleVerdict]:
         """Judge the rules on some rows of the table."""
         if not rules:
             return []
@@ -232,9 +232,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _verdict(rules: Sequence[Rule], result: Any) -> Verdict:
+def _verdict(rules: Sequence[Rule], result: Any) -> RuleVerdict:
     found = result.result
-    return Verdict(
+    return RuleVerdict(
         rule=rules[result.expectation_config.meta["rule"]],
         success=bool(result.success),
         broken=found.get("unexpected_count"),

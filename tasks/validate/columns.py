@@ -100,7 +100,7 @@ class Column:
 def make_column(position: int, field: pa.Field, sql_type: str) -> Column:
     """Describe a column by what Parquet says of it and by what DuckDB reads it as."""
     kinds = (kind for pattern, kind in _KINDS if re.fullmatch(pattern, sql_type))
-    return Column(field.name, f"c{position}", str(field.type), sql_type, next(kinds, "other"))
+    return Column(field.name, f"c{position}", str(field.type), sql_type, kind=next(kinds, "other"))
 
 
 def is_type(name: str) -> bool:

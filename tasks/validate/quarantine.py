@@ -23,7 +23,7 @@ BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenRows:
     """The rows that break a rule for rows."""
 
     rows: np.ndarray
@@ -56,14 +56,14 @@ def most_common(relation: Relation) -> tuple[int, ...]:
     return tuple(rules)
 
 
-def read_broken(relation: Relation) -> Broken:
+def read_broken(relation: Relation) -> BrokenRows:
     """Read the rows that were noted."""
     found = relation.rows(f"SELECT {ROW}, rules FROM {BROKEN} ORDER BY {ROW}")
     rows = np.array([row for row, _ in found], np.int64)
-    return Broken(rows, tuple(tuple(rules) for _, rules in found))
+    return BrokenRows(rows, tuple(tuple(rules) for _, rules in found))
 
 
-def part(source: Path, good: Path, aside: Path, broken: Broken, texts: Sequence[str]) -> None:
+def part(source: Path, good: Path, aside: Path, broken: BrokenRows, texts: Sequence[str]) -> None:
     """Write the rows that are left, and those set aside with the reason."""
     schema = pq.read_schema(source)
     reasons = ["; ".join(texts[number] for number in rules) for rules in broken.reasons]

@@ -87,15 +87,20 @@ def threshold_for_precision(
 ) -> float | None:
     """Return the lowest threshold above which this share is positive; None where there is none."""
     curve = _curve(labels, answers, weights)
-    reached = np.flatnonzero(curve.hits >= precision * curve.taken - 1e-12)
+    enough = (curve.hits >= precision * curve.taken - 1e-12) & (curve.taken > 0)
+    reached = np.flatnonzero(enough)
     return float(curve.thresholds[reached[-1]]) if reached.size else None
 
 
 def threshold_for_share(answers: Answers, share: float, weights: Weights) -> float:
-    """Return the threshold that this share of rows, the most probable ones, reaches."""
+    """Return the threshold that this share of rows, the most probable ones, reaches.
+
+    No row reaches it where more than the share are alike at the top.
+    """
     curve = _curve(np.zeros(answers.size), answers, weights)
     reached = np.flatnonzero(curve.taken <= share * curve.taken[-1] + 1e-12)
-    return float(curve.thresholds[reached[-1]]) if reached.size else float(curve.thresholds[0])
+    above = float(np.nextafter(np.float32(curve.thresholds[0]), np.float32(2)))
+    return float(curve.thresholds[reached[-1]]) if reached.size else above
 
 
 @dataclass(frozen=True)

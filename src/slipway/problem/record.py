@@ -86,6 +86,8 @@ class Measure:
 
     def __call__(self, labels: Labels, answers: Answers, weights: Weights = None) -> float | None:
         """Measure; None where these rows cannot tell, NaN where an answer is no number."""
+        if weights is not None and not weights.any():
+            return None
         if not np.isfinite(answers).all():
             return float("nan")
         return self.formula(labels, answers, weights)
@@ -225,6 +227,8 @@ def mean(values: NDArray[Any], weights: Weights) -> float:
     """Average, by weight where rows have one."""
     if weights is None:
         return float(values.mean(dtype=np.float64))
+    if not weights.any():
+        return float("nan")
     return float(np.average(values.astype(np.float64), weights=weights))
 
 

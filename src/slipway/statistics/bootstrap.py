@@ -43,6 +43,8 @@ def paired(
     if whole is None:
         return None
     places = np.unique(units, return_inverse=True)[1]
+    if not places.any():  # one unit tells nothing of how others differ
+        return None
     rounds = int(np.clip(ROW_ROUNDS_MAX // max(units.size, 1), ROUNDS_MIN, ROUNDS))
     dice, found = np.random.default_rng(1), []
     for _ in range(rounds):

@@ -60,7 +60,7 @@ def fit(
     """
     if problem not in PROBLEMS:
         raise SlipwayError(f"problem {problem!r}: trees know {', '.join(PROBLEMS)}")
-    from tasks.models.trees.fit import grow
+    from tasks.models.trees.boosting import grow
 
     for name, rows in (("train", train), ("stop", stop)):
         if rows is not None:

@@ -180,10 +180,7 @@ def test_a_column_cannot_be_called_like_what_is_answered(
         "scores",
         "numbers",
         "categories",
-        pytest.param(
-            "axis",
-            marks=pytest.mark.xfail(reason="a constant of the graph is called so", strict=True),
-        ),
+        pytest.param("axis"),
     ],
 )
 def test_a_column_may_be_called_like_what_is_not_answered(name: str) -> None:

@@ -189,7 +189,6 @@ def test_the_graph_decides_as_the_rule_did_but_for_what_float32_cannot_tell(
         assert len(differing) <= 1
 
 
-@pytest.mark.xfail(reason="the graph's sigmoid is another in its last bit", strict=True)
 def test_the_graph_keeps_a_recall_of_all_on_the_rows_that_chose() -> None:
     for seed in range(30):
         rows = two_classes(300, seed=seed, confidence=2.0)
@@ -197,7 +196,6 @@ def test_the_graph_keeps_a_recall_of_all_on_the_rows_that_chose() -> None:
         assert told_by_the_graph(rows, found)[rows.labels == 1].all()
 
 
-@pytest.mark.xfail(reason="the highest answer is taken, which all rows may share", strict=True)
 def test_a_share_is_not_exceeded_where_the_likeliest_rows_are_alike() -> None:
     rows = rows_of(np.array([0, 1] * 50), np.zeros((100, 1)))
     found, _ = calibrate("binary", rows, {"share": 0.1})
@@ -230,7 +228,6 @@ def test_a_precision_that_nothing_reaches_is_refused() -> None:
     )
 
 
-@pytest.mark.xfail(reason="nothing of nothing counts as right", strict=True)
 def test_rows_that_count_nothing_reach_no_precision() -> None:
     rows = rows_of(
         np.array([0, 0, 1, 0] * 50),

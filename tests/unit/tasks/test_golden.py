@@ -166,12 +166,8 @@ def test_rows_that_are_the_same_twice_are_both_golden_or_neither(tmp_path: Path)
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            "unit", marks=pytest.mark.xfail(reason="it is taken for the row's unit", strict=True)
-        ),
-        pytest.param(
-            "place", marks=pytest.mark.xfail(reason="rows are ordered by it", strict=True)
-        ),
+        pytest.param("unit"),
+        pytest.param("place"),
         "number",
         "golden",
         "rows",
@@ -207,7 +203,6 @@ def test_other_problems_are_summed_up_in_their_own_numbers(
     assert key in found
 
 
-@pytest.mark.xfail(reason="the classes are cast to the column's type", strict=True)
 def test_a_class_that_the_columns_type_cannot_hold_is_an_absent_one(tmp_path: Path):
     target = Target("late", "multiclass", (0, 1, 300))
     assert told(run_golden(tmp_path, table(), target=target))["classes"] == 2

@@ -39,7 +39,8 @@ def leaks(
             f" WHERE {where}",
             "key": ["id"],
             "time": "moment",
-            "label": "late",
+            "target": {"problem": "binary", "column": "late", "positive": 1, "negative": 0},
+            "weight": None,
         }
     )
     with duckdb.connect() as database:

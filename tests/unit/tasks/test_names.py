@@ -176,7 +176,6 @@ def test_a_query_finds_no_variable_of_this_program(tmp_path: Path):
                 }
             },
             "split.column: the query gives no column 'knid'; did you mean 'kind'?",
-            marks=pytest.mark.xfail(reason="a split's column is not looked up", strict=True),
         ),
         (
             {"ingest__query": query("1").replace("kind,", "1.5::FLOAT AS kind,")},

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from slipway.errors import SlipwayError
 from tasks import graph
 from tasks.models.trees.boosted import fit, load, save
-from tasks.models.trees.fit import boost, side_by_side
+from tasks.models.trees.boosting import boost, side_by_side
 from tasks.models.trees.forest import LEAF
 from tasks.models.trees.graph import make_core, round_leaves
 from tasks.models.trees.settings import LabelledRows, Settings

@@ -100,7 +100,6 @@ def test_checkpoints_are_known_by_all_code_that_decides_a_training():
     assert not {each for each in code if each.startswith("tasks/models/trees")}
 
 
-@pytest.mark.xfail(reason="the whole folder of a family is hashed, its graph too", strict=True)
 def test_an_edit_of_how_a_graph_is_made_leaves_checkpoints_as_they_are():
     code = {path.relative_to(REPOSITORY).as_posix() for path in train.code_files("network")}
     assert "tasks/models/network/graph.py" not in code

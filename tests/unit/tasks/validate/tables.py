@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.expectations import Rule
-from tasks.validate.checks import DataDocs, Verdict, require_answers
+from tasks.validate.checks import DataDocs, RuleVerdict, require_answers
 from tasks.validate.relation import Relation, opened
 
 
@@ -26,7 +26,7 @@ def rule(kind: str, level: str = "suite", **kwargs: Any) -> Rule:
     return Rule(f"expect_{kind}", kwargs, level, "")
 
 
-def judged(folder: Path, table: pa.Table, *rules: Rule) -> list[Verdict]:
+def judged(folder: Path, table: pa.Table, *rules: Rule) -> list[RuleVerdict]:
     """Judge a table; in the order of the rules."""
     with relation_of(folder, table) as relation:
         require_answers(Path("suite.json"), rules, relation)

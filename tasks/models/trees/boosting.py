@@ -75,7 +75,7 @@ def boost(
     unit = _measure(train) if problem == "regression" else Unit()
     options = _options(settings, problem, outputs)
     rows = _dataset(train, unit, options)
-    callbacks = [] if progress is None else [_tell(progress)]
+    callbacks = [] if progress is None else [_tell(progress, unit)]
     if stop is not None:
         callbacks.append(lightgbm.early_stopping(settings.patience, verbose=False))
     booster = lightgbm.train(
@@ -141,9 +141,9 @@ def _dataset(
     )
 
 
-def _tell(progress: "Progress") -> Any:
+def _tell(progress: "Progress", unit: Unit) -> Any:
     def tell(env: CallbackEnv) -> None:
         found = env.evaluation_result_list
-        progress(env.iteration + 1, float(found[0][2]) if found else None)
+        progress(env.iteration + 1, float(found[0][2]) * unit.size if found else None)
 
     return tell
