@@ -90,7 +90,8 @@ def _config(*, known_at: str | None, averages: bool) -> IngestConfig:
         " WHERE delay IS NOT NULL",
         "key": ["id"],
         "time": "moment",
-        "label": "late",
+        "target": {"problem": "binary", "column": "late", "positive": 1, "negative": 0},
+        "weight": None,
     }
     return IngestConfig.model_validate(section)
 

@@ -49,6 +49,8 @@ PRICES = """
 
 KNOWN = ("id", "moment", "customer", "amount", "batch")
 
+LATE = {"problem": "binary", "column": "late", "positive": 1, "negative": 0}
+
 
 @contextmanager
 def opened() -> Iterator[duckdb.DuckDBPyConnection]:
@@ -79,7 +81,9 @@ def config(
         for name in columns
     }
     section = {"sources": sources, "query": sql, "key": list(key)}
-    return IngestConfig.model_validate({**section, "time": "moment", "label": "late"})
+    return IngestConfig.model_validate(
+        {**section, "time": "moment", "target": LATE, "weight": None}
+    )
 
 
 def select(

@@ -53,13 +53,13 @@ def test_a_query_over_parts_may_name_the_numbers_of_rows() -> None:
 def test_a_source_is_parted_by_the_key_where_all_large_ones_have_it() -> None:
     with opened() as database:
         tables = [
-            parts.Table(name, name, {"id": "BIGINT", own: "BIGINT"}, (), None)
+            parts.SourceTable(name, name, {"id": "BIGINT", own: "BIGINT"}, (), None)
             for name, own in (("orders", "batch"), ("returns", "why"))
         ]
         planned = parts.plan_sampling(database, tables, ["id", "batch"])
         assert planned == parts.Sampling(("orders",), ("id", "batch"), 8)
         both = [
-            parts.Table(name, "orders", t.types, (), None)
+            parts.SourceTable(name, "orders", t.types, (), None)
             for name, t in zip("ab", tables, strict=True)
         ]
         assert parts.plan_sampling(database, both, ["id", "batch"]) == parts.Sampling(
