@@ -1,4 +1,4 @@
-"""Real tables that pose other problems, by other splits, through every stage to what a host loads."""
+"""Real tables that pose other problems, by other splits, through every stage to a payload."""
 
 import json
 from pathlib import Path
