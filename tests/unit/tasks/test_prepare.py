@@ -11,6 +11,7 @@ from slipway.errors import SlipwayError
 from slipway.problem import Target
 from tasks.shards import Rows, read_features, read_shards, read_split, read_train, target_of
 from tasks.splitting import PARTS
+from tasks.tables import open_table
 from tests.unit.tasks.small_tables import (
     BY_GROUP,
     BY_ROWS,
@@ -22,6 +23,7 @@ from tests.unit.tasks.small_tables import (
     run_prepare,
     table,
     with_column,
+    write_folder,
 )
 
 ALL_PARTS = ("stop", "choose", "test")
@@ -371,3 +373,13 @@ def test_a_column_may_be_called_like_one_of_the_files(tmp_path: Path):
     rows = with_column(table(), "unit", list(range(ROWS)))
     out = run_prepare(tmp_path, rows, settings=settings)
     assert not np.array_equal(read_train(out).units, np.arange(len(read_train(out))))
+
+
+def test_a_table_is_read_by_one_thread_since_several_hand_batches_over_in_any_order(tmp_path: Path):
+    rows = table(200_000)
+    folder = write_folder(tmp_path / "valid", rows)
+    with open_table(folder) as database:
+        [(threads,)] = database.execute("SELECT current_setting('threads')").fetchall()
+        ids = database.sql("SELECT id FROM rows").to_arrow_reader(1 << 12).read_all()["id"]
+    assert threads == 1
+    assert ids.equals(rows["id"])
