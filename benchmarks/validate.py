@@ -189,12 +189,16 @@ def timed(*arguments: str) -> Cost:
 
 def prepare(root: Path, rows: int, clean: bool) -> None:
     """Make the folders of a stage."""
+    from slipway.problem import Target
     from tasks.tables import TableFacts, write_facts
 
     for name in ("raw", "valid", "hand"):
         (root / name).mkdir()
     make_table(root / "raw/table.parquet", rows, clean)
-    facts = TableFacts(["id"], "moment", "late", rows, {}, ["", ""], {}, [], [], "binary")
+    facts = TableFacts(
+        key=["id"], time="moment", target=Target("late", "binary", (0, 1)), weight=None, rows=rows,
+        schema={}, time_range=["", ""], sources={}, known_later=[], leaks=[],
+    )  # fmt: skip
     write_facts(root / "raw", facts)
     (root / "suite.json").write_text(json.dumps({"name": "wide", "expectations": rules()}))
 
